@@ -1,0 +1,53 @@
+"""erpo-hub: train with ERPO, see where a model decides, publish the proof.
+
+The public names are imported on first use, so `import erpo_hub` is fast and loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ERPOConfig": "train.config",
+    "ERPOTrainer": "train.trainer",
+    "train_and_push": "runs",
+    "TrainResult": "runs",
+    "Trace": "traces.trace",
+    "Engine": "traces.engine",
+    "find_pivots": "traces.pivots",
+    "sensitivity": "traces.sensitivity",
+    "evaluate": "evaluation.sampling",
+    "compare": "evaluation.compare",
+    "push_bundle": "publish.hub",
+    "render_card": "publish.card",
+}
+
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from .evaluation.compare import compare
+    from .evaluation.sampling import evaluate
+    from .publish.card import render_card
+    from .publish.hub import push_bundle
+    from .runs import TrainResult, train_and_push
+    from .traces.engine import Engine
+    from .traces.pivots import find_pivots
+    from .traces.sensitivity import sensitivity
+    from .traces.trace import Trace
+    from .train.config import ERPOConfig
+    from .train.trainer import ERPOTrainer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

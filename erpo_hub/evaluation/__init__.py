@@ -1,0 +1,1 @@
+"""JUDGE: sample, grade, compare, with intervals. May import `traces` and `train`."""

@@ -1,0 +1,1 @@
+"""SHARE: bundle, card, push, Space, job. Works from files and loads no torch."""

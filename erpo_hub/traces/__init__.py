@@ -1,0 +1,1 @@
+"""SEE: what a model did, token by token. Imports no other room."""

@@ -1,0 +1,1 @@
+"""TRAIN: what ERPO adds to TRL, and what it trains on. May import `traces`."""

@@ -1,0 +1,1 @@
+"""The Gradio app. Reads traces, run records and engines; never trains."""
