@@ -1,0 +1,155 @@
+"""Traces in Parquet: one row a trace, lists as list columns, small row groups.
+
+A reader takes the footer and the row groups that it needs, never the file: see benchmarks/trace_io.py.
+May import pyarrow; used through `Trace.to_parquet` and `Trace.from_parquet`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import UserError
+from .trace import Trace
+
+ROWS_PER_GROUP = 128
+MAX_GROUP_BYTES = 1 << 30  # uncompressed, as the footer states it: a larger group is refused unread
+
+_IDS, _NUMBERS, _TEXTS = pa.list_(pa.int32()), pa.list_(pa.float64()), pa.list_(pa.string())
+SCHEMA = pa.schema(
+    {
+        "schema_version": pa.int32(),
+        "model": pa.string(),
+        "revision": pa.string(),
+        "prompt": pa.string(),
+        "completion": pa.string(),
+        "answer": pa.string(),
+        "gold": pa.string(),
+        "correct": pa.bool_(),
+        "finish_reason": pa.string(),
+        "generation": pa.string(),  # JSON: settings differ from trace to trace
+        "vocab_size": pa.int32(),
+        "prompt_tokens": _IDS,
+        "tokens": _IDS,
+        "pieces": _TEXTS,
+        "entropy": _NUMBERS,
+        "logprob": _NUMBERS,
+        "sampling_logprob": _NUMBERS,
+        "topk_ids": pa.list_(_IDS),
+        "topk_probs": pa.list_(_NUMBERS),
+        "pivots": _IDS,
+        "sensitivity": _NUMBERS,
+        "strings": pa.map_(pa.int32(), pa.string()),
+    }
+)
+assert set(SCHEMA.names) == {f.name for f in fields(Trace)}
+
+
+def write(traces: Iterable[Trace], path: Path) -> Path:
+    """Write the traces, streamed group by group; the file appears under its name only when complete."""
+    traces = iter(traces)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with pq.ParquetWriter(partial, SCHEMA, compression="zstd", store_schema=False) as writer:
+            while group := list(islice(traces, ROWS_PER_GROUP)):
+                writer.write_table(pa.Table.from_pylist([_row(t) for t in group], schema=SCHEMA))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def read(path: Path, rows: Sequence[int] | None = None) -> list[Trace]:
+    """See `Trace.from_parquet`. Row numbers of a folder count through its files in order of their names."""
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{path}: holds no *.parquet file")
+    found: dict[int, Trace] = {}
+    order: list[int] = []
+    first = 0
+    for file in files:
+        with _open(file) as source:
+            count = source.metadata.num_rows
+            wanted = range(count) if rows is None else [r - first for r in rows if first <= r < first + count]
+            for number, trace in _read_rows(file, source, wanted):
+                found[first + number] = trace
+        order += range(first, first + count) if rows is None else []
+        first += count
+    order = order if rows is None else list(rows)
+    if outside := [r for r in order if r not in found]:
+        raise UserError(f"{path}: trace {outside[0]} is out of range; it holds 0 .. {first - 1}")
+    return [found[r] for r in order]
+
+
+def count(path: Path) -> int:
+    """Number of traces in a Parquet file or folder, from the footers alone."""
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    total = 0
+    for file in files:
+        with _open(file) as source:
+            total += source.metadata.num_rows
+    return total
+
+
+def _open(file: Path) -> pq.ParquetFile:
+    """Open by the footer, after checking that the footer's sizes can be true."""
+    try:
+        size = file.stat().st_size
+        source = pq.ParquetFile(file)
+    except OSError as e:
+        raise UserError(f"{file}: not a readable Parquet file ({e})") from None
+    except pa.ArrowException as e:
+        raise UserError(f"{file}: not a readable Parquet file ({e})") from None
+    if missing := [n for n in SCHEMA.names if n not in source.schema_arrow.names]:
+        source.close()
+        raise UserError(f"{file}: not a file of traces: column {missing[0]!r} is missing")
+    for g in range(source.metadata.num_row_groups):
+        group = source.metadata.row_group(g)
+        packed = [group.column(c).total_compressed_size for c in range(group.num_columns)]
+        unpacked = [group.column(c).total_uncompressed_size for c in range(group.num_columns)]
+        if min(packed + unpacked) < 0 or sum(packed) > size or sum(unpacked) > MAX_GROUP_BYTES:
+            source.close()
+            raise UserError(f"{file}: row group {g} states sizes that a file of traces cannot have; refused")
+    return source
+
+
+def _read_rows(file: Path, source: pq.ParquetFile, wanted: Sequence[int]) -> Iterable[tuple[int, Trace]]:
+    starts = [0]
+    for g in range(source.metadata.num_row_groups):
+        starts.append(starts[-1] + source.metadata.row_group(g).num_rows)
+    for g in range(source.metadata.num_row_groups):
+        inside = [r for r in wanted if starts[g] <= r < starts[g + 1]]
+        if not inside:
+            continue
+        try:
+            table = source.read_row_group(g, columns=SCHEMA.names).cast(SCHEMA.with_metadata(None))
+        except (OSError, pa.ArrowException) as e:
+            raise UserError(f"{file}: row group {g} is damaged ({e})") from None
+        except ValueError as e:  # columns of the right names and the wrong types
+            raise UserError(f"{file}: not a file of traces ({e})") from None
+        for r in inside:
+            try:
+                yield r, _trace(table.slice(r - starts[g], 1).to_pylist(maps_as_pydicts="strict")[0])
+            except (UserError, ValueError, KeyError) as e:
+                raise UserError(f"{file}: trace {r}: {e}") from None
+
+
+def _row(trace: Trace) -> dict[str, Any]:
+    row = {name: getattr(trace, name) for name in SCHEMA.names}
+    row["generation"] = json.dumps(trace.generation, ensure_ascii=False, allow_nan=False)
+    row["strings"] = list(trace.strings.items())
+    return row
+
+
+def _trace(row: dict[str, Any]) -> Trace:
+    row["generation"] = json.loads(row["generation"] or "{}")
+    row["strings"] = {str(i): text for i, text in (row["strings"] or {}).items()}
+    return Trace.from_dict(row)
