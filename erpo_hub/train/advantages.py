@@ -1,0 +1,257 @@
+"""Equations 2-7 of ERPO on tensors: from entropies and log-probs to one advantage per token.
+
+Reconstructed from public sources (arXiv 2603.28204 and its follow-up 2605.04960), not the official
+implementation; the lines that are our own reading are marked [ours]. Imports torch only. No gradient flows
+through anything here, and nothing loops over tokens, rows or buckets: statistics are sums into a flat
+group x bucket index, so that several processes can add theirs up (`reduce`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Reduce = Callable[[Tensor], Tensor]
+
+
+class Settings(Protocol):
+    """What is read from `ERPOConfig`; any object with these names will do."""
+
+    entropy_gate: bool
+    gate_gamma: float
+    progress_eta: float
+    progress_beta: float
+    num_buckets: int
+    bucket_axis: str
+    synthesis: str
+    zero_variance: str
+    reward_threshold: float
+    eps: float
+
+
+@dataclass(frozen=True)
+class TokenAdvantages:
+    """Each (B, T); masked positions hold exactly 0."""
+
+    advantages: Tensor
+    gate: Tensor  # W of eq. 2, in (0, 1); 1 where the gate is off
+    progress: Tensor  # s~ of eq. 5
+    bucket: Tensor  # long, eq. 4
+
+
+class NonFiniteError(ValueError):
+    """NaN or infinity in `tensor` at a token that counts; `row` and `position` are the first such place."""
+
+    def __init__(self, tensor: str, row: int, position: int, rows: int):
+        super().__init__(
+            f"{tensor} holds NaN or infinity at row {row}, token {position} ({rows} row(s) in all): "
+            "the model that produced it gives no valid distribution there"
+        )
+        self.tensor, self.row, self.position = tensor, row, position
+
+
+@torch.no_grad()
+def token_advantages(
+    entropy: Tensor,
+    logps: Tensor,
+    ref_logps: Tensor,
+    group_advantages: Tensor,
+    mask: Tensor,
+    group_index: Tensor,
+    *,
+    num_groups: int,
+    settings: Settings,
+    rewards: Tensor | None = None,
+    reduce: Reduce | None = None,
+) -> TokenAdvantages:
+    """Token advantages of one generation batch (eqs. 2-7).
+
+    Args:
+        entropy: (B, T) nats, of the policy at the sampling temperature.
+        logps, ref_logps: (B, T) log-prob of the sampled token under the sampling policy and the reference.
+        group_advantages: (B,) GRPO's group-relative advantage A_i.
+        mask: (B, T) true where a token counts in the loss.
+        group_index: (B,) long, the group of each row, in [0, num_groups).
+        num_groups: groups in the whole batch, those of other processes included.
+        settings: anything with `ERPOConfig`'s field names.
+        rewards: (B,), needed for `zero_variance="reward_sign"`; NaN marks a completion nobody scored.
+        reduce: adds a (num_groups, C) tensor up over processes and returns it; None for one process.
+            Called once, and once more for `synthesis="gated"`.
+
+    Statistics are float64 where the device has it, results float32 (float64 for float64 input).
+
+    Raises:
+        NonFiniteError: NaN or infinity at a position that counts.
+        ValueError: shapes disagree, or `rewards` is missing where it is needed.
+    """
+    _check_shapes(entropy, logps, ref_logps, group_advantages, mask, group_index)
+    dtype = torch.float64 if entropy.dtype == torch.float64 else torch.float32
+    hidden = ~mask.bool()
+    counts = mask.bool().to(dtype)  # (B, T) of 0 and 1
+    entropy, logps, ref_logps = (
+        _masked(x, hidden, name, dtype)
+        for x, name in ((entropy, "entropy"), (logps, "logps"), (ref_logps, "ref_logps"))
+    )
+    outcome = group_advantages.to(dtype)
+
+    progress = (logps - ref_logps).mul_(settings.progress_beta)  # eq. 3, (B, T)
+    bucket = progress_buckets(entropy, counts, settings.num_buckets, settings.bucket_axis)  # eq. 4, (B, T)
+    stats = _group_statistics(
+        entropy, progress, outcome, counts, group_index, bucket, num_groups, settings.num_buckets
+    )
+    if reduce is not None:
+        stats = reduce(stats)
+    bucket = bucket.masked_fill_(hidden, 0)
+
+    # Eq. 2: how uncertain the policy was at the token, against its group.
+    gate = counts
+    if settings.entropy_gate:
+        mean, std, _ = _moments(stats[group_index, None, :3])  # (B, 1) each
+        slope = settings.gate_gamma / (std + settings.eps)
+        z = (entropy - mean.to(dtype)).mul_(slope.to(dtype))  # (B, T)
+        gate = z.sigmoid_().mul_(counts)
+
+    # Eq. 5: progress against the tokens of the same group at the same stage of the solution. A bucket with
+    # fewer than two tokens gets the slope 0.
+    cells = stats[group_index, 4:].view(-1, settings.num_buckets, 3)
+    mean, std, count = _moments(cells)  # (B, K) each
+    slope = (count > 1) / (std + settings.eps)
+    progress = progress.sub_(mean.to(dtype).gather(1, bucket)).mul_(slope.to(dtype).gather(1, bucket))
+    progress = progress.mul_(counts)
+
+    # Eq. 6: the outcome decides the direction.
+    polarity = torch.sign(outcome)
+    if settings.zero_variance == "reward_sign":
+        if rewards is None:
+            raise ValueError('zero_variance="reward_sign" needs rewards')
+        dead = stats[:, 3][group_index] == 0  # no advantage in the whole group
+        by_reward = torch.sign(rewards.to(dtype) - settings.reward_threshold).nan_to_num(nan=0.0)
+        polarity = torch.where(dead, by_reward, polarity)
+    anchor = (gate * progress).mul_(polarity[:, None])  # Psi, (B, T)
+
+    # Eq. 7.
+    advantages = outcome[:, None] * counts  # (B, T)
+    if settings.synthesis == "gated" and settings.entropy_gate:
+        # [ours] W / mean_G(W): the mean outcome advantage of a group keeps GRPO's size.
+        gate_sum = _add_rows(gate.sum(1, keepdim=True, dtype=stats.dtype), group_index, num_groups)
+        if reduce is not None:
+            gate_sum = reduce(gate_sum)
+        per_gate = stats[:, :1] / gate_sum.clamp(min=torch.finfo(dtype).tiny)  # 1 / mean, (num_groups, 1)
+        advantages = advantages.mul_(gate).mul_(per_gate[group_index].to(dtype))
+    return TokenAdvantages(
+        advantages=advantages.add_(anchor, alpha=settings.progress_eta),
+        gate=gate,
+        progress=progress,
+        bucket=bucket,
+    )
+
+
+def progress_buckets(entropy: Tensor, counts: Tensor, num_buckets: int, axis: str) -> Tensor:
+    """Eq. 4: the window of relative progress a token falls in, (B, T) long, never falling along a row.
+
+    `counts` is 1 at tokens that count and 0 elsewhere; `entropy` is 0 elsewhere. What stands at such a place
+    has no meaning and may be `num_buckets`; a token that counts is in [0, num_buckets).
+
+    `axis="position"`: share of the completion's counting tokens before it, an exact integer quotient.
+    `axis="entropy"`: share of the completion's entropy spent before it; a completion with no entropy at all
+    falls back to position.
+    """
+    # The quotient of two integers this small is never rounded across an integer: the floor is exact.
+    exact = torch.float32 if num_buckets * counts.shape[1] < 2**22 else torch.float64
+    counts = counts.to(exact)
+    length = counts.sum(1, keepdim=True).clamp_(min=1)  # (B, 1)
+    share = counts.cumsum(1).sub_(counts).mul_(num_buckets).div_(length)  # (B, T)
+    if axis == "entropy":
+        entropy = entropy.to(_statistics_dtype(entropy.device))
+        running = entropy.cumsum(1)
+        spent = torch.nn.functional.pad(running[:, :-1], (1, 0))
+        # What each addition rounded away (two-sum), so that the total does not depend on the padding's width.
+        added = running - spent
+        lost = (entropy - added).add_(spent - (running - added))
+        total = running[:, -1:] + lost.sum(1, keepdim=True)  # (B, 1)
+        by_entropy = spent.div_(total).mul_(num_buckets).clamp_(max=num_buckets - 1)
+        share = torch.where(total > 0, by_entropy, share.to(by_entropy.dtype))
+    return share.long()
+
+
+def _group_statistics(
+    entropy: Tensor,
+    progress: Tensor,
+    outcome: Tensor,
+    counts: Tensor,
+    group_index: Tensor,
+    bucket: Tensor,
+    num_groups: int,
+    num_buckets: int,
+) -> Tensor:
+    """Everything the processes have to add up, (num_groups, 4 + 3K).
+
+    Columns: tokens, sum H, sum H^2; rows with an advantage; then tokens, sum s, sum s^2 of each bucket.
+    """
+    wide = _statistics_dtype(entropy.device)
+    entropy, progress = entropy.to(wide), progress.to(wide)
+    by_row = torch.stack(
+        [counts.sum(1, dtype=wide), entropy.sum(1), torch.linalg.vecdot(entropy, entropy), (outcome != 0).to(wide)],
+        dim=1,
+    )  # (B, 4)
+    # Buckets never fall along a row, so each is a stretch of it: its sum is a difference of running sums.
+    first = torch.arange(1, num_buckets, device=bucket.device).expand(len(bucket), -1).contiguous()
+    edges = torch.searchsorted(bucket, first)  # (B, K-1), where the next bucket begins
+    by_cell = torch.stack(
+        [
+            torch.cat([running.gather(1, edges), running[:, -1:]], dim=1).diff(prepend=running[:, :1], dim=1)
+            for running in (
+                torch.nn.functional.pad(x.cumsum(1, dtype=wide), (1, 0))
+                for x in (counts, progress, progress * progress)
+            )
+        ],
+        dim=2,
+    )  # (B, K, 3)
+    return _add_rows(torch.cat([by_row, by_cell.flatten(1)], dim=1), group_index, num_groups)
+
+
+def _moments(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Population mean and deviation, and count, from (..., 3) sums of 1, x and x^2; (0, 0, 0) for no values."""
+    count, first, second = sums.unbind(-1)
+    n = count.clamp(min=1)
+    mean = first / n
+    return mean, (second / n - mean.square()).clamp(min=0).sqrt(), count
+
+
+def _add_rows(rows: Tensor, group_index: Tensor, num_groups: int) -> Tensor:
+    """(B, C) added up per group, (num_groups, C)."""
+    return rows.new_zeros(num_groups, rows.shape[1]).index_add_(0, group_index, rows)
+
+
+def _statistics_dtype(device: torch.device) -> torch.dtype:
+    """Sums of squares about 0 need the digits; MPS has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _masked(x: Tensor, hidden: Tensor, name: str, dtype: torch.dtype) -> Tensor:
+    x = x.to(dtype).masked_fill(hidden, 0)  # what stands under the mask may be anything, NaN included
+    if not torch.isfinite(x.sum()):  # one pass; a sum of large finite numbers may overflow, so look again
+        bad = ~torch.isfinite(x)
+        if bad.any():
+            row, position = bad.nonzero()[0].tolist()
+            raise NonFiniteError(name, row, position, int(bad.any(1).sum()))
+    return x
+
+
+def _check_shapes(
+    entropy: Tensor, logps: Tensor, ref_logps: Tensor, outcome: Tensor, mask: Tensor, group: Tensor
+) -> None:
+    shape = tuple(entropy.shape)
+    if len(shape) != 2 or not (shape == tuple(logps.shape) == tuple(ref_logps.shape) == tuple(mask.shape)):
+        raise ValueError(
+            f"entropy, logps, ref_logps and mask must share one (B, T) shape, got {shape}, "
+            f"{tuple(logps.shape)}, {tuple(ref_logps.shape)} and {tuple(mask.shape)}"
+        )
+    if not (outcome.shape == group.shape == (shape[0],)):
+        raise ValueError(
+            f"group_advantages and group_index must be ({shape[0]},), got {tuple(outcome.shape)} and {tuple(group.shape)}"
+        )
