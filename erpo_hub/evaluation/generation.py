@@ -1,0 +1,152 @@
+"""Batched generation that also measures the entropy of every token, and leaves no trace on the model.
+
+Left out: vLLM and other engines (they return no full-vocabulary entropy), images, tools, assisted decoding.
+May import torch and transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+__all__ = ["Completion", "Decoding", "generate_completions", "undisturbed"]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How completions are drawn. temperature 0 is greedy; nothing else (top-k, penalties) is in play."""
+
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    pad_id: int
+    eos_ids: tuple[int, ...]
+
+    def generation_config(self) -> Any:
+        from transformers import GenerationConfig
+
+        drawn = {"temperature": self.temperature, "top_p": self.top_p, "top_k": 0} if self.temperature else {}
+        return GenerationConfig(
+            max_new_tokens=self.max_new_tokens,
+            do_sample=bool(self.temperature),
+            pad_token_id=self.pad_id,
+            eos_token_id=list(self.eos_ids),
+            use_cache=True,
+            disable_compile=True,
+            **drawn,
+        )
+
+
+@dataclass(frozen=True)
+class Completion:
+    """ids: up to and with the first end token. entropy: nats, one a token. truncated: no end token came."""
+
+    ids: list[int]
+    entropy: list[float]
+    truncated: bool
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and a bare generation config inside; then model and torch's generators as before."""
+    inner = _inner(model)
+    modes = [(module, module.training) for module in model.modules()]
+    holders = [m for m in {id(m): m for m in (model, inner)}.values() if hasattr(m, "generation_config")]
+    configs = [m.generation_config for m in holders]
+    device = next(model.parameters()).device
+    accelerated = device.type in ("cuda", "xpu")
+    devices = [device.index or 0] if accelerated else []
+    with torch.random.fork_rng(devices, device_type=device.type if accelerated else "cuda"):
+        try:
+            model.eval()
+            for m in holders:
+                m.generation_config = _bare(m.generation_config)
+            yield
+        finally:
+            for m, config in zip(holders, configs):
+                m.generation_config = config
+            for module, training in modes:
+                module.training = training
+
+
+def generate_completions(
+    model: Any, prompts: list[list[int]], decoding: Decoding, seed: int
+) -> list[Completion]:
+    """One completion for each prompt (token ids), in one padded batch; the same seed gives the same ones.
+
+    The entropy is that of the full next-token distribution at the sampling temperature (1 when greedy),
+    before top-p. Call it inside `undisturbed`. Raises UserError for logits that are not finite.
+    """
+    device = next(model.parameters()).device
+    width = max(len(ids) for ids in prompts)
+    ids = torch.full((len(prompts), width), decoding.pad_id)  # (B, P)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)  # the left is padded: all end together
+        mask[row, width - len(prompt) :] = 1
+
+    torch.manual_seed(seed)
+    with torch.no_grad(), _entropy_of_each_step(model, decoding.temperature or 1.0) as steps:
+        sequences = model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=decoding.generation_config(),
+        )  # (B, P + T)
+    generated = sequences[:, width:].tolist()  # (B, T)
+    if len(steps) != len(generated[0]):
+        raise RuntimeError(
+            f"{len(steps)} forward passes for {len(generated[0])} tokens: entropies cannot be assigned"
+        )
+    entropy = torch.stack(steps, dim=1).tolist()  # (B, T)
+    return [_until_end(row, h, decoding.eos_ids) for row, h in zip(generated, entropy)]
+
+
+@contextmanager
+def _entropy_of_each_step(model: nn.Module, temperature: float) -> Iterator[list[Tensor]]:
+    """Collect (B,) nats at each decoding step, from the logits as the model returns them.
+
+    The hook stands on the causal LM and not on its output matrix: some models (Gemma 2) cap logits after it.
+    """
+    steps: list[Tensor] = []
+
+    def measure(module: nn.Module, args: Any, output: Any) -> None:
+        logits = output.logits[:, -1].float() / temperature  # (B, V)
+        entropy = torch.special.entr(torch.softmax(logits, dim=-1)).sum(-1)  # (B,)
+        if not torch.isfinite(entropy).all():
+            raise UserError(
+                f"the model's logits are not finite at token {len(steps)} of a completion: its weights are "
+                "broken or its precision is too low; load it in float32 or go back to an earlier checkpoint"
+            )
+        steps.append(entropy)
+
+    handle = _inner(model).register_forward_hook(measure)
+    try:
+        yield steps
+    finally:
+        handle.remove()
+
+
+def _until_end(ids: list[int], entropy: list[float], eos_ids: tuple[int, ...]) -> Completion:
+    length = next((t + 1 for t, token in enumerate(ids) if token in eos_ids), None)
+    return Completion(ids[:length], entropy[:length], truncated=length is None)
+
+
+def _inner(model: Any) -> Any:
+    """The causal LM whose forward `generate` calls: below PEFT's wrapper, where there is one."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _bare(config: Any) -> Any:
+    """A model's own sampling defaults (top-k, repetition penalty, ...) would otherwise leak into ours."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
+    )

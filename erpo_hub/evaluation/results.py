@@ -1,0 +1,250 @@
+"""What an evaluation found, question by question, and the forms it is handed on in.
+
+`Evaluation` is the record, `QuestionLog` the file that lets a killed evaluation go on. Left out: rendering
+for the model card (publish/ does that from the summary). May import numpy-level code of this package only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics as basic
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..errors import UserError
+from .statistics import accuracy_interval, mean_and_error, pass_at_k
+
+__all__ = ["Evaluation", "QuestionLog", "write_json"]
+
+
+@dataclass
+class Evaluation:
+    """One model on one task.
+
+    Each entry of `questions`, in the task's order, has: index, prompt, answer, and lists with one entry a
+    completion: completions (text), scores (the grader's), correct (score ≥ 1), lengths (tokens, the end token
+    counted), truncated, entropies (mean over the tokens, nats), pivots (how many) and pivot_entropies (mean
+    over the pivots, nats; None without one).
+    """
+
+    model: str
+    task: str
+    settings: dict[str, Any]
+    questions: list[dict[str, Any]]
+    grader_timeouts: int = 0
+    seconds: float = 0.0
+    prompt_example: str = ""  # the literal text fed to the model for the first question
+
+    @property
+    def per_question(self) -> list[float]:
+        """Fraction of right completions of each question."""
+        return [sum(q["correct"]) / len(q["correct"]) for q in self.questions]
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers everything else (run.json, card, app) shows; entropies in nats, lengths in tokens."""
+        k, per_question = self.settings["k"], self.per_question
+        lengths = self._flat("lengths")
+        counts = [sum(q["correct"]) for q in self.questions]
+        return {
+            "accuracy": sum(counts) / (k * len(counts)),
+            "correct": sum(counts),
+            "n": len(counts),
+            "k": k,
+            "interval": accuracy_interval(per_question),
+            "temperature": self.settings["temperature"],
+            "top_p": self.settings["top_p"],
+            "max_new_tokens": self.settings["max_new_tokens"],
+            "mean_length": basic.fmean(lengths),
+            "median_length": float(basic.median(lengths)),
+            "truncated": basic.fmean(self._flat("truncated")),
+            "mean_entropy": _weighted(self._flat("entropies"), lengths),
+            "pivot_entropy": _weighted(self._flat("pivot_entropies"), self._flat("pivots")),
+            "grader_timeouts": self.grader_timeouts,
+            "pass_at_k": {str(i): v for i, v in pass_at_k(counts, k).items()} if k > 1 else None,
+            "mean_score": basic.fmean(self._flat("scores")),
+            "per_question": per_question,
+        }
+
+    def to_json(self, path: str | os.PathLike) -> Path:
+        """Write everything to `path` (results.json), in one rename."""
+        return write_json(path, {"schema_version": 1, **asdict(self), "summary": self.summary()})
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike) -> Evaluation:
+        """Read what `to_json` wrote. Raises UserError for any other file."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is not an evaluation that erpo-hub wrote ({error!r}): give a results.json"
+            ) from error
+
+    def table(self) -> str:
+        """The summary as a small text table."""
+        s = self.summary()
+        how = "greedy" if not s["temperature"] else f"T = {s['temperature']:g}, top-p {s['top_p']:g}"
+        rows = [
+            (
+                "accuracy",
+                f"{100 * s['accuracy']:.1f} %  [{100 * s['interval'][0]:.1f}, {100 * s['interval'][1]:.1f}]",
+            ),
+            ("questions", f"{s['n']} × {s['k']} completion{'s' if s['k'] > 1 else ''}, {how}"),
+            (
+                "length",
+                f"mean {s['mean_length']:.1f}, median {s['median_length']:g} tokens of {s['max_new_tokens']}",
+            ),
+            ("truncated", f"{100 * s['truncated']:.1f} %"),
+            ("entropy", f"{_nats(s['mean_entropy'])}, at pivots {_nats(s['pivot_entropy'])}"),
+        ]
+        if s["pass_at_k"]:
+            rows.insert(1, ("pass@k", "  ".join(f"{k}: {100 * v:.1f} %" for k, v in s["pass_at_k"].items())))
+        if s["grader_timeouts"]:
+            rows.append(("grader", f"{s['grader_timeouts']} time-outs, counted as wrong"))
+        lines = [f"{self.model} on {self.task}", *(f"  {name:<10} {value}" for name, value in rows)]
+        return "\n".join(lines)
+
+    def lighteval(self) -> dict[str, Any]:
+        """The summary in the layout of lighteval's results files (the keys its readers look up)."""
+        s, (_, error) = self.summary(), mean_and_error(self.per_question)
+        metric = "extractive_match" if s["k"] == 1 else f"avg@{s['k']}"
+        scores = {metric: s["accuracy"], f"{metric}_stderr": error}
+        scores |= {f"pass@{k}": v for k, v in (s["pass_at_k"] or {}).items()}
+        name = f"erpo-hub|{self.task}|0"
+        return {
+            "config_general": {
+                "model_name": self.model,
+                "max_samples": s["n"],
+                "total_evaluation_time_secondes": str(self.seconds),  # sic
+                "generation_parameters": {key: s[key] for key in ("temperature", "top_p", "max_new_tokens")},
+            },
+            "results": {name: scores, "all": scores},
+            "versions": {name: 1},
+        }
+
+    def eval_results(self, dataset: dict[str, Any] | None = None) -> list[Any]:
+        """`huggingface_hub.EvalResult`s for a card's model-index.
+
+        dataset: the "dataset" block of run.json (`Task.describe()`), for its Hub id and revision.
+        """
+        from huggingface_hub import EvalResult
+
+        s, dataset = self.summary(), dataset or {}
+        common: dict[str, Any] = {
+            "task_type": "text-generation",
+            "dataset_type": dataset.get("id") or self.task,
+            "dataset_name": dataset.get("id") or self.task,
+            "dataset_revision": dataset.get("revision"),
+            "dataset_split": "test",
+            "metric_args": {key: s[key] for key in ("n", "k", "temperature", "top_p", "max_new_tokens")},
+        }
+        name = f"accuracy, {s['n']} questions × {s['k']} at T = {s['temperature']:g}"
+        results = [EvalResult(metric_type="accuracy", metric_value=s["accuracy"], metric_name=name, **common)]
+        return results + [
+            EvalResult(metric_type="pass@k", metric_value=v, metric_name=f"pass@{k}", **common)
+            for k, v in (s["pass_at_k"] or {}).items()
+            if k != "1"
+        ]
+
+    def model_index(self, name: str, dataset: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The `model-index` entry of a card's front matter."""
+        from huggingface_hub.repocard_data import eval_results_to_model_index
+
+        return eval_results_to_model_index(name, self.eval_results(dataset))
+
+    def _flat(self, column: str) -> list:
+        return [value for q in self.questions for value in q[column]]
+
+
+class QuestionLog:
+    """A JSONL file with a line for each finished question below a header that says what is being evaluated.
+
+    Opening it again under the same header gives back what is `done`; a last line cut by a kill is dropped.
+    Raises UserError where the header differs or the file is something else.
+    """
+
+    def __init__(self, path: str | os.PathLike, header: dict[str, Any]):
+        self.path = Path(path)
+        self.done: dict[int, dict] = {}
+        self.timeouts = 0
+        header = json.loads(json.dumps(header))  # as it will be read back
+        kept = self._read(header)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.truncate(kept)
+            self._file: TextIO = self.path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {path} ({error.strerror}): choose another resume_path") from error
+        if not kept:
+            self._write([header])
+
+    def add(self, questions: list[dict], timeouts: int) -> None:
+        """Append finished questions, and how many grader time-outs they cost."""
+        self._write([{"grader_timeouts": timeouts}] * (timeouts > 0) + questions)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, records: list[dict]) -> None:
+        self._file.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+        self._file.flush()
+
+    def _read(self, header: dict[str, Any]) -> int:
+        """Fill `done`; the number of bytes that hold whole lines."""
+        if not self.path.exists():
+            return 0
+        data = self.path.read_bytes()
+        kept = data.rfind(b"\n") + 1
+        for number, line in enumerate(data[:kept].splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                if number == 1:
+                    self._check_header(record, header)
+                elif "index" in record:
+                    self.done[int(record["index"])] = record
+                else:
+                    self.timeouts += int(record["grader_timeouts"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{self.path}, line {number}: not a line of an evaluation ({error!r}); "
+                    "delete the file to start over or choose another resume_path"
+                ) from error
+        return kept
+
+    def _check_header(self, found: Any, wanted: dict[str, Any]) -> None:
+        if not isinstance(found, dict) or "evaluation" not in found:
+            raise ValueError("no header")
+        theirs, ours = found["evaluation"], wanted["evaluation"]
+        other = [
+            f"{key}: {theirs.get(key)} there, {ours[key]} now" for key in ours if theirs.get(key) != ours[key]
+        ]
+        if other:
+            raise UserError(
+                f"{self.path} belongs to another evaluation ({'; '.join(other)}): "
+                "repeat its settings, delete it, or choose another resume_path"
+            )
+
+
+def write_json(path: str | os.PathLike, data: Any) -> Path:
+    """Write JSON beside `path` and move it into place: a reader sees the old file or the whole new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False), encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _weighted(values: list, weights: list) -> float | None:
+    """Mean over tokens from means over completions; None where there is no token to speak of."""
+    pairs = [(v, w) for v, w in zip(values, weights) if v is not None and w > 0]
+    total = sum(w for _, w in pairs)
+    return math.fsum(v * w for v, w in pairs) / total if total else None
+
+
+def _nats(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f} nats"

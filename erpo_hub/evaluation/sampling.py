@@ -1,0 +1,358 @@
+"""Ask a model held-out questions, grade the answers, and keep everything question by question.
+
+`evaluate` draws k completions a question in batches of similar prompt length, the longest first, and measures
+entropies while they are generated. It leaves the model, its tokenizer and torch's random state as they were,
+so that a training run may call it. Left out: several processes (unwrap the model first) and other engines.
+May import train and traces.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ..errors import UsageError, UserError
+from ..traces.pivots import find_pivots
+from .generation import Completion, Decoding, generate_completions, undisturbed
+from .results import Evaluation, QuestionLog
+from .statistics import paired_comparison
+
+if TYPE_CHECKING:
+    from ..train.tasks import Task
+
+__all__ = ["evaluate", "evaluate_robustness", "load_model"]
+
+
+def evaluate(
+    model: Any,
+    task: Task | str,
+    *,
+    tokenizer: Any = None,
+    n: int | None = None,
+    k: int = 1,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    max_new_tokens: int = 256,
+    batch_size: int = 64,
+    seed: int = 0,
+    grader: Any = None,
+    progress: bool = True,
+    resume_path: str | os.PathLike | None = None,
+) -> Evaluation:
+    """Accuracy, length and entropy of a model on the first `n` held-out questions of a task.
+
+    Args:
+        model: a causal LM (a PEFT one too), or a Hub id, a folder, "builtin:tiny-reasoner".
+        task: a `Task` or its spec.
+        tokenizer: needed only where the model does not say where it came from.
+        n: questions; None takes the whole test split.
+        k: completions a question; avg@k and unbiased pass@k are reported.
+        temperature: 0 is greedy. Entropy is measured at this temperature, at 1 when greedy.
+        max_new_tokens: cut to what the model's context leaves room for (the summary shows the value used).
+        batch_size: completions generated at once; part of what makes a result repeatable.
+        grader: a `Grader`, reused; None opens one of the task's kind.
+        progress: a bar on stderr, if that is a terminal.
+        resume_path: a JSONL file of finished questions; an evaluation killed half-way goes on from it and
+            ends in the same result.
+
+    Raises UsageError for settings that cannot work, UserError for a model or file that cannot be used.
+    """
+    _check_settings(n, k, temperature, top_p, max_new_tokens, batch_size)
+    started = time.perf_counter()
+    task = _loaded(task)
+    model, tokenizer, name = load_model(model, tokenizer)
+    rows = _questions(task, n)
+    prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows])
+    decoding = _decoding(model, tokenizer, prompts, temperature, top_p, max_new_tokens)
+    settings = {"n": len(rows), "k": k, "temperature": temperature, "top_p": top_p, "seed": seed}
+    settings |= {"max_new_tokens": decoding.max_new_tokens, "batch_size": batch_size}
+    result = Evaluation(name, task.spec, settings, [], prompt_example=tokenizer.decode(prompts[0]))
+
+    done: dict[int, dict] = {}
+    with ExitStack() as stack:
+        log = None
+        if resume_path is not None:
+            what = settings | {"task": task.spec, "data": _digest(rows), "weights": _fingerprint(model)}
+            log = stack.enter_context(closing(QuestionLog(resume_path, {"evaluation": what})))
+            done, result.grader_timeouts = dict(log.done), log.timeouts
+        if grader is None:
+            from ..train.grading import Grader
+
+            grader = stack.enter_context(Grader(task.grader))
+        advance = stack.enter_context(_progress_bar(len(rows) * k, progress))
+        stack.enter_context(undisturbed(model))
+        for finished in _finished_questions(
+            model, prompts, decoding, k, batch_size, seed, set(done), advance
+        ):
+            before = grader.timeouts
+            questions = _grade(grader, tokenizer, finished, rows)
+            timeouts = grader.timeouts - before
+            result.grader_timeouts += timeouts
+            done |= {question["index"]: question for question in questions}
+            if log:
+                log.add(questions, timeouts)
+    result.questions = [done[q] for q in range(len(rows))]
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def evaluate_robustness(
+    model: Any,
+    task: Task | str,
+    temperatures: Sequence[float] = (0.0, 0.6, 1.0, 1.3),
+    rewrites: bool = True,
+    *,
+    tokenizer: Any = None,
+    seed: int = 0,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Accuracy against temperature, and greedily on the same questions put another way.
+
+    settings: `evaluate`'s. Rewrites exist for `builtin:expressions`: terms and factors in another order, with
+    the same answer.
+
+    Returns {"model", "temperatures": [summary, ...], "rewrites": None or {"summary", "comparison" (rewritten
+    minus original), "consistent": share of the questions on which right or wrong did not change, "changed":
+    how many prompts the rewrite could change}}.
+    """
+    task = _loaded(task)
+    model, tokenizer, name = load_model(model, tokenizer)
+
+    def summary(of: Any, temperature: float) -> dict[str, Any]:
+        k = settings.get("k", 1) if temperature else 1
+        return evaluate(
+            model, of, tokenizer=tokenizer, temperature=temperature, seed=seed, **{**settings, "k": k}
+        ).summary()
+
+    by_temperature = [summary(task, temperature) for temperature in temperatures]
+    result: dict[str, Any] = {"model": name, "temperatures": by_temperature, "rewrites": None}
+    if rewrites and task.source == "builtin":
+        other = _rewritten(task, seed)
+        changed = sum(a != b for a, b in zip(task.test["prompt"], other.test["prompt"]))
+        greedy = next((s for s in by_temperature if not s["temperature"]), None) or summary(task, 0.0)
+        there = summary(other, 0.0)
+        before, after = greedy["per_question"], there["per_question"]
+        result["rewrites"] = {
+            "summary": there,
+            "comparison": paired_comparison(before, after, seed=seed),
+            "consistent": sum(a == b for a, b in zip(before, after)) / len(before),
+            "changed": changed,
+        }
+    return result
+
+
+def load_model(model: Any, tokenizer: Any = None) -> tuple[nn.Module, Any, str]:
+    """A causal LM with its tokenizer and a name to show; whatever is already loaded passes through.
+
+    From disk or the Hub: safetensors only, never remote code; float32 on a CPU, else the checkpoint's type.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if isinstance(model, (str, os.PathLike)):
+        from ..train.tasks import resolve_model
+
+        name, path = str(model), resolve_model(str(model))
+        device = (
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                path, use_safetensors=True, dtype=torch.float32 if device == "cpu" else "auto"
+            )
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"cannot load the model {name!r} ({_first_line(error)}): give a Hub id or a folder with a "
+                "config and safetensors weights"
+            ) from error
+        model.to(device)
+    else:
+        name = path = getattr(model.config, "_name_or_path", "")
+        name = name or type(model).__name__
+    if tokenizer is None:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"found no tokenizer for {name!r} ({_first_line(error)}): pass tokenizer="
+            ) from error
+    return model, tokenizer, name
+
+
+def encode_prompts(tokenizer: Any, prompts: list) -> list[list[int]]:
+    """Token ids as TRL's trainer feeds them: text as it stands, chat messages through the chat template."""
+    if isinstance(prompts[0], str):
+        encoded = tokenizer(prompts)["input_ids"]
+    elif getattr(tokenizer, "chat_template", None):
+        encoded = tokenizer.apply_chat_template(
+            prompts, add_generation_prompt=True, tokenize=True, return_dict=True
+        )["input_ids"]
+    else:
+        raise UserError(
+            "the task's prompts are chat messages and the tokenizer has no chat template: "
+            "use an instruction-tuned model or a task with plain prompts"
+        )
+    if not all(encoded):
+        raise UserError(f"prompt {encoded.index([])} of the task has no tokens: remove it")
+    return encoded
+
+
+def _check_settings(n, k, temperature, top_p, max_new_tokens, batch_size) -> None:
+    for name, value in (("n", n), ("k", k), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name}={value}: give at least 1")
+    if not 0 <= temperature < float("inf"):
+        raise UsageError(f"temperature={temperature}: give 0 (greedy) or a positive number")
+    if not 0 < top_p <= 1:
+        raise UsageError(f"top_p={top_p}: give a number above 0 and up to 1")
+    if k > 1 and temperature == 0:
+        raise UsageError(f"k={k} at temperature 0 gives one completion {k} times: set a temperature, or k=1")
+
+
+def _loaded(task: Task | str) -> Task:
+    if not isinstance(task, str):
+        return task
+    from ..train.tasks import load_task
+
+    return load_task(task)
+
+
+def _questions(task: Any, n: int | None) -> list[dict]:
+    """The first n rows of the test split."""
+    available = len(task.test)
+    if not available or (n is not None and n > available):
+        raise UserError(
+            f"{task.spec} has {available} held-out questions, not {n or 'any'}: ask for fewer, or load the "
+            "task with a larger test_size"
+        )
+    return list(task.test.select(range(n or available)))
+
+
+def _decoding(model, tokenizer, prompts, temperature, top_p, max_new_tokens) -> Decoding:
+    """End tokens of tokenizer and model together, and a length that the model's context leaves room for."""
+    of_model = getattr(model, "generation_config", None) and model.generation_config.eos_token_id
+    of_model = of_model if isinstance(of_model, (list, tuple)) else [of_model]
+    eos = tuple(dict.fromkeys(token for token in (tokenizer.eos_token_id, *of_model) if token is not None))
+    if not eos:
+        raise UserError("neither the tokenizer nor the model has an end token: completions could never end")
+    pad = eos[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    longest = max(map(len, prompts))
+    context = getattr(model.config, "max_position_embeddings", None) or longest + max_new_tokens
+    if longest >= context:
+        raise UserError(
+            f"a prompt has {longest} tokens and the model's context only {context}: drop long prompts"
+        )
+    return Decoding(temperature, top_p, min(max_new_tokens, context - longest), pad, eos)
+
+
+def _finished_questions(
+    model: nn.Module,
+    prompts: list[list[int]],
+    decoding: Decoding,
+    k: int,
+    batch_size: int,
+    seed: int,
+    done: set[int],
+    advance: Callable[[int], None],
+) -> Iterator[dict[int, list[Completion]]]:
+    """After each batch, the questions whose k completions are complete.
+
+    Batches and their seeds depend on the settings alone, and a batch is skipped only as a whole: a resumed
+    evaluation draws what an uninterrupted one would have drawn.
+    """
+    order = sorted(range(len(prompts)), key=lambda q: (-len(prompts[q]), q))  # the longest, most costly first
+    queue = [q for q in order for _ in range(k)]
+    pending: dict[int, list[Completion]] = {}
+    for number, start in enumerate(range(0, len(queue), batch_size)):
+        batch = queue[start : start + batch_size]
+        if not done.issuperset(batch):
+            try:
+                drawn = generate_completions(
+                    model, [prompts[q] for q in batch], decoding, (seed * 1_000_003 + number) % 2**63
+                )
+            except torch.OutOfMemoryError as error:
+                raise UserError(f"out of memory at batch_size={batch_size}: give a smaller one") from error
+            for q, completion in zip(batch, drawn):
+                if q not in done:
+                    pending.setdefault(q, []).append(completion)
+            yield {q: pending.pop(q) for q in list(pending) if len(pending[q]) == k}
+        advance(len(batch))
+
+
+def _grade(grader, tokenizer, finished: dict[int, list[Completion]], rows: list[dict]) -> list[dict]:
+    """Question-level records (see `Evaluation`) of finished questions."""
+    flat = [(q, completion) for q, completions in finished.items() for completion in completions]
+    if not flat:
+        return []
+    texts = tokenizer.batch_decode([completion.ids for _, completion in flat], skip_special_tokens=True)
+    columns = {name: [rows[q][name] for q, _ in flat] for name in rows[0] if name not in ("prompt", "answer")}
+    scores = iter(grader.grade(texts, [rows[q]["answer"] for q, _ in flat], **columns))
+    text = iter(texts)
+    records = []
+    for q, completions in finished.items():
+        record: dict[str, Any] = {"index": q, "prompt": rows[q]["prompt"], "answer": rows[q]["answer"]}
+        record |= {"completions": [next(text) for _ in completions]}
+        record |= {"scores": [float(next(scores)) for _ in completions]}
+        record |= {"correct": [score >= 1 for score in record["scores"]]}
+        record |= {
+            "lengths": [len(c.ids) for c in completions],
+            "truncated": [c.truncated for c in completions],
+        }
+        record |= {"entropies": [_mean(c.entropy) for c in completions]}
+        at_pivots = [[c.entropy[t] for t in find_pivots(c.entropy)] for c in completions]
+        record |= {"pivots": [len(h) for h in at_pivots], "pivot_entropies": [_mean(h) for h in at_pivots]}
+        records.append(record)
+    return records
+
+
+def _rewritten(task: Any, seed: int) -> Any:
+    from ..train.expressions import rewrite
+
+    test = task.test.map(lambda row: {"prompt": rewrite(row["prompt"], seed)}, load_from_cache_file=False)
+    return dataclasses.replace(task, spec=f"{task.spec} (rewritten)", test=test)
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _digest(rows: list[dict]) -> str:
+    """Tells one set of questions from another."""
+    text = json.dumps([[row["prompt"], row["answer"]] for row in rows])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """Tells one set of weights from another: up to 256 values, evenly spread, of every parameter."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().flatten()
+        values = values[:: max(1, values.numel() // 256)]
+        digest.update(name.encode() + values.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _progress_bar(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not (wanted and console.is_terminal)
+    ) as bar:
+        job = bar.add_task("evaluating", total=total)
+        yield lambda count: bar.advance(job, count)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

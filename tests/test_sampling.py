@@ -1,0 +1,293 @@
+"""`evaluate` on a tiny random model: repeatable, resumable, exact in its entropies, no side effects."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+from datasets import Dataset
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from erpo_hub.errors import UsageError, UserError
+from erpo_hub.evaluation import sampling
+from erpo_hub.evaluation.results import Evaluation
+from erpo_hub.evaluation.sampling import evaluate, evaluate_robustness
+
+CHARACTERS = "0123456789+-*=\n"
+
+
+@dataclass(frozen=True)
+class ToyTask:
+    spec: str
+    source: str
+    test: Dataset
+    grader: str = "math"
+
+
+class ToyGrader:
+    """Right when the completion's length has the parity the answer asks for; every sixth answer times out."""
+
+    def __init__(self):
+        self.timeouts = self.graded = 0
+
+    def grade(self, completions, answers, **columns):
+        assert all(len(values) == len(completions) for values in columns.values())
+        scores = []
+        for completion, answer in zip(completions, answers):
+            self.graded += 1
+            late = len(completion) % 6 == 5
+            self.timeouts += late
+            scores.append(0.0 if late else float(len(completion) % 2 == int(answer) % 2))
+        return scores
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    vocabulary = {"<pad>": 0, "<eos>": 1, **{c: i + 2 for i, c in enumerate(CHARACTERS)}}
+    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    raw.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<eos>")
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=17, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=1, pad_token_id=0,
+        initializer_range=0.5,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config)
+
+
+@pytest.fixture(scope="module")
+def task():
+    prompts = ["1+2=", "3*4-1=", "9=", "2+2+2+2=", "7-1=", "8*8=", "5+0-3="]
+    rows = {"prompt": prompts, "answer": [str(i) for i in range(7)], "entry": ["x"] * 7}
+    return ToyTask("toy:expressions", "builtin", Dataset.from_dict(rows))
+
+
+def run(model, tokenizer, task, **settings):
+    defaults = {"k": 3, "temperature": 1.0, "max_new_tokens": 8, "batch_size": 4, "grader": ToyGrader()}
+    return evaluate(model, task, tokenizer=tokenizer, **{**defaults, **settings})
+
+
+def test_questions_hold_k_completions_in_the_tasks_order(model, tokenizer, task):
+    result = run(model, tokenizer, task)
+    assert [q["prompt"] for q in result.questions] == task.test["prompt"]
+    for question in result.questions:
+        for column in ("completions", "scores", "correct", "lengths", "truncated", "entropies", "pivots"):
+            assert len(question[column]) == 3
+        for length, cut, text in zip(question["lengths"], question["truncated"], question["completions"]):
+            assert 1 <= length <= 8
+            assert not cut or length == 8  # truncated: eight tokens without an end
+            assert len(text.replace(" ", "")) <= length - (not cut)  # the end token counts, and is not shown
+    assert any(not all(q["truncated"]) for q in result.questions)
+    assert result.prompt_example == tokenizer.decode(tokenizer(task.test["prompt"][0])["input_ids"])
+
+
+def test_summary_has_the_agreed_keys_and_adds_up(model, tokenizer, task):
+    result = run(model, tokenizer, task)
+    summary = result.summary()
+    agreed = {
+        "accuracy", "correct", "n", "k", "interval", "temperature", "top_p", "max_new_tokens", "mean_length",
+        "median_length", "truncated", "mean_entropy", "pivot_entropy", "grader_timeouts", "pass_at_k",
+        "per_question",
+    }  # fmt: skip
+    assert agreed <= set(summary)
+    right = sum(sum(q["correct"]) for q in result.questions)
+    assert summary["correct"] == right
+    assert summary["accuracy"] == pytest.approx(right / 21) == pytest.approx(sum(summary["per_question"]) / 7)
+    assert summary["pass_at_k"]["1"] == pytest.approx(summary["accuracy"])
+    assert summary["pass_at_k"]["3"] == pytest.approx(sum(any(q["correct"]) for q in result.questions) / 7)
+    assert summary["pivot_entropy"] > summary["mean_entropy"] > 0
+    json.dumps(summary)
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 0.0])
+def test_entropy_is_that_of_a_plain_forward_pass(model, tokenizer, task, temperature):
+    result = run(model, tokenizer, task, k=1, temperature=temperature, batch_size=7)
+    checked = 0
+    for question in result.questions:
+        prompt = tokenizer(question["prompt"])["input_ids"]
+        ids = tokenizer(question["completions"][0].replace(" ", ""))["input_ids"]
+        ids = ids if question["truncated"][0] else [*ids, tokenizer.eos_token_id]
+        if len(ids) != question["lengths"][0]:
+            continue  # a special token in the middle is not in the text
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
+        expected = torch.distributions.Categorical(logits=logits / (temperature or 1.0)).entropy().mean()
+        assert question["entropies"][0] == pytest.approx(expected.item(), abs=1e-5)
+        checked += 1
+    assert checked >= 3
+
+
+def test_same_seed_same_result_other_seed_another(model, tokenizer, task):
+    first = run(model, tokenizer, task)
+    torch.manual_seed(123)
+    assert run(model, tokenizer, task).questions == first.questions
+    assert run(model, tokenizer, task, seed=1).questions != first.questions
+    drawn = [text for q in first.questions for text in q["completions"]]
+    assert len(set(drawn)) > 7  # the batches do not repeat one another
+
+
+def test_greedy_does_not_depend_on_the_batch(model, tokenizer, task):
+    wide = run(model, tokenizer, task, k=1, temperature=0.0, batch_size=7)
+    narrow = run(model, tokenizer, task, k=1, temperature=0.0, batch_size=1)
+    assert [q["completions"] for q in wide.questions] == [q["completions"] for q in narrow.questions]
+
+
+def test_training_does_not_notice(model, tokenizer, task):
+    model.train()
+    model.model.layers[0].eval()  # somebody's frozen part
+    model.config.use_cache = False
+    model.generation_config.top_k = 1
+    config, side = model.generation_config, tokenizer.padding_side
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    sampled = run(model, tokenizer, task)
+    assert torch.equal(torch.rand(3), expected)
+    assert model.training
+    assert not model.model.layers[0].training
+    assert model.model.layers[1].training
+    assert model.config.use_cache is False
+    assert model.generation_config is config
+    assert tokenizer.padding_side == side
+    assert not model._forward_hooks
+    # ... and the model's own top_k = 1 did not make the sampling greedy
+    assert any(len(set(q["completions"])) > 1 for q in sampled.questions)
+
+
+def test_a_killed_evaluation_goes_on_to_the_same_result(model, tokenizer, task, tmp_path, monkeypatch):
+    whole = run(model, tokenizer, task)
+    path = tmp_path / "questions.jsonl"
+    real, calls = sampling.generate_completions, []
+
+    def killed(*args, **kwargs):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(sampling, "generate_completions", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, tokenizer, task, resume_path=path)
+    monkeypatch.setattr(sampling, "generate_completions", real)
+    with path.open("a") as file:
+        file.write('{"index": 6, "prompt": "5+')  # the line it was writing
+
+    grader = ToyGrader()
+    resumed = run(model, tokenizer, task, resume_path=path, grader=grader)
+    assert resumed.questions == whole.questions
+    assert resumed.grader_timeouts == whole.grader_timeouts > 0
+    assert 0 < grader.graded < 21  # the first batches were not graded again
+    again = ToyGrader()
+    assert run(model, tokenizer, task, resume_path=path, grader=again).questions == whole.questions
+    assert again.graded == 0
+    assert len(path.read_text().splitlines()) >= 8
+
+
+@pytest.mark.parametrize("change", ["settings", "weights", "questions"])
+def test_another_evaluations_file_is_refused(model, tokenizer, task, tmp_path, change):
+    path = tmp_path / "questions.jsonl"
+    run(model, tokenizer, task, resume_path=path)
+    settings = {"temperature": 0.5} if change == "settings" else {}
+    if change == "weights":
+        with torch.no_grad():
+            model.model.layers[0].mlp.up_proj.weight += 1e-3
+    if change == "questions":
+        task = ToyTask(task.spec, "builtin", task.test.select(range(6, -1, -1)))
+    with pytest.raises(UserError, match="belongs to another evaluation"):
+        run(model, tokenizer, task, resume_path=path, **settings)
+
+
+def test_a_file_of_something_else_is_not_overwritten(model, tokenizer, task, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("my notes\nare here\n")
+    with pytest.raises(UserError, match="line 1"):
+        run(model, tokenizer, task, resume_path=path)
+    assert path.read_text() == "my notes\nare here\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"k": 0}, "k=0"),
+        ({"k": 2, "temperature": 0.0}, "one completion 2 times"),
+        ({"temperature": -1.0}, "temperature=-1.0"),
+        ({"top_p": 0.0}, "top_p=0.0"),
+        ({"batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_impossible_settings_are_refused(model, tokenizer, task, settings, message):
+    with pytest.raises(UsageError, match=message):
+        run(model, tokenizer, task, **settings)
+
+
+def test_more_questions_than_there_are(model, tokenizer, task):
+    with pytest.raises(UserError, match="7 held-out questions, not 8"):
+        run(model, tokenizer, task, n=8)
+    assert len(run(model, tokenizer, task, n=2).questions) == 2
+
+
+def test_broken_weights_are_named_and_not_scored(model, tokenizer, task):
+    with torch.no_grad():
+        model.lm_head.weight[3] = float("nan")
+    with pytest.raises(UserError, match="not finite"):
+        run(model, tokenizer, task, k=1, temperature=0.0)
+    assert not model._forward_hooks
+
+
+def test_completions_stay_inside_the_context(model, tokenizer, task):
+    assert run(model, tokenizer, task, k=1, max_new_tokens=500).settings["max_new_tokens"] == 64 - 8
+    long = ToyTask("long", "file", Dataset.from_dict({"prompt": ["1" * 64], "answer": ["1"]}))
+    with pytest.raises(UserError, match="context only 64"):
+        run(model, tokenizer, long)
+
+
+def test_chat_prompts_go_through_the_template(model, tokenizer):
+    chat = [[{"role": "user", "content": "1+1="}], [{"role": "user", "content": "2*3="}]]
+    task = ToyTask("chat", "file", Dataset.from_dict({"prompt": chat, "answer": ["2", "6"]}))
+    with pytest.raises(UserError, match="no chat template"):
+        run(model, tokenizer, task)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}*"
+    try:
+        assert run(model, tokenizer, task).prompt_example.replace(" ", "") == "1+1=*"
+    finally:
+        tokenizer.chat_template = None
+
+
+def test_robustness_by_temperature_and_by_another_order(model, tokenizer, task):
+    settings = {"max_new_tokens": 8, "batch_size": 8, "k": 2, "grader": ToyGrader()}
+    got = evaluate_robustness(model, task, (0.0, 1.0), tokenizer=tokenizer, **settings)
+    assert [(s["temperature"], s["k"]) for s in got["temperatures"]] == [(0.0, 1), (1.0, 2)]
+    rewritten = got["rewrites"]
+    assert rewritten["changed"] >= 3
+    assert 0 <= rewritten["consistent"] <= 1
+    shift = rewritten["summary"]["accuracy"] - got["temperatures"][0]["accuracy"]
+    assert rewritten["comparison"]["difference"] == pytest.approx(shift)
+
+
+def test_results_survive_the_file_and_feed_the_card(model, tokenizer, task, tmp_path):
+    result = run(model, tokenizer, task)
+    path = result.to_json(tmp_path / "results.json")
+    assert Evaluation.from_json(path) == result
+    assert json.loads(path.read_text())["summary"]["n"] == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+    with pytest.raises(UserError, match="not an evaluation"):
+        Evaluation.from_json(tmp_path / "missing.json")
+
+    summary = result.summary()
+    assert f"{100 * summary['accuracy']:.1f} %" in result.table()
+    assert result.lighteval()["results"]["all"]["avg@3"] == summary["accuracy"]
+    index = result.model_index("my-model", {"id": "openai/gsm8k", "revision": "abc"})
+    (entry,) = index[0]["results"]
+    assert entry["dataset"]["type"] == "openai/gsm8k"
+    assert [m["value"] for m in entry["metrics"] if m["type"] == "accuracy"] == [summary["accuracy"]]
+
+
+def test_bar_is_silent_without_a_terminal(model, tokenizer, task, capfd):
+    run(model, tokenizer, task, progress=True)
+    assert capfd.readouterr() == ("", "")
