@@ -1,0 +1,105 @@
+"""A dataset from the Hugging Face Hub, with the revision and licence that its card states.
+
+Nothing is guessed: where the Hub cannot be reached and the files come from the cache, both are None.
+Leaves out what the columns mean (`tasks` reads them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError, UserError
+from .specs import Spec
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class HubData:
+    train: Dataset
+    test: Dataset | None
+    revision: str | None
+    license: str | None
+
+
+def load(spec: Spec) -> HubData:
+    """Download (or take from the cache) the splits that a Hub spec names.
+
+    Raises UserError where the dataset cannot be found or reached, UsageError for a wrong config or split.
+    """
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError, DefunctDatasetError
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import httpx  # the client that this version of the library uses
+
+    info = _card(spec)
+    revision = info.sha if info is not None else spec.options.get("revision")
+    try:
+        splits = datasets.load_dataset(spec.name, _config(spec, revision), revision=revision)
+    except (DatasetNotFoundError, DefunctDatasetError) as error:
+        raise UserError(
+            f"{spec.name}: not found on the Hub, or you have no access; check the id or log in"
+        ) from error
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise UserError(
+            f"{spec.name}: the Hub cannot be reached and the dataset is not in the cache ({_short(error)}); "
+            "go online or give a local file"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{spec.name}: {_short(error)}") from error
+    train = _split(spec, splits, spec.options.get("split", "train"))
+    test_name = spec.options.get("test_split") or ("test" if "test" in splits else None)
+    test = _split(spec, splits, test_name) if test_name else None
+    licence = info.card_data.get("license") if info is not None and info.card_data else None
+    return HubData(train, test, info.sha if info is not None else None, licence)
+
+
+def _card(spec: Spec) -> Any:
+    """The Hub's own record of the dataset, or None where the Hub does not answer."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.utils import httpx
+
+    try:
+        return HfApi().dataset_info(spec.name, revision=spec.options.get("revision"))
+    except RevisionNotFoundError as error:
+        raise UserError(f"{spec.name}: has no revision {spec.options.get('revision')!r}") from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"{spec.name}: not found on the Hub, or you have no access; check the id or log in"
+        ) from error
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError):
+        return None
+
+
+def _config(spec: Spec, revision: str | None) -> str | None:
+    """The config asked for; without one, the only one, or the one called main or default."""
+    import datasets
+
+    names = datasets.get_dataset_config_names(spec.name, revision=revision)
+    asked = spec.options.get("config")
+    if asked is not None and asked not in names:
+        raise UsageError(f"{spec.text}: no config {asked!r}; it has: {', '.join(names)}")
+    if asked is not None or len(names) < 2:
+        return asked or (names[0] if names else None)
+    for usual in ("main", "default"):
+        if usual in names:
+            return usual
+    raise UsageError(f"{spec.text}: has several configs ({', '.join(names)}); say ?config=<one>")
+
+
+def _split(spec: Spec, splits: Any, name: str) -> Dataset:
+    if name not in splits:
+        raise UsageError(f"{spec.text}: no split {name!r}; it has: {', '.join(splits)}")
+    return splits[name]
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160]
