@@ -1,20 +1,22 @@
 """Batched generation that also measures the entropy of every token, and leaves no trace on the model.
 
 Left out: vLLM and other engines (they return no full-vocabulary entropy), images, tools, assisted decoding.
-May import torch and transformers.
+May import torch, transformers and train.capture.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import UserError
+from ..train.capture import DecodeCapture
 
 __all__ = ["Completion", "Decoding", "generate_completions", "undisturbed"]
 
@@ -93,44 +95,25 @@ def generate_completions(
         mask[row, width - len(prompt) :] = 1
 
     torch.manual_seed(seed)
-    with torch.no_grad(), _entropy_of_each_step(model, decoding.temperature or 1.0) as steps:
+    with torch.no_grad(), DecodeCapture(_inner(model), decoding.temperature or 1.0, repair=True) as capture:
         sequences = model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             generation_config=decoding.generation_config(),
         )  # (B, P + T)
-    generated = sequences[:, width:].tolist()  # (B, T)
-    if len(steps) != len(generated[0]):
-        raise RuntimeError(
-            f"{len(steps)} forward passes for {len(generated[0])} tokens: entropies cannot be assigned"
+    generated = sequences[:, width:]  # (B, T)
+    captured = capture.result(generated)
+    if captured is None:
+        raise RuntimeError("the forward passes do not match the generated tokens: no entropy can be assigned")
+    rows = [
+        _until_end(row, h, decoding.eos_ids) for row, h in zip(generated.tolist(), captured.entropy.tolist())
+    ]
+    if not all(math.isfinite(h) for row in rows for h in row.entropy):
+        raise UserError(
+            "the model's logits are not finite: its weights are broken or its precision is too low; "
+            "load it in float32 or go back to an earlier checkpoint"
         )
-    entropy = torch.stack(steps, dim=1).tolist()  # (B, T)
-    return [_until_end(row, h, decoding.eos_ids) for row, h in zip(generated, entropy)]
-
-
-@contextmanager
-def _entropy_of_each_step(model: nn.Module, temperature: float) -> Iterator[list[Tensor]]:
-    """Collect (B,) nats at each decoding step, from the logits as the model returns them.
-
-    The hook stands on the causal LM and not on its output matrix: some models (Gemma 2) cap logits after it.
-    """
-    steps: list[Tensor] = []
-
-    def measure(module: nn.Module, args: Any, output: Any) -> None:
-        logits = output.logits[:, -1].float() / temperature  # (B, V)
-        entropy = torch.special.entr(torch.softmax(logits, dim=-1)).sum(-1)  # (B,)
-        if not torch.isfinite(entropy).all():
-            raise UserError(
-                f"the model's logits are not finite at token {len(steps)} of a completion: its weights are "
-                "broken or its precision is too low; load it in float32 or go back to an earlier checkpoint"
-            )
-        steps.append(entropy)
-
-    handle = _inner(model).register_forward_hook(measure)
-    try:
-        yield steps
-    finally:
-        handle.remove()
+    return rows
 
 
 def _until_end(ids: list[int], entropy: list[float], eos_ids: tuple[int, ...]) -> Completion:
