@@ -138,23 +138,28 @@ def _load(spec: Spec, seed: int, train_size: int | None, test_size: int | None) 
 
 
 def _with_eval(task: Task, spec: Spec, seed: int, test_size: int | None) -> Task:
-    """The task with the test rows of another spec: a file's are all of its rows."""
+    """The task with the test rows of another spec (a file's are all its rows); a training file gives all others."""
     if spec.source == "file":
         rows = [row for row in shape_prompts(spec, file_rows(spec)) if row["answer"]]
-        other = replace(
-            task, test=_dataset(_draw(rows, test_size, seed) if test_size else rows), grader="math"
-        )
+        test = _dataset(_draw(rows, test_size, seed) if test_size else rows, spec)
+        grader = "math"
     else:
         other = _load(spec, seed, None, test_size)
-    if other.grader.partition("?")[0] != task.grader.partition("?")[0]:
+        test, grader = other.test, other.grader
+    if grader.partition("?")[0] != task.grader.partition("?")[0]:
         raise UsageError(
-            f"{spec.text}: is graded by {other.grader}, the training task by {task.grader}; use one kind"
+            f"{spec.text}: is graded by {grader}, the training task by {task.grader}; use one kind"
         )
-    held_out = {prompt_text(prompt) for prompt in other.test["prompt"]}
-    keep = [i for i, prompt in enumerate(task.train["prompt"]) if prompt_text(prompt) not in held_out]
+    train = task.train
+    if task.source == "file":
+        from datasets import concatenate_datasets
+
+        train = concatenate_datasets([task.train, task.test])
+    held_out = {prompt_text(prompt) for prompt in test["prompt"]}
+    keep = [i for i, prompt in enumerate(train["prompt"]) if prompt_text(prompt) not in held_out]
     if not keep:
         raise UserError(f"{task.spec}: every training prompt is also in {spec.text}; evaluate on other rows")
-    return replace(task, train=task.train.select(keep), test=other.test)
+    return replace(task, train=train.select(keep), test=test)
 
 
 def _expression_rows(spec: Spec, seed: int, train_size: int, test_size: int) -> tuple[list[Row], list[Row]]:
