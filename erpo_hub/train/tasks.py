@@ -138,7 +138,7 @@ def _load(spec: Spec, seed: int, train_size: int | None, test_size: int | None) 
 
 
 def _with_eval(task: Task, spec: Spec, seed: int, test_size: int | None) -> Task:
-    """The task with the test rows of another spec (a file's are all its rows); a training file gives all others."""
+    """The task with the test rows of another spec (a file's: all); a training file gives up no others."""
     if spec.source == "file":
         rows = [row for row in shape_prompts(spec, file_rows(spec)) if row["answer"]]
         test = _dataset(_draw(rows, test_size, seed) if test_size else rows, spec)
