@@ -195,7 +195,12 @@ def _group_statistics(
     wide = _statistics_dtype(entropy.device)
     entropy, progress = entropy.to(wide), progress.to(wide)
     by_row = torch.stack(
-        [counts.sum(1, dtype=wide), entropy.sum(1), torch.linalg.vecdot(entropy, entropy), (outcome != 0).to(wide)],
+        [
+            counts.sum(1, dtype=wide),
+            entropy.sum(1),
+            torch.linalg.vecdot(entropy, entropy),
+            (outcome != 0).to(wide),
+        ],
         dim=1,
     )  # (B, 4)
     # Buckets never fall along a row, so each is a stretch of it: its sum is a difference of running sums.
@@ -215,7 +220,7 @@ def _group_statistics(
 
 
 def _moments(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Population mean and deviation, and count, from (..., 3) sums of 1, x and x^2; (0, 0, 0) for no values."""
+    """Population mean, deviation and count from (..., 3) sums of 1, x and x^2; (0, 0, 0) for no values."""
     count, first, second = sums.unbind(-1)
     n = count.clamp(min=1)
     mean = first / n
@@ -253,5 +258,6 @@ def _check_shapes(
         )
     if not (outcome.shape == group.shape == (shape[0],)):
         raise ValueError(
-            f"group_advantages and group_index must be ({shape[0]},), got {tuple(outcome.shape)} and {tuple(group.shape)}"
+            f"group_advantages and group_index must be ({shape[0]},), got {tuple(outcome.shape)} "
+            f"and {tuple(group.shape)}"
         )
