@@ -24,7 +24,9 @@ REPO = "/api/{kind:str}/{owner:str}/{name:str}"
 
 
 class HubError(Exception):
-    def __init__(self, status: int, message: str, code: str | None = None, body: dict[str, Any] | None = None):
+    def __init__(
+        self, status: int, message: str, code: str | None = None, body: dict[str, Any] | None = None
+    ):
         self.status, self.message, self.code, self.body = status, message, code, body or {"error": message}
 
 
@@ -55,13 +57,18 @@ class Access:
     def user(self, request: Request) -> str:
         token = (request.headers.get("authorization") or "").removeprefix("Bearer ")
         if token not in self.state.tokens:
-            raise HubError(401, "Invalid credentials in Authorization header" if token else "Invalid username or password.")
+            raise HubError(
+                401,
+                "Invalid credentials in Authorization header" if token else "Invalid username or password.",
+            )
         return self.state.tokens[token]["name"]
 
     def repo(self, request: Request, kind: str, owner: str, name: str) -> Repo:
         repo = self.state.repos.get((kind, f"{owner}/{name}"))
         if repo is None or (repo.private and self.user(request) != owner):
-            raise HubError(404 if request.headers.get("authorization") else 401, "Repository not found", "RepoNotFound")
+            raise HubError(
+                404 if request.headers.get("authorization") else 401, "Repository not found", "RepoNotFound"
+            )
         return repo
 
     def writable(self, request: Request, kind: str, owner: str, name: str) -> Repo:
@@ -97,7 +104,9 @@ def _account_routes(state: HubState, access: Access) -> APIRouter:
         prefix = "" if kind == "models" else f"{kind}/"
         url = f"{state.url}/{prefix}{repo_id}"
         if owner != user:
-            raise HubError(403, f"you don't have the rights to create a {kind[:-1]} under the namespace {owner!r}")
+            raise HubError(
+                403, f"you don't have the rights to create a {kind[:-1]} under the namespace {owner!r}"
+            )
         if (kind, repo_id) in state.repos:
             raise HubError(409, "You already created this repo", body={"error": "exists", "url": url})
         if kind == "spaces" and body.get("hardware") in state.denied_spaces:
@@ -131,7 +140,15 @@ def _card_errors(content: str, repo_type: str) -> list[str]:
         return [f"YAML metadata: {error}"]
     lists = ("tags", "datasets", "language", "metrics", "widget", "model-index", "models")
     errors = [f'"{k}" must be an array' for k in lists if k in data and not isinstance(data[k], list)]
-    strings = ("license", "library_name", "pipeline_tag", "base_model_relation", "sdk", "sdk_version", "title")
+    strings = (
+        "license",
+        "library_name",
+        "pipeline_tag",
+        "base_model_relation",
+        "sdk",
+        "sdk_version",
+        "title",
+    )
     errors += [f'"{k}" must be a string' for k in strings if k in data and not isinstance(data[k], str)]
     if repo_type == "space" and data.get("sdk") not in {"gradio", "static", "docker"}:
         errors.append('"sdk" is required')
@@ -146,11 +163,15 @@ def _upload_routes(state: HubState, access: Access) -> APIRouter:
     router = APIRouter()
 
     @router.post(REPO + "/branch/{branch:str}")
-    async def create_branch(kind: str, owner: str, name: str, branch: str, request: Request) -> dict[str, Any]:
+    async def create_branch(
+        kind: str, owner: str, name: str, branch: str, request: Request
+    ) -> dict[str, Any]:
         repo = access.writable(request, kind, owner, name)
         if unquote(branch) in repo.branches:
             raise HubError(409, "Reference already exists")
-        repo.branches[unquote(branch)] = access.commit(repo, (await request.json()).get("startingPoint", "main")).oid
+        repo.branches[unquote(branch)] = access.commit(
+            repo, (await request.json()).get("startingPoint", "main")
+        ).oid
         return {}
 
     @router.post(REPO + "/preupload/{revision:str}")
@@ -279,7 +300,9 @@ def _read_routes(state: HubState, access: Access) -> APIRouter:
         return [_item(path, stored, hashes) for path, stored in sorted(files.items())]
 
     @router.post(REPO + "/paths-info/{revision:str}")
-    async def paths_info(kind: str, owner: str, name: str, revision: str, request: Request) -> list[dict[str, Any]]:
+    async def paths_info(
+        kind: str, owner: str, name: str, revision: str, request: Request
+    ) -> list[dict[str, Any]]:
         files = access.commit(access.repo(request, kind, owner, name), revision).files
         if request.headers.get("content-type", "").startswith("application/json"):
             wanted = (await request.json())["paths"]
@@ -292,7 +315,11 @@ def _read_routes(state: HubState, access: Access) -> APIRouter:
     def refs(kind: str, owner: str, name: str, request: Request) -> dict[str, Any]:
         repo = access.repo(request, kind, owner, name)
         pulls = {k: v for k, v in repo.branches.items() if k.startswith("refs/pr/")}
-        heads = [{"name": k, "ref": f"refs/heads/{k}", "targetCommit": v} for k, v in repo.branches.items() if k not in pulls]
+        heads = [
+            {"name": k, "ref": f"refs/heads/{k}", "targetCommit": v}
+            for k, v in repo.branches.items()
+            if k not in pulls
+        ]
         answer = {"branches": heads, "converts": [], "tags": []}
         if "include_prs" in request.query_params:
             answer["pullRequests"] = [{"name": k, "ref": k, "targetCommit": v} for k, v in pulls.items()]
@@ -352,7 +379,7 @@ def _read_routes(state: HubState, access: Access) -> APIRouter:
             headers |= {"X-Linked-Etag": f'"{stored.sha256}"', "X-Linked-Size": str(stored.size)}
             xet_hash = xet.file_hashes(state.xet_dir).get(stored.sha256)
             if xet_hash:
-                auth = f"{str(request.base_url).rstrip('/')}/api/{kind}/{repo.repo_id}/xet-read-token/{commit.oid}"
+                auth = f"{state.url}/api/{kind}/{repo.repo_id}/xet-read-token/{commit.oid}"
                 headers |= {"X-Xet-Hash": xet_hash, "Link": f'<{auth}>; rel="xet-auth"'}
         if request.method == "HEAD" or data is None:
             return Response(headers=headers | {"Content-Length": str(stored.size)})

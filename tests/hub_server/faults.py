@@ -1,4 +1,5 @@
-"""Makes the n-th request on an endpoint fail: a status, a reset, a stall, or an answer lost after its effect."""
+"""Makes the n-th request on an endpoint fail: a status, a reset, a stall, or an answer lost after its
+effect."""
 
 from __future__ import annotations
 
@@ -32,8 +33,9 @@ class TrackedProtocol(h11_impl.H11Protocol):
 class Fault:
     """Fails requests `nth .. nth + times - 1` (1-based) that match `"METHOD /path"`.
 
-    action: "status" (answer with `status` and `headers`), "reset" (cut the connection while the body arrives),
-    "stall" (say nothing for `seconds`, then cut), "lost" (do the work, then cut instead of answering).
+    action: "status" (answer with `status` and `headers`), "reset" (cut the connection while the body
+    arrives), "stall" (say nothing for `seconds`, then cut), "lost" (do the work, then cut instead of
+    answering).
     """
 
     match: str

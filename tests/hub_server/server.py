@@ -31,7 +31,12 @@ class HubServer:
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.state.url = self.url
         config = uvicorn.Config(
-            self.middleware, http=TrackedProtocol, ws="none", lifespan="off", log_level="critical", access_log=False
+            self.middleware,
+            http=TrackedProtocol,
+            ws="none",
+            lifespan="off",
+            log_level="critical",
+            access_log=False,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)

@@ -52,7 +52,10 @@ def build_router(state: HubState, access: Any) -> APIRouter:
     @router.post(SPACE + "/secrets")
     @router.post(SPACE + "/variables")
     async def write_setting(owner: str, name: str, request: Request) -> dict[str, Any]:
-        space, table = access.writable(request, "spaces", owner, name).space, request.url.path.rpartition("/")[2]
+        space, table = (
+            access.writable(request, "spaces", owner, name).space,
+            request.url.path.rpartition("/")[2],
+        )
         body = await request.json()
         space[table][body["key"]] = body["value"]
         return {key: {"value": value} for key, value in space[table].items()}
@@ -65,7 +68,11 @@ def build_router(state: HubState, access: Any) -> APIRouter:
         owner = {"id": "1", "name": namespace, "type": "user"}
         shown = {k: v for k, v in spec.items() if k != "secrets"}
         job = {"id": job_id, "createdAt": None, "owner": owner, "status": {"stage": "COMPLETED"}, **shown}
-        state.jobs[job_id] = {"spec": spec, "info": job, "log": ["===== Job started =====", "step 1/1", "done"]}
+        state.jobs[job_id] = {
+            "spec": spec,
+            "info": job,
+            "log": ["===== Job started =====", "step 1/1", "done"],
+        }
         return job
 
     @router.get("/api/jobs/{namespace}/{job_id}")

@@ -63,7 +63,8 @@ class Repo:
 
     def add_commit(self, branch: str, files: dict[str, StoredFile], title: str, author: str) -> Commit:
         parent = self.branches.get(branch)
-        seed = f"{self.kind}/{self.repo_id}/{branch}/{parent}/{title}/{sorted((p, f.oid) for p, f in files.items())}"
+        listing = sorted((path, stored.oid) for path, stored in files.items())
+        seed = f"{self.kind}/{self.repo_id}/{branch}/{parent}/{title}/{listing}"
         commit = Commit(hashlib.sha1(seed.encode()).hexdigest(), parent, title, author, files)
         self.commits[commit.oid] = commit
         self.branches[branch] = commit.oid

@@ -1,0 +1,296 @@
+"""The bundle: the folder that a push publishes, complete and readable without the Hub.
+
+Weights in safetensors with tokenizer (or the adapter), README.md, run.json, .eval_results/, figures/,
+traces/. It is built in a temporary sibling folder and moved into place by a rename, so a full disk or a kill
+leaves the old bundle or the new one, never half of one. Left out: training state, and all that `check.py`
+refuses. Imports no torch: it works from what `save_pretrained` wrote.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from ..errors import UserError
+from ..traces.trace import Trace
+from .card import CARD_ERRORS, fallback_card, render_card
+from .check import FREE_TEXT, looks_like_path, machine_paths, problems_in
+from .metadata import eval_result_files
+
+WEIGHTS_AND_TOKENIZER = (
+    *(
+        "*.safetensors",
+        "*.safetensors.index.json",
+        "config.json",
+        "generation_config.json",
+        "adapter_config.json",
+    ),
+    *(
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "tokenizer.model",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ),
+    *(
+        "vocab.json",
+        "vocab.txt",
+        "merges.txt",
+        "chat_template.jinja",
+        "chat_template.json",
+        "preprocessor_config.json",
+    ),
+)
+JSON_TRACES = 8  # traces also written as JSON, for a reader with a browser; the Parquet file holds all
+
+
+def build_bundle(
+    run: dict[str, Any],
+    weights_dir: str | Path,
+    out_dir: str | Path,
+    *,
+    traces: Sequence[Trace] = (),
+    figures: bool = True,
+    sections: dict[str, str | None] | None = None,
+) -> Path:
+    """Writes the bundle of `run` to `out_dir` and returns its path.
+
+    run: the run record (run.json); not changed. weights_dir: what `save_pretrained` wrote, of which only an
+    allow-list is copied. An older bundle at `out_dir` is replaced; any other folder there is refused.
+    sections: see `card.render_card`. A card or figure that fails gives a plain card and a warning, never a
+    lost run. Raises UserError: nothing to publish, `out_dir` taken, disk full, or a bundle that fails
+    `check_bundle`.
+    """
+    weights_dir, out_dir = Path(weights_dir), Path(os.path.abspath(out_dir))
+    if not any(weights_dir.glob("*.safetensors")):
+        raise UserError(f"{weights_dir} holds no *.safetensors: save the model with save_pretrained first")
+    if out_dir.exists() and not (out_dir.is_dir() and (_is_bundle(out_dir) or not any(out_dir.iterdir()))):
+        raise UserError(f"{out_dir} exists and is no bundle: choose another folder or move it away")
+    clean_leftovers(out_dir)
+    building = out_dir.with_name(f".{out_dir.name}.building-{os.getpid()}")
+    try:
+        building.mkdir(parents=True)
+        public = publishable_run(run)
+        _copy_weights(weights_dir, building, public)
+        public["traces"] = _write_traces(traces, building, public) or public.get("traces", [])
+        if figures:
+            _draw(public, traces, building)
+        _write_texts(public, building, sections)
+        if problems := check_bundle(building):
+            raise UserError(f"the bundle can't be published: {problems[0]}")
+        _move_into_place(building, out_dir)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(f"disk full while building {out_dir}: free some space and run again") from error
+        raise UserError(f"can't build {out_dir}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return out_dir
+
+
+def check_bundle(folder: str | Path, *, token: str | None = None) -> list[str]:
+    """Why a folder must not be published as a bundle, one line per problem; empty when it may be.
+
+    Covers `check.problems_in` (pickles, training state, access tokens, paths of this machine, broken weights)
+    and what makes a folder a bundle: run.json, a card whose metadata parses, weights, and files that the card
+    shows.
+    """
+    folder = Path(folder)
+    found = problems_in(folder, own_token=token)
+    if not folder.is_dir():
+        return found
+    if not any(folder.glob("*.safetensors")):
+        found.append("no *.safetensors: a bundle holds the weights or the adapter")
+    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+        found.append("neither config.json nor adapter_config.json: nobody could load these weights")
+    return found + _record_problems(folder) + _card_problems(folder)
+
+
+def _record_problems(folder: Path) -> list[str]:
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ["run.json is missing: build the folder with erpo_hub.publish.bundle.build_bundle"]
+    except json.JSONDecodeError:
+        return []  # named already by problems_in
+    if not isinstance(run, dict) or run.get("schema_version") != 1:
+        return ["run.json: schema_version is not 1; build the bundle again with this version of erpo-hub"]
+    return [
+        f"{t['file']}: named in run.json but missing"
+        for t in run["traces"]
+        if not (folder / t["file"]).is_file()
+    ]
+
+
+def _card_problems(folder: Path) -> list[str]:
+    import yaml
+
+    from .markdown import local_images
+    from .merge import split_front_matter
+
+    try:
+        front, body = split_front_matter((folder / "README.md").read_text(encoding="utf-8"))
+        metadata = yaml.safe_load(front)
+    except FileNotFoundError:
+        return ["README.md is missing: render it with `erpo-hub card`"]
+    except yaml.YAMLError as error:
+        return [f"README.md: its metadata is not valid YAML ({' '.join(str(error).split())})"]
+    if not isinstance(metadata, dict) or not metadata:
+        return ["README.md: has no metadata between --- lines at its top; render it with `erpo-hub card`"]
+    return [
+        f"README.md: shows {image}, which is missing"
+        for image in local_images(body)
+        if not (folder / image).is_file()
+    ]
+
+
+def _is_bundle(folder: Path) -> bool:
+    return (folder / "run.json").is_file() and (folder / "README.md").is_file()
+
+
+# --- what goes in -----------------------------------------------------------------------------------------
+
+
+def publishable_run(run: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the run record without absolute paths: a path keeps its last part only."""
+    return json.loads(json.dumps(_without_paths(run), allow_nan=False, default=str))
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: v if k in FREE_TEXT else _without_paths(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_paths(v) for v in value]
+    if isinstance(value, float) and value != value:
+        return None  # JSON has no NaN; a metric that was not measured in this step
+    return _last_part(value) if isinstance(value, str | Path) else value
+
+
+def _last_part(value: str | Path) -> str:
+    text = str(value)
+    if looks_like_path(text) or any(text.startswith(root) for root in machine_paths()):
+        return PureWindowsPath(text).name if "\\" in text else PurePosixPath(text).name
+    return text
+
+
+def _copy_weights(source: Path, target: Path, run: dict[str, Any]) -> None:
+    names = {path.name for pattern in WEIGHTS_AND_TOKENIZER for path in source.glob(pattern)}
+    base = run["base_model"]["id"]
+    for name in sorted(names):
+        if name.endswith("config.json"):
+            content = json.loads((source / name).read_text(encoding="utf-8"))
+            _write_json(target / name, _with_base_id(content, base))
+        else:
+            shutil.copyfile(source / name, target / name)
+
+
+def _with_base_id(content: Any, base: str) -> Any:
+    """A model or tokenizer config in which every local path has become the base model's id."""
+    if isinstance(content, dict):
+        return {k: v if k in FREE_TEXT else _with_base_id(v, base) for k, v in content.items()}
+    if isinstance(content, list):
+        return [_with_base_id(v, base) for v in content]
+    if isinstance(content, str) and _last_part(content) != content:
+        return base
+    return content
+
+
+def _write_traces(traces: Sequence[Trace], folder: Path, run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Writes traces/ and returns run.json's "traces" block; the first trace is the card's worked example."""
+    if not traces:
+        return []
+    (folder / "traces").mkdir()
+    public = [trace.replace(model=_last_part(trace.model)) for trace in traces]
+    Trace.to_parquet(public, folder / "traces" / "traces.parquet")
+    rows = []
+    for number, trace in enumerate(public[:JSON_TRACES], 1):
+        name = f"traces/{number:04d}.json"
+        trace.to_json(folder / name)
+        row: dict[str, Any] = {
+            "file": name,
+            "correct": trace.correct,
+            "prompt": trace.prompt,
+            "answer": trace.answer,
+        }
+        if number == 1:
+            completion = {
+                "pieces": trace.pieces,
+                "pivots": trace.pivots,
+                "entropy": [round(h, 4) for h in trace.entropy],
+                "gold": trace.gold,
+            }
+            row["completion"] = completion
+        rows.append(row)
+    return rows
+
+
+def _draw(run: dict[str, Any], traces: Sequence[Trace], folder: Path) -> None:
+    from . import plots
+
+    (folder / "figures").mkdir(exist_ok=True)
+    run["figures"] = []
+    try:
+        run["figures"] = plots.draw_all(run, list(traces), folder / "figures")
+    except CARD_ERRORS as error:
+        warnings.warn(f"a figure could not be drawn ({error!r}); the card goes without it", stacklevel=3)
+
+
+def _write_texts(run: dict[str, Any], folder: Path, sections: dict[str, str | None] | None) -> None:
+    _write_json(folder / "run.json", run)
+    for name, text in eval_result_files(run).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    try:
+        card = render_card(run, sections=sections)
+    except CARD_ERRORS as error:
+        warnings.warn(
+            f"the card could not be rendered ({error!r}); a plain one is in its place", stacklevel=3
+        )
+        card = fallback_card(run)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# --- into place -------------------------------------------------------------------------------------------
+
+
+def clean_leftovers(out_dir: Path) -> None:
+    """Removes what a killed build left beside `out_dir`; puts an old bundle back if the kill hit the swap."""
+    old = out_dir.with_name(f".{out_dir.name}.old")
+    if old.is_dir() and not out_dir.exists():
+        old.rename(out_dir)
+    shutil.rmtree(old, ignore_errors=True)
+    for leftover in out_dir.parent.glob(f".{out_dir.name}.building-*"):
+        if not _is_running(leftover.name.rpartition("-")[2]):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_running(pid: str) -> bool:
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _move_into_place(building: Path, out_dir: Path) -> None:
+    if not out_dir.exists() or not any(out_dir.iterdir()):
+        os.replace(building, out_dir)
+        return
+    old = out_dir.with_name(f".{out_dir.name}.old")
+    os.replace(out_dir, old)
+    os.replace(building, out_dir)
+    shutil.rmtree(old, ignore_errors=True)
