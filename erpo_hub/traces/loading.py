@@ -1,0 +1,184 @@
+"""Load a causal language model and its tokenizer: a Hub id, a folder, a GGUF file, an adapter on its base.
+
+Safetensors and GGUF only: a checkpoint that exists only as a pickle is refused, because unpickling runs
+code. `trust_remote_code` stays off. Every way to fail is one UserError.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import UserError
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def load(
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    adapter: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> tuple[Any, Any]:
+    """(model in eval mode on its device, tokenizer). See `Engine.load` for the parameters."""
+    name, adapter_revision = str(model), None
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if adapter is None and (config := _adapter_config(name, revision)) is not None:
+        name, adapter = _base_of(name, config), name
+        revision, adapter_revision = config.get("revision"), revision
+    where = _where(name, revision)
+    lm = _load_model(name, where, _dtype(dtype, place))
+    tokenizer = _load_tokenizer(name, where)
+    if adapter is not None:
+        lm = _with_adapter(lm, str(adapter), adapter_revision)
+    return lm.to(place).eval(), tokenizer
+
+
+def _dtype(dtype: str | torch.dtype | None, place: torch.device) -> str | torch.dtype:
+    """float32 on a CPU, where half precision is slow and coarse; the checkpoint's own elsewhere."""
+    if dtype is None:
+        return torch.float32 if place.type == "cpu" else "auto"
+    if isinstance(dtype, str) and dtype != "auto":
+        found = getattr(torch, dtype, None)
+        if not isinstance(found, torch.dtype):
+            raise UserError(f"dtype {dtype!r} is unknown: use float32, bfloat16, float16 or auto")
+        return found
+    return dtype
+
+
+def _where(name: str, revision: str | None) -> dict[str, Any]:
+    """The arguments of `from_pretrained` that say where the files are."""
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UserError(f"{name}: no such GGUF file")
+        return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    if path.is_dir():
+        _refuse_pickles(path)
+        return {"pretrained_model_name_or_path": str(path)}
+    if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or not name:
+        raise UserError(f"{name}: no model folder there; give a folder, a GGUF file or a Hub id")
+    return {"pretrained_model_name_or_path": name, "revision": revision}
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if any(folder.glob("*.safetensors")) or not (folder / "config.json").exists():
+        return
+    if pickles := sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern)):
+        raise UserError(
+            f"{folder}: its weights are only in {pickles[0]}, a pickle, which is not loaded because it"
+            " can run code; save it again as safetensors"
+        )
+
+
+def _load_model(name: str, where: dict[str, Any], dtype: str | torch.dtype) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {
+        **where,
+        "dtype": dtype,
+        "output_loading_info": True,
+        "trust_remote_code": False,
+    }
+    if "gguf_file" not in where:
+        options["use_safetensors"] = True
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(**options)
+    except (
+        *(OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError),
+        *(SafetensorError, StrictDataclassError),
+    ) as e:
+        raise UserError(f"{name}: the model cannot be loaded ({_first_line(e)})") from e
+    lm, info = loaded
+    if missing := sorted(info.get("missing_keys") or []):
+        raise UserError(
+            f"{name}: the checkpoint lacks {len(missing)} weights ({missing[0]}); it is incomplete"
+        )
+    return lm
+
+
+def _load_tokenizer(name: str, where: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, TypeError) as e:
+        raise UserError(f"{name}: its tokenizer cannot be loaded ({_first_line(e)})") from e
+
+
+def _adapter_config(name: str, revision: str | None) -> dict[str, Any] | None:
+    """The adapter's own config when `name` is an adapter (a folder, or a Hub repository), else None."""
+    from transformers.utils.hub import cached_file
+
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf" or path.is_absolute() or path.exists():
+        file = path / "adapter_config.json" if path.is_dir() else None
+    elif name.count("/") == 1:
+        try:
+            found = cached_file(
+                name,
+                "adapter_config.json",
+                revision=revision,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+                _raise_exceptions_for_gated_repo=False,
+            )
+        except (OSError, ValueError):
+            return None  # no such repository: loading the model itself will say so
+        file = Path(found) if found else None
+    else:
+        file = None
+    if file is None or not file.exists():
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UserError(f"{name}: adapter_config.json is not readable ({_first_line(e)})") from e
+
+
+def _base_of(name: str, config: dict[str, Any]) -> str:
+    base = config.get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
+        raise UserError(
+            f"{name}: an adapter whose config names no base model; load the base and pass adapter={name!r}"
+        )
+    path = Path(base).expanduser()
+    if path.is_absolute() and not path.is_dir():
+        raise UserError(
+            f"{name}: an adapter of {base}, which is not there; load its base and pass adapter={name!r}"
+        )
+    return base
+
+
+def _with_adapter(lm: Any, adapter: str, revision: str | None) -> Any:
+    """The base model with the adapter's layers inside it, active and not merged."""
+    from huggingface_hub import snapshot_download
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    folder = Path(adapter).expanduser()
+    try:
+        if not folder.is_dir():
+            folder = Path(snapshot_download(adapter, revision=revision, allow_patterns=["adapter_*"]))
+        if not (folder / "adapter_model.safetensors").is_file():  # peft would fall back to a pickle
+            raise UserError(
+                f"{adapter}: an adapter without adapter_model.safetensors; save it as safetensors"
+            )
+        wrapped = PeftModel.from_pretrained(lm, str(folder), is_trainable=False)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
+        raise UserError(f"{adapter}: the adapter does not fit its base ({_first_line(e)})") from e
+    if wrapped.active_peft_config.is_prompt_learning:
+        raise UserError(f"{adapter}: a prompt-learning adapter; only adapters of the weights can be traced")
+    return wrapped.get_base_model()
+
+
+def _first_line(error: BaseException) -> str:
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= 300 else line[:297] + "..."
