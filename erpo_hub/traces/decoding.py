@@ -1,0 +1,167 @@
+"""One step of decoding with everything a trace records about it, and text out of tokens as they come.
+
+Filters are transformers' own warpers; only the loop around them (engine.py) is ours, because `generate`
+shows neither the full distribution nor its numbers while it runs. Left out: beam search, penalties and
+other processors that make the distribution depend on the text; a trace could not say what it measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from .trace import MAX_ALTERNATIVES, MAX_TOKENS
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. temperature 0 is greedy; top_k None or 0 and top_p 1 filter nothing."""
+
+    max_new_tokens: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    seed: int = 0
+    num_alternatives: int = 5
+
+    def __post_init__(self) -> None:
+        for name, good in (
+            ("max_new_tokens", 1 <= self.max_new_tokens <= MAX_TOKENS),
+            ("temperature", 0 <= self.temperature < 100),
+            ("top_p", 0 < self.top_p <= 1),
+            ("top_k", self.top_k is None or self.top_k >= 0),
+            ("num_alternatives", 0 <= self.num_alternatives <= MAX_ALTERNATIVES),
+        ):
+            if not good:
+                raise UsageError(f"{name}={getattr(self, name)!r} is outside what it may be")
+
+    def settings(self) -> dict[str, Any]:
+        """The parameters as a trace stores them."""
+        return {name: value for name, value in asdict(self).items() if name != "num_alternatives"}
+
+    def generator(self, device: torch.device) -> torch.Generator:
+        """A private random stream: the process's own is neither read nor moved."""
+        return torch.Generator(device=device).manual_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step chose and saw, B rows, on the host; numbers rounded to 1e-6."""
+
+    token: list[int]  # (B,)
+    entropy: list[float]  # (B,) nats
+    logprob: list[float]  # (B,) nats
+    sampling_logprob: list[float]  # (B,) nats
+    topk_ids: list[list[int]]  # (B, k)
+    topk_probs: list[list[float]]  # (B, k)
+
+
+class Chooser:
+    """Chooses the next token of every row from its logits, one random stream for all of them."""
+
+    def __init__(self, sampling: Sampling, device: torch.device):
+        from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
+
+        self.sampling = sampling
+        self.generator = sampling.generator(device)
+        self.filters: list[Any] = []
+        if sampling.temperature > 0 and sampling.top_k:
+            self.filters.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.temperature > 0 and sampling.top_p < 1:
+            self.filters.append(TopPLogitsWarper(sampling.top_p))
+
+    @torch.inference_mode()
+    def __call__(self, logits: Tensor, forced: list[int] | None = None) -> Step:
+        """logits: (B, V). `forced` chooses the tokens instead (a fork), with sampling log-prob 0."""
+        s = self.sampling
+        x = logits.float() / (s.temperature or 1.0)  # (B, V)
+        logp = torch.log_softmax(x, dim=-1)  # (B, V)
+        p = logp.exp()
+        entropy = -(p * logp.clamp(min=-1e4)).sum(-1)  # (B,) a logit of -inf has p = 0 and adds 0
+        after = torch.zeros_like(entropy)
+        if forced is not None:
+            token = torch.tensor(forced, device=logits.device)  # (B,)
+        elif s.temperature == 0:
+            token = logits.argmax(-1)
+        else:
+            filtered = logp
+            if self.filters:
+                for keep in self.filters:
+                    x = keep(None, x)
+                filtered = torch.log_softmax(x, dim=-1)
+                p = filtered.exp()
+            if torch.isfinite(entropy).all():  # else the caller reports the broken logits
+                token = torch.multinomial(p, 1, generator=self.generator).squeeze(-1)
+            else:
+                token = torch.zeros_like(entropy, dtype=torch.long)
+            after = filtered.gather(-1, token[:, None]).squeeze(-1)
+        top = logp.topk(min(s.num_alternatives, logp.shape[-1]), dim=-1)
+        chosen = logp.gather(-1, token[:, None]).squeeze(-1).clamp(min=-1e4)
+        numbers = torch.cat(
+            [entropy.clamp(min=0)[:, None], chosen[:, None], after[:, None], top.values.exp()], dim=-1
+        )  # (B, 3 + k)
+        rows = torch.round(numbers.double(), decimals=6).tolist()  # one transfer, one for the ids
+        ids = torch.cat([token[:, None], top.indices], dim=-1).tolist()
+        return Step(
+            token=[row[0] for row in ids],
+            entropy=[row[0] for row in rows],
+            logprob=[row[1] for row in rows],
+            sampling_logprob=[row[2] for row in rows],
+            topk_ids=[row[1:] for row in ids],
+            topk_probs=[row[3:] for row in rows],
+        )
+
+
+class Detokenizer:
+    """Text piece of every token as it comes; `"".join(pieces)` is the decoded text.
+
+    The bytes of a split character are held together: its first tokens give "", its last one the character.
+    A short window of tokens is decoded twice at each step, because a tokenizer may join or drop the space
+    between two tokens (SentencePiece) and only decoding them together shows it. Special tokens give "".
+    """
+
+    def __init__(self, tokenizer: Any):
+        self.tokenizer = tokenizer
+        self.special = set(tokenizer.all_special_ids)
+        self.ids: list[int] = []
+        self.start = 0  # first token of the window
+        self.shown = 0  # tokens before this one have given their text
+
+    def add(self, token: int) -> str:
+        """The text that this token completes."""
+        if token in self.special:
+            return ""
+        self.ids.append(token)
+        text = self._window(len(self.ids))
+        if text.endswith("\ufffd") and len(self.ids) - self.shown < 8:  # more bytes may follow
+            return ""
+        piece = text[len(self._window(self.shown)) :]
+        self.start, self.shown = self.shown, len(self.ids)
+        return piece
+
+    def flush(self) -> str:
+        """What is still held when the text ends inside a character."""
+        held = self._window(len(self.ids))[len(self._window(self.shown)) :]
+        self.start = self.shown = len(self.ids)
+        return held
+
+    def _window(self, end: int) -> str:
+        return decode(self.tokenizer, self.ids[self.start : end])
+
+
+def decode(tokenizer: Any, ids: list[int]) -> str:
+    """Text of the tokens, special ones left out, spaces exactly as they are."""
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def pieces_of(tokenizer: Any, ids: list[int]) -> list[str]:
+    """(T,) pieces of given tokens, the same as `Detokenizer` gives one by one."""
+    detokenizer = Detokenizer(tokenizer)
+    pieces = [detokenizer.add(token) for token in ids]
+    if pieces:
+        pieces[-1] += detokenizer.flush()
+    return pieces

@@ -1,0 +1,337 @@
+"""A causal language model that answers and shows its uncertainty token by token.
+
+`Engine` streams completions with their columns, scores given text, forks at a pivot. The parts: loading.py,
+decoding.py (one step), scoring.py (given text in one pass), audit.py (does a fork move the answer?).
+Left out: batches of prompts (that is evaluation), grading (the caller's callable), other rooms.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .decoding import Chooser, Sampling, Step
+from .draft import Delta, Draft
+from .loading import load
+from .trace import Trace
+
+if TYPE_CHECKING:
+    from .audit import Audit, Comparison
+
+Prompt = str | list[dict[str, str]]  # a question, or chat messages
+PREFILL_CHUNK = 512  # tokens between two looks at `cancel` while the prompt is read
+
+
+class Engine:
+    """A loaded causal model with its tokenizer. One stream at a time makes sense; several are safe."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str = "", revision: str | None = None):
+        """model: a transformers causal LM. name, revision: what its traces say they come from."""
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
+        self.revision = revision
+        self.device = model.device
+        config = model.config.get_text_config(decoder=True)
+        self.vocab_size = int(model.get_output_embeddings().weight.shape[0])
+        self.context = getattr(config, "max_position_embeddings", None)  # tokens; None: no stated limit
+        self.eos = _eos_ids(model, tokenizer)
+        self._strings: dict[int, str] = {}
+        self._anchor = tokenizer("a", add_special_tokens=False).input_ids[-1:]
+        self._kept: tuple[list[int], Any] | None = None  # token ids and their KV cache, of the last stream
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path,
+        revision: str | None = None,
+        *,
+        adapter: str | Path | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> Engine:
+        """From a Hub id, a local folder, a `.gguf` file, or a PEFT adapter (its base is found by its config).
+
+        adapter: an adapter for `model` as its base. dtype: default float32 on a CPU, the checkpoint's own on
+        a GPU. Safetensors or GGUF only; remote code never runs. Raises UserError.
+        """
+        lm, tokenizer = load(model, revision=revision, adapter=adapter, device=device, dtype=dtype)
+        path = Path(str(adapter or model)).expanduser()
+        return cls(
+            lm, tokenizer, name=path.name if path.exists() else str(adapter or model), revision=revision
+        )
+
+    # -- text in ------------------------------------------------------------------------------------
+
+    def encode(self, prompt: Prompt, chat: bool | None = None) -> list[int]:
+        """Ids fed to the model. chat: use the chat template (default: when the tokenizer has one)."""
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        if not any(m.get("content", "").strip() for m in messages):
+            raise UserError("the prompt is empty: give a question")
+        if chat is None:
+            chat = bool(self.tokenizer.chat_template) or not isinstance(prompt, str)
+        if chat and not self.tokenizer.chat_template:
+            raise UserError(f"{self.name}: its tokenizer has no chat template; give a plain prompt")
+        if chat:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        else:
+            ids = self.tokenizer("\n".join(m["content"] for m in messages)).input_ids
+        if not ids:
+            raise UserError("the prompt has no tokens: give a question")
+        if max(ids) >= self.vocab_size:
+            raise UserError(
+                f"{self.name}: the tokenizer gives id {max(ids)} and the model has {self.vocab_size} tokens;"
+                " they do not belong together"
+            )
+        return list(ids)
+
+    def string(self, token: int) -> str:
+        """Text of one token for display, special tokens by their name, a leading space kept."""
+        if token not in self._strings:
+            both = self.tokenizer.decode([*self._anchor, token], clean_up_tokenization_spaces=False)
+            alone = self.tokenizer.decode(self._anchor, clean_up_tokenization_spaces=False)
+            self._strings[token] = both[len(alone) :] if both.startswith(alone) else both
+        return self._strings[token]
+
+    # -- completions --------------------------------------------------------------------------------
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int | None = None,
+        seed: int = 0,
+        num_alternatives: int = 5,
+        chat: bool | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[Delta]:
+        """Sample a completion and yield it token by token with its columns (see `Trace` for each).
+
+        temperature 0 is greedy, its columns are then those of temperature 1. The same seed gives the same
+        completion on the same machine. Ends at an end-of-sequence token of the generation config, after
+        max_new_tokens, at the end of the context, or at the next token once `cancel` is set.
+        Raises UserError: empty prompt, prompt longer than the context, logits that are not finite.
+        """
+        sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed, num_alternatives)
+        draft = Draft(self, _shown(prompt), self.encode(prompt, chat), sampling)
+        self._check_context(len(draft.prompt_tokens))
+        return self._run(draft, cancel, reuse=False)
+
+    def trace(self, prompt: Prompt, **options: Any) -> Trace:
+        """`stream` run to its end. Same parameters."""
+        return _last(self.stream(prompt, **options))
+
+    def fork(
+        self,
+        trace: Trace,
+        index: int,
+        token_id: int,
+        *,
+        cancel: threading.Event | None = None,
+        **changes: Any,
+    ) -> Iterator[Delta]:
+        """Continue a trace with `token_id` in place of its token `index`; yields deltas from `index` on.
+
+        Sampling parameters are the trace's own unless changed (max_new_tokens=, temperature=, top_p=, top_k=,
+        seed=, num_alternatives=). max_new_tokens counts the whole completion. The forced token's
+        `sampling_logprob` is 0: it was not drawn. The part of the last stream's KV cache that the fork shares
+        is reused, where every layer attends to the full context. Raises UserError.
+        """
+        self.check(trace)
+        if not 0 <= index < len(trace):
+            raise UserError(f"token {index} is outside the trace, which has tokens 0 .. {len(trace) - 1}")
+        if not 0 <= token_id < self.vocab_size:
+            raise UserError(f"token id {token_id} is outside the vocabulary, 0 .. {self.vocab_size - 1}")
+        known = Sampling().settings()
+        options = {name: trace.generation[name] for name in known if name in trace.generation}
+        options = {"num_alternatives": trace.num_alternatives, **options, **changes}
+        options["max_new_tokens"] = max(options.get("max_new_tokens", 256), index + 1)
+        draft = Draft(self, trace.prompt, list(trace.prompt_tokens), Sampling(**options), origin=trace)
+        draft.copy(trace, index)
+        draft.extra = {"fork_index": index, "fork_token": token_id}
+        self._check_context(len(draft.prompt_tokens) + index)
+        return self._run(draft, cancel, reuse=True, forced=token_id)
+
+    def fork_trace(self, trace: Trace, index: int, token_id: int, **options: Any) -> Trace:
+        """`fork` run to its end."""
+        return _last(self.fork(trace, index, token_id, **options))
+
+    def score(
+        self,
+        prompt: Prompt,
+        completion: str | list[int],
+        *,
+        temperature: float = 1.0,
+        num_alternatives: int = 5,
+        chat: bool | None = None,
+    ) -> Trace:
+        """The columns of a given completion (text, or token ids) in one forward pass; see scoring.py."""
+        from .scoring import score
+
+        return score(self, prompt, completion, temperature, num_alternatives, chat)
+
+    def with_sensitivity(self, trace: Trace, **options: Any) -> Trace:
+        """The trace with its sensitivity column measured; options as for `sensitivity`."""
+        from .sensitivity import sensitivity
+
+        self.check(trace)
+        ids = torch.tensor(trace.prompt_tokens + trace.tokens, device=self.device)
+        values = sensitivity(self.model, ids, len(trace.prompt_tokens), **options)
+        return trace.replace(sensitivity=[float(f"{v:.6g}") for v in values.tolist()])
+
+    def audit(self, trace: Trace, n: int = 8, *, grade: Callable[[str], float], **options: Any) -> Audit:
+        """Do this trace's pivots move its answer? See `audit.audit`."""
+        from .audit import audit
+
+        return audit(self, trace, n, grade=grade, **options)
+
+    def compare_positions(
+        self, trace: Trace, n: int = 8, *, grade: Callable[[str], float], **options: Any
+    ) -> Comparison:
+        """The audit of the pivots beside that of as many other positions. See `audit.compare_positions`."""
+        from .audit import compare_positions
+
+        return compare_positions(self, trace, n, grade=grade, **options)
+
+    def check(self, trace: Trace) -> None:
+        """Raises UserError when the trace's ids do not mean the same text here."""
+        if trace.vocab_size != self.vocab_size:
+            raise UserError(
+                f"the trace has a vocabulary of {trace.vocab_size} ({trace.model}) and {self.name} one of"
+                f" {self.vocab_size}: use the model that made the trace"
+            )
+        for token in set(trace.tokens) & set(trace.strings):
+            if self.string(token) != trace.strings[token]:
+                raise UserError(
+                    f"token {token} is {trace.strings[token]!r} in the trace ({trace.model}) and"
+                    f" {self.string(token)!r} in {self.name}: use the tokenizer that made the trace"
+                )
+
+    # -- the loop -----------------------------------------------------------------------------------
+
+    def _run(
+        self, draft: Draft, cancel: threading.Event | None, *, reuse: bool, forced: int | None = None
+    ) -> Iterator[Delta]:
+        """Prefill, then one token at a time. No global state changes while the caller holds the generator."""
+        cancelled = cancel.is_set if cancel is not None else None
+        choose = Chooser(draft.sampling, self.device)
+        ids = draft.prompt_tokens + draft.tokens
+        room = self.context - len(ids) if self.context else draft.sampling.max_new_tokens
+        left = min(draft.sampling.max_new_tokens - len(draft.tokens), room)
+        logits, cache = self.prefill(ids, reuse=reuse, cancelled=cancelled)
+        try:
+            while True:
+                if logits is None or (cancelled and cancelled()):
+                    yield draft.end("cancelled")
+                    return
+                step = choose(logits, None if forced is None else [forced])
+                forced = None
+                self._check_finite(step, len(draft.tokens))
+                token, left = step.token[0], left - 1
+                reason = "eos" if token in self.eos else "length" if left <= 0 else None
+                yield draft.add(step, reason)
+                if reason:
+                    return
+                logits = self.forward([token], cache)
+                ids.append(token)
+        finally:
+            if cache is not None:
+                self._kept = (ids, cache)
+
+    def prefill(
+        self, ids: list[int], *, reuse: bool = False, cancelled: Callable[[], bool] | None = None
+    ) -> tuple[Tensor | None, Any]:
+        """Logits (1, V) after `ids` and the KV cache of all of them; (None, cache) when cancelled on the way.
+
+        reuse: begin with the part of the kept cache that these ids share.
+        """
+        from transformers import DynamicCache
+
+        cache = (self._shared(ids) if reuse else None) or DynamicCache(config=self.model.config)
+        done, logits = cache.get_seq_length(), None
+        while done < len(ids):
+            if cancelled is not None and cancelled():
+                return None, None
+            logits = self.forward(ids[done : done + PREFILL_CHUNK], cache)
+            done += PREFILL_CHUNK
+        return logits, cache
+
+    @torch.inference_mode()
+    def forward(self, ids: list[int] | list[list[int]], cache: Any) -> Tensor:
+        """Next-token logits (B, V) after feeding ids, one row or several of one length."""
+        rows = torch.tensor(ids if isinstance(ids[0], list) else [ids], device=self.device)  # (B, n)
+        output = self.model(input_ids=rows, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return output.logits[:, -1]
+
+    def _shared(self, ids: list[int]) -> Any:
+        """A new cache over the kept one's longest common beginning with ids, short of their last token.
+
+        Views, not copies: a dynamic layer grows by concatenation and never writes into what it had.
+        """
+        from transformers.cache_utils import DynamicCache, DynamicLayer
+
+        if self._kept is None:
+            return None
+        old_ids, old = self._kept
+        n = 0
+        for a, b in zip(old_ids, ids[:-1]):
+            if a != b:
+                break
+            n += 1
+        if n == 0 or n > old.get_seq_length() or not all(type(layer) is DynamicLayer for layer in old.layers):
+            return None
+        cache = DynamicCache()
+        for i, layer in enumerate(old.layers):
+            cache.update(layer.keys[..., :n, :], layer.values[..., :n, :], i)
+        return cache
+
+    def _check_context(self, length: int) -> None:
+        if self.context and length >= self.context:
+            raise UserError(
+                f"the prompt has {length} tokens and {self.name} reads at most {self.context},"
+                " answer included: shorten it"
+            )
+
+    def _check_finite(self, step: Step, position: int) -> None:
+        if any(h != h or h == float("inf") for h in step.entropy):
+            raise UserError(
+                f"{self.name}: its logits at token {position} are not finite; the weights are broken or"
+                " overflow their dtype: try dtype='float32'"
+            )
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
+    """End-of-sequence ids of the generation config; the tokenizer's where it names none."""
+    eos = getattr(model.generation_config, "eos_token_id", None)
+    if eos is None:
+        eos = tokenizer.eos_token_id
+    return set(eos) if isinstance(eos, list) else {eos} - {None}
+
+
+def _shown(prompt: Prompt) -> str:
+    """A prompt as a reader sees it: the question, or the last thing the user said."""
+    if isinstance(prompt, str):
+        return prompt
+    said = [m["content"] for m in prompt if m.get("role") == "user"] or [m["content"] for m in prompt]
+    return said[-1]
+
+
+def _last(deltas: Iterator[Delta]) -> Trace:
+    trace = None
+    for delta in deltas:
+        trace = delta.trace
+    assert trace is not None
+    return trace
+
+
+__all__ = ["Delta", "Engine", "Prompt"]
