@@ -1,0 +1,160 @@
+"""Score given text: a trace's columns in one forward pass, without ever holding (T, V) logits.
+
+The hidden states are computed once; the output matrix is applied to a few rows of them at a time and each
+tile of logits is reduced to its numbers at once. For a vocabulary of 150,000 and 8,192 tokens the logits
+alone would take 5 GB.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .decoding import Sampling, pieces_of
+from .pivots import find_pivots
+from .trace import MAX_TOKENS, Trace
+
+if TYPE_CHECKING:
+    from .engine import Engine, Prompt
+
+TILE = 2**22  # logits computed at a time: 16 MB in float32
+
+
+def score(
+    engine: Engine,
+    prompt: Prompt,
+    completion: str | list[int],
+    temperature: float,
+    num_alternatives: int,
+    chat: bool | None,
+) -> Trace:
+    """A trace of the completion as given; nothing was sampled, so `sampling_logprob` is None.
+
+    Text is tokenised apart from the prompt (as it would have been generated), without an end-of-sequence
+    token. temperature 0 counts as 1, as in `stream`. Raises UserError for an empty completion, one longer
+    than the context, logits that are not finite, or a model whose output layer is of an unknown kind.
+    """
+    sampling = Sampling(temperature=temperature, num_alternatives=num_alternatives)
+    prompt_tokens = engine.encode(prompt, chat)
+    if isinstance(completion, str):
+        tokens = list(engine.tokenizer(completion, add_special_tokens=False).input_ids)
+    else:
+        tokens = list(completion)
+    if not tokens:
+        raise UserError("the completion is empty: give the text to score")
+    if not 0 <= min(tokens) <= max(tokens) < engine.vocab_size:
+        raise UserError(f"the completion holds an id outside the vocabulary, 0 .. {engine.vocab_size - 1}")
+    length = len(prompt_tokens) + len(tokens)
+    if length > (engine.context or MAX_TOKENS):
+        raise UserError(
+            f"prompt and completion have {length} tokens and {engine.name} reads at most"
+            f" {engine.context or MAX_TOKENS}: shorten the text"
+        )
+    ids = torch.tensor(prompt_tokens + tokens, device=engine.device)
+    columns = token_columns(engine.model, ids, len(prompt_tokens), temperature or 1.0, num_alternatives)
+    numbers = {name: torch.round(x.double(), decimals=6).cpu() for name, x in columns.items()}
+    if not bool(torch.isfinite(numbers["entropy"]).all()):
+        at = int((~torch.isfinite(numbers["entropy"])).int().argmax())
+        raise UserError(
+            f"{engine.name}: its logits at token {at} are not finite; the weights are broken or overflow"
+            " their dtype: try dtype='float32'"
+        )
+    pieces = pieces_of(engine.tokenizer, tokens)
+    topk_ids = columns["topk_ids"].tolist()
+    shown = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    return Trace(
+        prompt=shown,
+        completion="".join(pieces),
+        prompt_tokens=prompt_tokens,
+        tokens=tokens,
+        pieces=pieces,
+        entropy=numbers["entropy"].tolist(),
+        logprob=numbers["logprob"].tolist(),
+        topk_ids=topk_ids,
+        topk_probs=numbers["topk_probs"].tolist(),
+        vocab_size=engine.vocab_size,
+        model=engine.name,
+        revision=engine.revision,
+        strings={i: engine.string(i) for i in {*tokens, *(i for row in topk_ids for i in row)}},
+        pivots=find_pivots(numbers["entropy"].tolist()),
+        generation={"temperature": sampling.temperature},
+        finish_reason="scored",
+    )
+
+
+@torch.inference_mode()
+def token_columns(
+    model: Any, ids: Tensor, prompt_length: int, temperature: float = 1.0, num_alternatives: int = 5
+) -> dict[str, Tensor]:
+    """entropy, logprob (T,) in nats, topk_ids, topk_probs (T, k) of the tokens ids[prompt_length:].
+
+    ids: (L,) prompt and completion, 1 <= prompt_length < L. Token t is predicted at position t - 1.
+    """
+    hidden = hidden_states(model, ids)[prompt_length - 1 : -1]  # (T, d)
+    targets = ids[prompt_length:]  # (T,)
+    k = min(num_alternatives, model.get_output_embeddings().weight.shape[0])
+    rows = max(1, TILE // model.get_output_embeddings().weight.shape[0])
+    tiles = [
+        _reduce(output_logits(model, h), target, temperature, k)
+        for h, target in zip(hidden.split(rows), targets.split(rows))
+    ]
+    names = ("entropy", "logprob", "topk_ids", "topk_probs")
+    return {name: torch.cat(parts) for name, parts in zip(names, zip(*tiles))}
+
+
+def _reduce(logits: Tensor, target: Tensor, temperature: float, k: int) -> tuple[Tensor, ...]:
+    """One tile, (C, V) logits, reduced to its numbers; in place, so that one copy and one buffer exist.
+
+    With e = exp(x - max x) and Z = sum e: entropy = log Z - sum(e x) / Z, x counted from its maximum.
+    """
+    x = logits.float()
+    if temperature != 1.0:
+        x = x / temperature
+    top = x.topk(max(k, 1), dim=-1)  # (C, k)
+    peak = top.values[:, :1]
+    x = x.sub_(peak).clamp_(min=-1e4)  # (C, V) at most 0; a logit of -inf has no weight
+    chosen = x.gather(-1, target[:, None]).squeeze(-1)
+    e = x.exp()
+    z = e.sum(-1)  # (C,)
+    entropy = z.log() - torch.linalg.vecdot(e, x) / z
+    probs = (top.values[:, :k] - peak - z.log()[:, None]).exp()
+    return entropy.clamp(min=0), chosen - z.log(), top.indices[:, :k], probs
+
+
+def hidden_states(model: Any, ids: Tensor) -> Tensor:
+    """(L, d) inputs of the output layer for ids (L,), from one forward pass.
+
+    The model's own logits of the last position, which that pass gives anyway, must agree with ours:
+    a model that does something else to its logits is refused instead of scored wrongly.
+    """
+    seen: list[Tensor] = []
+    decoder = model.get_decoder()
+    hook = decoder.register_forward_hook(lambda _m, _i, output: seen.append(output[0]))
+    try:
+        last = model(input_ids=ids[None], use_cache=False, logits_to_keep=1).logits[0, -1].float()  # (V,)
+    finally:
+        hook.remove()
+    if not seen:
+        raise UserError(f"{type(model).__name__}: its decoder is not where `get_decoder` says; cannot score")
+    hidden = seen[-1][0]  # (L, d)
+    ours = output_logits(model, hidden[-1:])[0].float()
+    scale = last.abs().nan_to_num(posinf=0.0).max() + 1e-6
+    if torch.isfinite(last).all() and (ours - last).abs().max() > 2e-2 * scale:
+        raise UserError(f"{type(model).__name__}: it changes its logits in a way unknown here; cannot score")
+    return hidden
+
+
+def output_logits(model: Any, hidden: Tensor) -> Tensor:
+    """(C, V) logits of (C, d) hidden states: the output matrix and what some families do after it."""
+    config = model.config.get_text_config(decoder=True)
+    logits = model.get_output_embeddings()(hidden)
+    if scale := getattr(config, "logit_scale", None):  # Cohere
+        logits = logits * scale
+    if scaling := getattr(config, "logits_scaling", None):  # Granite
+        logits = logits / scaling
+    if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
+        logits = cap * torch.tanh(logits / cap)
+    return logits
