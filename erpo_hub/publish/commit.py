@@ -58,18 +58,18 @@ def commit_once(
     repo_id: str,
     content: Content,
     *,
+    head: str,
     message: str,
     repo_type: str = "model",
     revision: str | None = None,
     create_pr: bool = False,
 ) -> Outcome:
-    """Sends `content` as exactly one commit, or as none where nothing would change.
+    """Sends `content` as exactly one commit on top of `head`, or as none where nothing would change.
 
-    Raises UserError when somebody else pushes meanwhile, and the client's own errors when retries are used
-    up.
+    head: the commit that `content` was made against (`head_of`). Raises UserError when somebody else pushes
+    meanwhile, and the client's own errors when retries are used up.
     """
     where: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
-    head = retried(lambda: api.repo_info(revision=revision, **where).sha)
     if same_files(api, content, revision=head, **where):
         return Outcome(_as_commit(api, head, message, **where), made=False)
     if create_pr and (found := _open_pull(api, content, message, **where)):
@@ -92,10 +92,15 @@ def commit_once(
                 raise
             if landed := _landed(api, content, head, message, revision, create_pr, where):
                 return Outcome(landed, made=True, recovered=True)
-            if _status(error) == 412 or attempt == len(WAITS):
+            if attempt == len(WAITS):
                 raise
             time.sleep(wait_after(error, attempt))
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def head_of(api: Any, repo_id: str, *, repo_type: str = "model", revision: str | None = None) -> str:
+    """The commit at the tip of a branch."""
+    return retried(lambda: api.repo_info(repo_id, repo_type=repo_type, revision=revision).sha)
 
 
 def _landed(
@@ -111,7 +116,7 @@ def _landed(
     there."""
     if create_pr:
         return _open_pull(api, content, message, **where)
-    now = retried(lambda: api.repo_info(revision=revision, **where).sha)
+    now = head_of(api, revision=revision, **where)
     if now == head:
         return None
     if same_files(api, content, revision=now, **where):
@@ -132,7 +137,7 @@ def _open_pull(api: Any, content: Content, message: str, *, repo_id: str, repo_t
             continue
         revision = f"refs/pr/{pull.num}"
         if same_files(api, content, revision=revision, repo_id=repo_id, repo_type=repo_type):
-            head = retried(lambda r=revision: api.repo_info(repo_id, repo_type=repo_type, revision=r).sha)
+            head = head_of(api, repo_id=repo_id, repo_type=repo_type, revision=revision)
             return _as_commit(api, head, message, repo_id=repo_id, repo_type=repo_type, pull=pull.num)
     return None
 

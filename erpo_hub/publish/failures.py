@@ -40,6 +40,8 @@ def explain(error: BaseException, repo_id: str) -> str | None:
         return f"{repo_id} does not exist, or your token may not see it"
     if isinstance(error, httpx2.TransportError):
         return f"the connection to the Hub failed ({type(error).__name__}: {error})"
+    if isinstance(error, OSError) and error.filename:
+        return f"can't read {error.filename} ({error.strerror})"
     if isinstance(error, ValueError) and "metadata" in str(error).lower():
         return f"the Hub refuses the card's metadata: {' '.join(str(error).split())}"
     status = getattr(getattr(error, "response", None), "status_code", None)

@@ -66,11 +66,12 @@ def push_bundle(
     again = f"erpo-hub push {folder} {repo_id}"
     with no_commit_on_failure(repo_id, kept=f"the bundle is kept in {folder}", again=again):
         prepare_repo(api, repo_id, private=private, revision=revision, create_pr=create_pr)
-        content = _content(api, folder, repo_id, revision, force)
+        head = commit.head_of(api, repo_id, revision=revision)
         outcome = commit.commit_once(
             api,
             repo_id,
-            content,
+            _content(api, folder, repo_id, head, force),
+            head=head,
             message=message or _message(folder),
             revision=revision,
             create_pr=create_pr,
@@ -151,16 +152,16 @@ def _message(folder: Path) -> str:
     return f"Publish {run['name']}: {run['algorithm'].upper()}, {steps} steps (erpo-hub {__version__})"
 
 
-def _content(api: HfApi, folder: Path, repo_id: str, revision: str | None, force: bool) -> commit.Content:
+def _content(api: HfApi, folder: Path, repo_id: str, head: str, force: bool) -> commit.Content:
     """Every file of the bundle, the card with its repository's name and the edits made on the Hub, and what
     an earlier bundle left there that this one no longer has."""
     files: dict[str, Path | bytes] = {
         path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
     }
-    remote = commit.remote_files(api, repo_id, "model", revision or "main")
+    remote = commit.remote_files(api, repo_id, "model", head)
     card = with_repo_id((folder / "README.md").read_text(encoding="utf-8"), load_run(folder), repo_id)
     if "README.md" in remote:
-        card = _keep_edits(_download(api, repo_id, "README.md", revision), card, force)
+        card = _keep_edits(_download(api, repo_id, "README.md", head), card, force)
     files["README.md"] = card.encode()
     stale = [path for path in remote if _OURS.fullmatch(path) and path not in files]
     return commit.Content(files, tuple(sorted(stale)) if "run.json" in remote else ())
@@ -170,11 +171,9 @@ def _keep_edits(there: str, ours: str, force: bool) -> str:
     """The card to publish over the one on the Hub. A card that a trainer generated is not an edit."""
     if not is_ours(there) and "generated_from_trainer" in there.partition("\n---")[0]:
         return ours
-    if not there.partition("\n---")[2].strip():
-        return ours
     return merge_cards(there, ours, force=force)
 
 
-def _download(api: HfApi, repo_id: str, path: str, revision: str | None) -> str:
+def _download(api: HfApi, repo_id: str, path: str, revision: str) -> str:
     local = commit.retried(lambda: api.hf_hub_download(repo_id, path, revision=revision))
     return Path(os.fspath(local)).read_text(encoding="utf-8")

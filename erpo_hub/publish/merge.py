@@ -100,6 +100,10 @@ def merge_cards(existing: str, fresh: str, *, force: bool = False) -> str:
     """
     existing = existing.replace("\r\n", "\n")
     if not is_ours(existing):
+        front, body = split_front_matter(existing)
+        if not body.strip():  # what the Hub's page for a new repository writes: metadata alone
+            ours, text = split_front_matter(fresh)
+            return f"---\n{to_yaml(_merge_metadata(front, ours, {}))}\n---\n{text}"
         if not force:
             raise UserError(
                 "README.md was not written by erpo-hub: keep it, or replace it with force (--force)"
