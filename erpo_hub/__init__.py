@@ -25,7 +25,21 @@ _HOME = {
     "render_card": "publish.card",
 }
 
-__all__ = ["__version__", *_HOME]
+__all__ = [
+    "ERPOConfig",
+    "ERPOTrainer",
+    "Engine",
+    "Trace",
+    "TrainResult",
+    "__version__",
+    "compare",
+    "evaluate",
+    "find_pivots",
+    "push_bundle",
+    "render_card",
+    "sensitivity",
+    "train_and_push",
+]
 
 if TYPE_CHECKING:
     from .evaluation.compare import compare
