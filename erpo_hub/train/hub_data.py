@@ -29,31 +29,15 @@ def load(spec: Spec) -> HubData:
 
     Raises UserError where the dataset cannot be found or reached, UsageError for a wrong config or split.
     """
-    import datasets
-    from datasets.exceptions import DatasetNotFoundError, DefunctDatasetError
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import httpx  # the client that this version of the library uses
-
     info = _card(spec)
-    revision = info.sha if info is not None else spec.options.get("revision")
-    try:
-        splits = datasets.load_dataset(spec.name, _config(spec, revision), revision=revision)
-    except (DatasetNotFoundError, DefunctDatasetError) as error:
-        raise UserError(
-            f"{spec.name}: not found on the Hub, or you have no access; check the id or log in"
-        ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        raise UserError(
-            f"{spec.name}: the Hub cannot be reached and the dataset is not in the cache ({_short(error)}); "
-            "go online or give a local file"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{spec.name}: {_short(error)}") from error
+    splits = _splits(spec, info)
     train = _split(spec, splits, spec.options.get("split", "train"))
     test_name = spec.options.get("test_split") or ("test" if "test" in splits else None)
     test = _split(spec, splits, test_name) if test_name else None
-    licence = info.card_data.get("license") if info is not None and info.card_data else None
-    return HubData(train, test, info.sha if info is not None else None, licence)
+    if info is None:
+        return HubData(train, test, None, None)
+    licence = info.card_data.get("license") if info.card_data else None
+    return HubData(train, test, info.sha, ", ".join(licence) if isinstance(licence, list) else licence)
 
 
 def _card(spec: Spec) -> Any:
@@ -65,18 +49,49 @@ def _card(spec: Spec) -> Any:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from huggingface_hub.utils import httpx
+    from huggingface_hub.utils import httpx  # the client that this version of the library uses
 
+    revision = spec.options.get("revision")
     try:
-        return HfApi().dataset_info(spec.name, revision=spec.options.get("revision"))
+        return HfApi().dataset_info(spec.name, revision=revision)
     except RevisionNotFoundError as error:
-        raise UserError(f"{spec.name}: has no revision {spec.options.get('revision')!r}") from error
+        raise UserError(f"{spec.name}: has no revision {revision!r}; check it on the Hub") from error
     except RepositoryNotFoundError as error:
         raise UserError(
-            f"{spec.name}: not found on the Hub, or you have no access; check the id or log in"
+            f"{spec.name}: no such dataset, or no access to it; check the id or log in"
         ) from error
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError):
         return None
+
+
+def _splits(spec: Spec, info: Any) -> Any:
+    """All splits of the config; without the Hub's record, from the cache only."""
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError, DefunctDatasetError
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import httpx
+
+    revision = spec.options.get("revision") if info is None else info.sha
+    before = datasets.config.HF_HUB_OFFLINE
+    try:
+        datasets.config.HF_HUB_OFFLINE = (
+            info is None
+        )  # or it would try the dead line again, for half a minute
+        config = spec.options.get("config") if info is None else _config(spec, revision)
+        return datasets.load_dataset(spec.name, config, revision=revision)
+    except (DatasetNotFoundError, DefunctDatasetError) as error:
+        raise UserError(
+            f"{spec.name}: no such dataset, or no access to it; check the id or log in"
+        ) from error
+    except (DatasetsError, FileNotFoundError, ValueError) as error:
+        raise UserError(f"{spec.name}: cannot be read as a dataset ({_short(error)})") from error
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise UserError(
+            f"{spec.name}: the Hub does not answer and the dataset is not in the cache; "
+            "go online or give a local file"
+        ) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
 
 
 def _config(spec: Spec, revision: str | None) -> str | None:

@@ -360,8 +360,17 @@ def _read_routes(state: HubState, access: Access) -> APIRouter:
         commit = access.commit(repo, revision)
         when = "2026-01-01T00:00:00.000Z"
         siblings = [{"rfilename": path} for path in sorted(commit.files)]
+        _, *front = (
+            (commit.files["README.md"].data or b"").split(b"---") if "README.md" in commit.files else [b""]
+        )
         fixed = {"gated": False, "disabled": False, "tags": [], "downloads": 0, "likes": 0, "createdAt": when}
-        return {"id": repo.repo_id, "sha": commit.oid, "private": repo.private, "siblings": siblings, **fixed}
+        return {
+            "id": repo.repo_id,
+            "sha": commit.oid,
+            "private": repo.private,
+            "siblings": siblings,
+            **fixed,
+        } | ({"cardData": yaml.safe_load(front[0])} if front else {})
 
     @router.api_route("/{owner}/{name}/resolve/{revision:str}/{path:path}", methods=["GET", "HEAD"])
     @router.api_route("/{kind}/{owner}/{name}/resolve/{revision:str}/{path:path}", methods=["GET", "HEAD"])
