@@ -95,30 +95,28 @@ def generate_completions(
         mask[row, width - len(prompt) :] = 1
 
     torch.manual_seed(seed)
-    with torch.no_grad(), DecodeCapture(_inner(model), decoding.temperature or 1.0, repair=True) as capture:
+    with torch.no_grad(), DecodeCapture(_inner(model), decoding.temperature or 1.0) as capture:
         sequences = model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             generation_config=decoding.generation_config(),
         )  # (B, P + T)
-    generated = sequences[:, width:]  # (B, T)
-    captured = capture.result(generated)
+    rows = [_until_end(row, decoding.eos_ids) for row in sequences[:, width:].tolist()]
+    captured = capture.result(rows)
     if captured is None:
         raise RuntimeError("the forward passes do not match the generated tokens: no entropy can be assigned")
-    rows = [
-        _until_end(row, h, decoding.eos_ids) for row, h in zip(generated.tolist(), captured.entropy.tolist())
-    ]
-    if not all(math.isfinite(h) for row in rows for h in row.entropy):
+    entropies = [h[: len(row)] for h, row in zip(captured[0].tolist(), rows)]
+    if not all(math.isfinite(h) for row in entropies for h in row):
         raise UserError(
             "the model's logits are not finite: its weights are broken or its precision is too low; "
             "load it in float32 or go back to an earlier checkpoint"
         )
-    return rows
+    return [Completion(row, h, row[-1] not in decoding.eos_ids) for row, h in zip(rows, entropies)]
 
 
-def _until_end(ids: list[int], entropy: list[float], eos_ids: tuple[int, ...]) -> Completion:
-    length = next((t + 1 for t, token in enumerate(ids) if token in eos_ids), None)
-    return Completion(ids[:length], entropy[:length], truncated=length is None)
+def _until_end(ids: list[int], eos_ids: tuple[int, ...]) -> list[int]:
+    """Up to and with the first end token."""
+    return ids[: next((t + 1 for t, token in enumerate(ids) if token in eos_ids), None)]
 
 
 def _inner(model: Any) -> Any:
