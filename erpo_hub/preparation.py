@@ -35,7 +35,7 @@ RUN_DEFAULTS: dict[str, Any] = {
 
 
 def prepare_folder(output_dir: str | Path, resume: bool) -> Path:
-    """The run's folder, made if need be. Raises UserError where it holds another run or can't be written."""
+    """The run's folder, not yet made. Raises UserError where it holds another run or can't be written."""
     folder = Path(output_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: give a folder for the run")
@@ -44,11 +44,8 @@ def prepare_folder(output_dir: str | Path, resume: bool) -> Path:
     if not resume and folder.is_dir() and any(folder.iterdir()):
         what = "another run" if (folder / "run.json").is_file() else "other files"
         raise UserError(f"{folder} holds {what}: give another --output-dir, or --resume to go on with a run")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"can't make {folder} ({error.strerror}): give a folder you can write to") from error
-    if not os.access(folder, os.W_OK):
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise UserError(f"{folder} can't be written to: give another --output-dir")
     return folder
 

@@ -91,6 +91,7 @@ def train_and_push(
         record = records.start_record(folder.name, algorithm, config, usual, task, trainer.model, model_id)
         if resume:
             _check_same_run(records.read_record(folder), record, folder)
+        folder.mkdir(parents=True, exist_ok=True)
         run.write(record)
         baseline = run.evaluate("baseline", model_id)
         if baseline is not None:

@@ -1,0 +1,365 @@
+"""The command line, one thin function a subcommand. Work and its imports happen elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import UsageError, UserError
+
+app = typer.Typer(
+    name="erpo-hub",
+    help="Train with ERPO, see where the model decides, publish the proof.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+_FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+Token = Annotated[str | None, typer.Option(envvar="HF_TOKEN", show_envvar=True, help="Hub access token.")]
+Private = Annotated[bool | None, typer.Option("--private/--public", help="For a repository that is made.")]
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ["ERPO_HUB_DEBUG"] = "1"
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the two runs.")] = Path("runs/demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="A fifth of the steps.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of both runs.")] = 0,
+) -> None:
+    """Train GRPO and ERPO offline on the embedded model, and compare them.
+
+    Example: `erpo-hub demo --quick`
+    """
+    _quiet()
+    from .demo import run_demo
+
+    run_demo(out, quick=quick, seed=seed)
+
+
+@app.command(context_settings=_FREE)
+def train(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Argument(help="Hub id, folder, or builtin:tiny-reasoner.")] = None,
+    dataset: Annotated[str | None, typer.Argument(help="Task, such as reasoning-gym:chain_sum.")] = None,
+    algorithm: Annotated[str, typer.Option(help="erpo, grpo, ep-grpo or forking-tokens.")] = "erpo",
+    output_dir: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of ERPOConfig fields.")] = None,
+    push_to: Annotated[str | None, typer.Option(help="Repository to publish to, NAME/MODEL.")] = None,
+    private: Private = None,
+    token: Token = None,
+    eval_dataset: Annotated[str | None, typer.Option(help="Another task to judge on.")] = None,
+    eval_questions: Annotated[int | None, typer.Option(help="Held-out questions to judge on.")] = None,
+    lora_r: Annotated[int | None, typer.Option(help="Train a LoRA adapter of this rank.")] = None,
+    paired_run: Annotated[Path | None, typer.Option(help="Run to compare with, usually GRPO's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    flags: Annotated[bool, typer.Option("--flags", help="List every ERPOConfig flag and exit.")] = False,
+) -> None:
+    """Train a model and, with --push-to, publish it. Takes every field of ERPOConfig as a flag.
+
+    Example: `erpo-hub train Qwen/Qwen2.5-0.5B-Instruct openai/gsm8k --max-steps 500 --learning-rate 1e-6
+    --push-to me/qwen-erpo`
+    """
+    from .flags import flags_help, parse_flags
+
+    if flags:
+        typer.echo(flags_help())
+        return
+    if model is None or dataset is None:
+        raise UsageError("give a model and a dataset: erpo-hub train MODEL DATASET")
+    overrides = parse_flags(context.args, config)
+    overrides.pop("output_dir", None)
+    _quiet()
+    from .runs import train_and_push
+
+    result = train_and_push(
+        model,
+        dataset,
+        push_to,
+        algorithm=algorithm,
+        peft_config=_lora(lora_r),
+        eval_dataset=eval_dataset,
+        push=push_to is not None,
+        private=private,
+        token=token,
+        output_dir=output_dir,
+        resume=resume,
+        paired_run=paired_run,
+        evaluation={"n": eval_questions} if eval_questions else None,
+        **overrides,
+    )
+    final, low_high = result.metrics["final"], result.metrics["final"]["interval"]
+    typer.echo(
+        f"accuracy {result.metrics['baseline']['accuracy']:.1%} -> {final['accuracy']:.1%} "
+        f"(95 % {low_high[0]:.1%} to {low_high[1]:.1%}, {final['n']} questions)"
+    )
+    typer.echo(result.commit_url or f"push it with: erpo-hub push {result.bundle_dir} NAME/MODEL")
+
+
+def _lora(rank: int | None) -> Any:
+    if rank is None:
+        return None
+    if rank < 1:
+        raise UsageError(f"--lora-r {rank}: give a rank of at least 1")
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Hub id, folder, or builtin:tiny-reasoner.")],
+    dataset: Annotated[str, typer.Argument(help="Task, such as builtin:expressions?operands=4.")],
+    n: Annotated[int | None, typer.Option("-n", help="Held-out questions; default all.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Completions a question.")] = 1,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option()] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option()] = 256,
+    batch_size: Annotated[int, typer.Option()] = 64,
+    seed: Annotated[int, typer.Option()] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for results.json, resumable.")] = None,
+) -> None:
+    """Judge a model on held-out questions, with intervals.
+
+    Example: `erpo-hub evaluate builtin:tiny-reasoner "builtin:expressions?operands=4" -k 4 --temperature 1`
+    """
+    _quiet()
+    from rich.console import Console
+
+    from .evaluation.sampling import evaluate as run
+
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+    result = run(
+        model,
+        dataset,
+        n=n,
+        k=k,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        seed=seed,
+        resume_path=out / "questions.jsonl" if out else None,
+    )
+    Console(highlight=False).print(result.table())
+    if out:
+        result.to_json(out / "results.json")
+        typer.echo(f"wrote {out / 'results.json'}")
+
+
+@app.command(context_settings=_FREE)
+def compare(
+    context: typer.Context,
+    presets: Annotated[str | None, typer.Option(help="Comma-separated, default grpo,erpo.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Training seeds a method.")] = None,
+    model: Annotated[str | None, typer.Option()] = None,
+    task: Annotated[str | None, typer.Option()] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps of a cell.")] = None,
+    grid: Annotated[Path | None, typer.Option(help="YAML file with any of these settings.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of cells and report.")] = Path("comparison"),
+    workers: Annotated[int | None, typer.Option(help="Cells at a time.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A small version, minutes on two cores.")] = False,
+) -> None:
+    """Train methods over seeds at equal completions and write one report. Resumable.
+
+    Example: `erpo-hub compare --presets grpo,erpo,ep-grpo --seeds 8 --out runs/study`
+    """
+    from .flags import parse_flags
+
+    overrides = parse_flags(context.args)
+    from .evaluation.compare import compare as run
+
+    run(
+        presets.split(",") if presets else None,
+        seeds,
+        model=model,
+        task=task,
+        steps=steps,
+        out_dir=out,
+        workers=workers,
+        quick=quick,
+        grid=grid,
+        **overrides,
+    )
+    typer.echo((out / "report.md").read_text(encoding="utf-8"))
+
+
+@app.command()
+def trace(
+    model: Annotated[str, typer.Argument(help="Hub id, folder, GGUF file, or builtin:tiny-reasoner.")],
+    question: Annotated[str, typer.Argument()],
+    gold: Annotated[str | None, typer.Option(help="The right answer, to grade against.")] = None,
+    max_new_tokens: Annotated[int, typer.Option()] = 256,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
+    seed: Annotated[int, typer.Option()] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write the trace as JSON.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write the trace as Parquet.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw its entropy curve.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None,
+) -> None:
+    """Solve a question, shade every token by its entropy, mark the decision pivots.
+
+    Example: `erpo-hub trace builtin:tiny-reasoner "3+4*2-1=" --html trace.html`
+    """
+    _quiet()
+    from .traces.command import run_trace
+    from .train.grading import Grader
+    from .train.tasks import resolve_model
+
+    with Grader("math") as grader:
+        run_trace(
+            resolve_model(model),
+            question,
+            gold=gold,
+            grade=(lambda text: grader.grade([text], [gold])[0]) if gold else None,
+            json=json,
+            parquet=parquet,
+            png=png,
+            html=html,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+
+
+@app.command()
+def card(
+    run: Annotated[Path, typer.Argument(help="Folder of a run or a bundle.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; default: print.")] = None,
+    section: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FILE.md adds or replaces a section, NAME= removes it. Repeatable."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite edits inside generated blocks.")] = False,
+) -> None:
+    """Render a run's model card from its run.json. Edits outside the generated blocks are kept.
+
+    Example: `erpo-hub card runs/demo/erpo --section notes=notes.md --out README.md`
+    """
+    from .publish.card import render_card, update_card
+
+    sections = _sections(section or [])
+    if out is None:
+        typer.echo(render_card(run, sections=sections))
+        return
+    if out.is_file():
+        text = update_card(out.read_text(encoding="utf-8"), run, sections=sections, force=force)
+    else:
+        text = render_card(run, sections=sections)
+    out.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {out}")
+
+
+def _sections(given: list[str]) -> dict[str, str | None]:
+    sections: dict[str, str | None] = {}
+    for item in given:
+        name, separator, path = item.partition("=")
+        if not separator or not name:
+            raise UsageError(f"--section {item}: write NAME=FILE.md, or NAME= to leave it out")
+        try:
+            sections[name] = Path(path).read_text(encoding="utf-8") if path else None
+        except OSError as error:
+            raise UsageError(f"--section {item}: {error.strerror}") from error
+    return sections
+
+
+@app.command()
+def push(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    repo_id: Annotated[str | None, typer.Argument(help="NAME/MODEL.")] = None,
+    private: Private = None,
+    token: Token = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose a pull request.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch.")] = None,
+    message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a hand-edited card.")] = False,
+    check_only: Annotated[bool, typer.Option("--check-only", help="Say what is wrong.")] = False,
+) -> None:
+    """Publish a bundle as exactly one commit.
+
+    Example: `erpo-hub push runs/demo/erpo/bundle me/my-first-erpo`
+    """
+    from .publish.bundle import check_bundle
+    from .publish.hub import push_bundle
+
+    if check_only:
+        problems = check_bundle(bundle, token=token)
+        if problems:
+            raise UserError(f"{bundle}: " + "; ".join(problems))
+        typer.echo(f"{bundle} can be published")
+        return
+    if repo_id is None:
+        raise UsageError("where to? erpo-hub push BUNDLE NAME/MODEL")
+    commit = push_bundle(
+        bundle,
+        repo_id,
+        private=private,
+        token=token,
+        create_pr=create_pr,
+        revision=revision,
+        message=message,
+        force=force,
+    )
+    typer.echo(commit.pr_url or commit.commit_url)
+
+
+@app.command("app")
+def open_app(
+    paths: Annotated[list[str] | None, typer.Argument(help="Runs, models or traces to open.")] = None,
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option()] = None,
+    share: Annotated[bool, typer.Option("--share", help="A public link through Gradio.")] = False,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser")] = True,
+) -> None:
+    """Look inside: tokens and their entropy, forks, GRPO beside ERPO, runs, cards.
+
+    Example: `erpo-hub app runs/demo`
+    """
+    from .ui.command import run_app
+
+    run_app(paths or [], host=host, port=port, share=share, open_browser=browser)
+
+
+def _quiet() -> None:
+    """Loading bars and deprecation notes of the libraries below would bury our own lines."""
+    import logging
+    import warnings
+
+    from transformers.utils import logging as transformers_logging
+
+    if os.environ.get("ERPO_HUB_DEBUG"):
+        return
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("trl").setLevel(logging.ERROR)
+
+
+def main() -> None:
+    """Console entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage."""
+    try:
+        app()
+    except UserError as error:
+        if os.environ.get("ERPO_HUB_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except SystemExit as exit_:
+        sys.exit(1 if exit_.code == 130 else exit_.code)
+
+
+if __name__ == "__main__":
+    main()
