@@ -266,6 +266,12 @@ class Engine:
             done += PREFILL_CHUNK
         return logits, cache
 
+    def keep(self, ids: list[int]) -> None:
+        """Read ids once, so that forks from any place in them find their cache."""
+        kept = self._kept[0] if self._kept else []
+        if kept[: len(ids) - 1] != ids[:-1]:
+            self._kept = (ids, self.prefill(ids)[1])
+
     @torch.inference_mode()
     def forward(self, ids: list[int] | list[list[int]], cache: Any) -> Tensor:
         """Next-token logits (B, V) after feeding ids, one row or several of one length."""
