@@ -195,6 +195,13 @@ def test_a_grid_file_says_the_same_as_a_call(stand_in, tmp_path):
     assert cell["overrides"] == {"learning_rate": 1e-4, "progress_eta": 1.0}
 
 
+def test_the_ablations_example_is_a_valid_grid(stand_in, tmp_path):
+    grid = Path(__file__).parents[1] / "examples/compare/ablations.yaml"
+    report = compare(grid=grid, seeds=1, n_sampled=4, n_greedy=4, out_dir=tmp_path / "out", workers=2)
+    assert len(report.data["rows"]) == 13
+    assert report.data["baseline"] == "erpo"
+
+
 def test_quick_is_small_and_explicit_settings_win(stand_in, tmp_path):
     report = compare(["grpo"], quick=True, seeds=1, out_dir=tmp_path / "out")
     assert report.data["plan"]["steps"] == 100

@@ -155,8 +155,12 @@ def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, An
     for name in ("steps", "n_sampled", "k_sampled", "n_greedy"):
         if not isinstance(shared[name], int) or shared[name] < 1:
             raise UsageError(f"{name}={shared[name]!r}: give a whole number from 1 up")
-    length = {name: overrides[name] for name in ("max_completion_length",) if name in overrides}
-    cells = [{"name": UNTRAINED, "preset": None, "control": None, "overrides": length, "seed": 0, **shared}]
+    sizes = {
+        name: overrides[name]
+        for name in ("max_completion_length", "per_device_train_batch_size")
+        if name in overrides
+    }
+    cells = [{"name": UNTRAINED, "preset": None, "control": None, "overrides": sizes, "seed": 0, **shared}]
     for seed in seeds:  # seed by seed: an interrupted comparison has pairs
         for name, settings in rows.items():
             settings = dict(settings or {})

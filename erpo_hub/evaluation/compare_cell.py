@@ -28,6 +28,9 @@ from .controls import ControlTrainer, check_control, random_reward
 from .results import write_json
 from .sampling import evaluate, load_model
 
+BATCH = 64  # completions a step
+COMPLETION_LENGTH = 64  # tokens
+
 
 def training_arguments(cell: dict[str, Any], folder: Path) -> Any:
     """The `ERPOConfig` of a cell. Raises UsageError for fields or values that do not exist."""
@@ -40,10 +43,10 @@ def training_arguments(cell: dict[str, Any], folder: Path) -> Any:
         "output_dir": str(folder / "trainer"),
         "max_steps": steps,
         "seed": cell["seed"],
-        "per_device_train_batch_size": 64,
+        "per_device_train_batch_size": BATCH,
         "num_generations": 8,
         "learning_rate": 2e-4,
-        "max_completion_length": 64,
+        "max_completion_length": COMPLETION_LENGTH,
         "bf16": False,
         "gradient_checkpointing": False,
         "use_cpu": not torch.cuda.is_available(),
@@ -77,13 +80,14 @@ def run_cell(cell: dict[str, Any], folder: Path) -> dict[str, Any]:
     with Grader(task.grader) as grader:
         if cell["preset"] is None:
             model, tokenizer, _ = load_model(cell["model"])
-            length = cell["overrides"].get("max_completion_length", 64)
         else:
             trainer, history = _train(cell, folder, task, grader)
             result |= {"history": history, "cost": _cost(trainer, history)}
             model = trainer.accelerator.unwrap_model(trainer.model)
-            tokenizer, length = trainer.processing_class, trainer.args.max_completion_length
-        common = {"tokenizer": tokenizer, "max_new_tokens": length, "grader": grader, "seed": cell["seed"]}
+            tokenizer = trainer.processing_class
+        common = {"tokenizer": tokenizer, "grader": grader, "seed": cell["seed"]}
+        common |= {"max_new_tokens": cell["overrides"].get("max_completion_length", COMPLETION_LENGTH)}
+        common |= {"batch_size": 4 * cell["overrides"].get("per_device_train_batch_size", BATCH)}
         started = time.perf_counter()
         sampled = evaluate(model, task, n=cell["n_sampled"], k=cell["k_sampled"], temperature=1.0, **common)
         greedy = evaluate(model, task, n=cell["n_greedy"], **common)
