@@ -32,8 +32,6 @@ def run_demo(out: Path, *, quick: bool = False, seed: int = 0) -> None:
         console.print(
             f"[bold]{algorithm.upper()}[/bold]  {budget['max_steps']} steps of 64 completions, seed {seed}"
         )
-        if algorithm == "erpo":
-            _share_baseline(out / "grpo", folder)
         results[algorithm] = train_and_push(
             EMBEDDED_MODEL,
             TASK,
@@ -62,13 +60,6 @@ def _clear(out: Path) -> None:
             shutil.rmtree(folder)
         elif folder.exists():
             raise UserError(f"{folder} is in the way and is no run of erpo-hub: give another --out")
-
-
-def _share_baseline(source: Path, target: Path) -> None:
-    """The starting model is the same: its answers are evaluated once (the log proves whose they are)."""
-    log = target / "evaluation" / "baseline.jsonl"
-    log.parent.mkdir(parents=True)
-    shutil.copy(source / "evaluation" / "baseline.jsonl", log)
 
 
 def _table(results: dict[str, dict[str, Any]], questions: int) -> Table:

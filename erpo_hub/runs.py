@@ -8,6 +8,7 @@ and published is the last one, never the best of several.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -93,6 +94,8 @@ def train_and_push(
             _check_same_run(records.read_record(folder), record, folder)
         folder.mkdir(parents=True, exist_ok=True)
         run.write(record)
+        if pair is not None:
+            _share_baseline(pair, record, Path(str(paired_run)), run)
         baseline = run.evaluate("baseline", model_id)
         if baseline is not None:
             record["results"]["baseline"] = baseline.summary()
@@ -199,6 +202,21 @@ def _evaluation_settings(given: dict[str, Any] | None, task: Any, trainer: Any) 
     }
     settings["n"] = min(settings["n"], len(task.test))
     return settings
+
+
+def _share_baseline(pair: dict[str, Any], record: dict[str, Any], source: Path, run: _Run) -> None:
+    """A paired run that started from the same model has answered the same questions: take its answers over.
+
+    The log itself says which weights, questions and settings it belongs to, and is refused otherwise.
+    """
+    log, target = (folder / "evaluation" / "baseline.jsonl" for folder in (source, run.folder))
+    asked = pair["results"].get("baseline", {})
+    same = pair["base_model"] == record["base_model"] and all(
+        asked.get(name) == value for name, value in run.settings.items() if name != "batch_size"
+    )
+    if same and run.is_main and log.is_file() and not target.exists():
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(log, target)
 
 
 def _prompt_block(task: Any, evaluated: Any) -> dict[str, Any]:
