@@ -237,7 +237,7 @@ def test_a_card_that_fails_does_not_lose_the_run(tmp_path, weights):
 
 
 def test_a_figure_that_fails_does_not_lose_the_run(tmp_path, weights):
-    history = [{"step": 1, "reward": 0.5}, {"step": "a word", "reward": 0.6}]
+    history = [{"step": 1, "reward": 0.5}, {"step": [1, 2], "reward": 0.6}]
     with pytest.warns(UserWarning, match="a figure could not be drawn"):
         made = build_bundle(example_run(history=history), weights, tmp_path / "bundle")
     assert check_bundle(made) == []

@@ -96,6 +96,38 @@ def test_weights_that_the_new_bundle_lacks_go_and_foreign_files_stay(hub, tmp_pa
     assert hub.files(REPO)["notes.txt"].data == b"mine"
 
 
+def test_what_comes_back_loads_and_gives_the_same_greedy_output(hub, tmp_path):
+    from huggingface_hub import snapshot_download
+
+    from tests.hub_server.tiny_model import greedy, save_tiny_model
+
+    weights = save_tiny_model(tmp_path / "tiny", seed=3)
+    bundle = build_bundle(example_run(), weights, tmp_path / "b", traces=[example_trace()], figures=False)
+    push(hub, bundle)
+    back = Path(snapshot_download(REPO, endpoint=hub.url, cache_dir=tmp_path / "there"))
+    assert greedy(back) == greedy(weights)
+    for path in bundle.rglob("*"):
+        if path.is_file() and path.name != "README.md":
+            assert (back / path.relative_to(bundle)).read_bytes() == path.read_bytes()
+
+
+def test_the_same_through_lfs(hub, no_xet, bundle, tmp_path):
+    from huggingface_hub import snapshot_download
+
+    push(hub, bundle)
+    assert any(r.startswith("PUT /lfs-store/") for r in hub.requests)
+    back = Path(snapshot_download(REPO, endpoint=hub.url, cache_dir=tmp_path / "there"))
+    assert (back / "model.safetensors").read_bytes() == (bundle / "model.safetensors").read_bytes()
+
+
+def test_the_clients_own_card_validation_passes(hub, bundle, monkeypatch):
+    from huggingface_hub import ModelCard
+
+    push(hub, bundle)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    ModelCard(hub.files(REPO)["README.md"].data.decode()).validate(repo_type="model")
+
+
 # --- faults ---
 
 

@@ -11,23 +11,32 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from . import markdown
+from . import markdown, words
 from .equations import SETTINGS, Setting
 from .merge import Block, blocks_of, compose, merge_cards
 from .metadata import card_metadata, to_yaml
+from .usage import usage_snippet
 
 CARD_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 Sections = Mapping[str, str | None]
 METHODS = {
-    "erpo": "ERPO (entropy-regulated policy optimisation)",
-    "grpo": "GRPO (group relative policy optimisation)",
-    "ep-grpo": "EP-GRPO (entropy-progress GRPO)",
-    "forking-tokens": "GRPO on forking tokens (the 20 % with the highest entropy)",
+    "erpo": "[ERPO](https://arxiv.org/abs/2603.28204), token-level entropy-regulated policy optimisation,",
+    "grpo": "[GRPO](https://arxiv.org/abs/2402.03300), group relative policy optimisation,",
+    "ep-grpo": "[EP-GRPO](https://arxiv.org/abs/2605.04960), entropy-progress GRPO,",
+    "forking-tokens": "GRPO on [forking tokens](https://arxiv.org/abs/2506.01939), those of highest entropy,",
+}
+RECORD = {  # what the template reads of each part of the record; what a run did not write shows as "–"
+    "base_model": ("id", "parameters", "architecture"),
+    "dataset": ("id", "spec", "source", "revision", "license", "train_rows", "test_rows", "fingerprint"),
+    "cost": ("steps", "completions", "tokens_generated", "wall_seconds", "train_seconds", "co2_kg"),
+    "hardware": ("gpus", "cpu", "cores", "memory_gb", "platform"),
+    "grader": ("kind", "timeout_s", "timeouts"),
+    "prompt": ("chat_template", "system", "example"),
 }
 
 
@@ -103,6 +112,7 @@ def load_run(run_or_folder: dict[str, Any] | str | Path) -> dict[str, Any]:
 # --- the blocks -------------------------------------------------------------------------------------------
 
 
+@cache
 def _template() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -114,16 +124,34 @@ def _template() -> Any:
         autoescape=False,  # Markdown, not HTML: model text goes through the filters below
     )
     environment.filters |= {"fence": markdown.fence, "code": markdown.code, "plain": markdown.plain}
-    environment.filters |= {"alt": markdown.alt, "percent": percent, "number": number, "duration": duration}
+    environment.filters |= {"alt": markdown.alt, "percent": words.percent}
+    environment.filters |= {"number": words.number, "duration": words.duration}
     return environment.get_template("card.md.jinja")
 
 
 def _generated_blocks(run: dict[str, Any]) -> list[Block]:
     template = _template()
-    context = template.new_context({"card": Card(run), "run": run, "verdict": verdict, "describe": describe})
+    named: dict[str, Any] = {
+        name: getattr(words, name) for name in ("verdict", "describe", "points", "p_value", "interval")
+    }
+    context = template.new_context({"card": Card(run), "run": _complete(run), "picture": picture, **named})
     texts = {name: "".join(render(context)) for name, render in template.blocks.items()}
     texts = {name: re.sub(r"\n{3,}", "\n\n", text).strip() for name, text in texts.items()}
     return [Block(name, text) for name, text in texts.items() if text]
+
+
+def picture(figure: dict[str, str]) -> str:
+    caption = markdown.plain(figure["caption"].strip())
+    image = f"![{markdown.alt(figure['alt'])}]({figure['file']})"
+    return f"{image}\n\n*{caption}*" if caption else image
+
+
+def _complete(run: dict[str, Any]) -> dict[str, Any]:
+    """The record with None for what it lacks, so that a run that broke off has a card too."""
+    parts = {name: dict.fromkeys(keys) | (run.get(name) or {}) for name, keys in RECORD.items()}
+    parts["dataset"] = {"samples": []} | parts["dataset"]
+    parts["grader"] = {"reward_functions": []} | parts["grader"]
+    return {"adapter": None, "settings": {}, "versions": {}, "seed": None, **run, **parts}
 
 
 def _with_sections(blocks: list[Block], sections: Sections) -> list[Block]:
@@ -232,9 +260,9 @@ class Card:
         each = "one completion" if final["k"] == 1 else f"{final['k']} completions"
         return f"{how}, {each} a question, at most {final['max_new_tokens']:,} new tokens"
 
-    @property
-    def figures(self) -> list[dict[str, str]]:
-        return self.run.get("figures") or []
+    def figures(self, kind: str) -> list[dict[str, str]]:
+        """The figures of one kind, "training" or "trace"."""
+        return [figure for figure in self.run.get("figures") or [] if figure["kind"] == kind]
 
     @cached_property
     def example(self) -> dict[str, Any] | None:
@@ -314,92 +342,3 @@ class Card:
         if final and final.get("grader_timeouts"):
             found.append(f"{final['grader_timeouts']} answers timed out in the grader and count as wrong.")
         return found
-
-
-def usage_snippet(run: dict[str, Any]) -> str:
-    """Python that loads the model, answers one prompt and prints the completion."""
-    samples = run["dataset"].get("samples") or []
-    prompt = samples[0]["prompt"] if samples else "1+1="
-    prompt_settings = run.get("prompt") or {}
-    repo = run.get("repo_id")
-    where = json.dumps(repo) if repo else '"."  # this folder, or the repository it was pushed to'
-    loader = (
-        "peft import AutoPeftModelForCausalLM"
-        if run.get("adapter")
-        else "transformers import AutoModelForCausalLM"
-    )
-    name = loader.rpartition(" ")[2]
-    lines = [f"from {loader}", "from transformers import AutoTokenizer"]
-    if not run.get("adapter"):
-        lines = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
-    lines += ["", f"model_id = {where}"]
-    lines += [
-        "tokenizer = AutoTokenizer.from_pretrained(model_id)",
-        f"model = {name}.from_pretrained(model_id)",
-    ]
-    if prompt_settings.get("chat_template"):
-        system = prompt_settings.get("system")
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": prompt})
-        lines.append(f"messages = {ascii(messages)}")
-        lines.append("inputs = tokenizer.apply_chat_template(")
-        lines.append('    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"')
-        lines.append(")")
-    else:
-        lines.append(f"prompt = {ascii(prompt_settings.get('example') or prompt)}")
-        lines.append('inputs = tokenizer(prompt, return_tensors="pt")')
-    budget = ((run.get("results") or {}).get("final") or {}).get("max_new_tokens", 256)
-    lines.append(f"output = model.generate(**inputs, max_new_tokens={budget}, do_sample=False)")
-    lines.append(
-        'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))'
-    )
-    return "\n".join(lines)
-
-
-# --- words for numbers ------------------------------------------------------------------------------------
-
-
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """A number to so many significant digits, thousands separated; "–" where nothing was measured."""
-    if value is None:
-        return "–"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
-    return markdown.plain(value)
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def points(value: float) -> str:
-    """A difference of accuracies in percentage points, signed."""
-    return f"{100 * value:+.1f}".replace("-", "−")
-
-
-def p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def verdict(comparison: dict[str, Any]) -> str:
-    """ "higher", "lower" or "not significantly different": never more than interval and p-value bear."""
-    low, high = comparison["interval"]
-    if comparison["p_value"] < 0.05 and (low > 0 or high < 0):
-        return "higher" if low > 0 else "lower"
-    return "not significantly different"
-
-
-def describe(comparison: dict[str, Any]) -> str:
-    low, high = comparison["interval"]
-    return (
-        f"{points(comparison['difference'])} points (95 % interval {points(low)} to {points(high)},"
-        f" {p_value(comparison['p_value'])}, n = {comparison['n']:,}, {markdown.plain(comparison['test'])})"
-    )

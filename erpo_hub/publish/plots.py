@@ -20,8 +20,8 @@ COLOURS = {"this": "#0b6e99", "paired": "#b5651d"}
 
 
 def draw_all(run: dict[str, Any], traces: list[Trace], folder: Path) -> list[dict[str, str]]:
-    """Draws what the run has data for; returns [{"file", "alt", "caption"}] with paths relative to the
-    bundle."""
+    """Draws what the run has data for; returns [{"kind", "file", "alt", "caption"}] with paths relative to
+    the bundle."""
     drawn = []
     if any(_series(run["history"], key)[0] for key, _ in CURVES):
         training_curves(run, folder / "training.png")
@@ -77,10 +77,10 @@ def _training_entry(run: dict[str, Any]) -> dict[str, str]:
     caption = "Reward, entropy and completion length over training" + (
         f", against the paired {paired['algorithm'].upper()} run." if paired else "."
     )
-    return {"file": "figures/training.png", "alt": alt, "caption": caption}
+    return {"kind": "training", "file": "figures/training.png", "alt": alt, "caption": caption}
 
 
 def _trace_entry(trace: Trace) -> dict[str, str]:
     alt = f"Entropy of the {len(trace)} tokens of one completion, its {len(trace.pivots)} pivots marked."
     caption = "Entropy along the worked example; pivots are where it exceeds its own upper quartile."
-    return {"file": "figures/trace-entropy.png", "alt": alt, "caption": caption}
+    return {"kind": "trace", "file": "figures/trace-entropy.png", "alt": alt, "caption": caption}

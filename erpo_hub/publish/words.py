@@ -1,0 +1,60 @@
+"""Numbers as the card says them: per cent, intervals, differences, and no claim that they don't bear.
+Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import markdown
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}\u00a0%"
+
+
+def interval(ends: list[float]) -> str:
+    return f"{100 * ends[0]:.1f}–{100 * ends[1]:.1f}\u00a0%"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number to so many significant digits, thousands separated; "–" where nothing was measured."""
+    if value is None:
+        return "–"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+    return markdown.plain(value)
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def points(value: float) -> str:
+    """A difference of accuracies in percentage points, signed."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {min(p, 1.0):.2g}"
+
+
+def verdict(comparison: dict[str, Any]) -> str:
+    """ "higher", "lower" or "not significantly different": never more than interval and p-value bear."""
+    low, high = comparison["interval"]
+    if comparison["p_value"] < 0.05 and (low > 0 or high < 0):
+        return "higher" if low > 0 else "lower"
+    return "not significantly different"
+
+
+def describe(comparison: dict[str, Any]) -> str:
+    low, high = comparison["interval"]
+    return (
+        f"{points(comparison['difference'])} points (95 % interval {points(low)} to {points(high)},"
+        f" {p_value(comparison['p_value'])}, n = {comparison['n']:,}, {markdown.plain(comparison['test'])})"
+    )
