@@ -47,7 +47,8 @@ SCHEMA = pa.schema(
         "topk_probs": pa.list_(_NUMBERS),
         "pivots": _IDS,
         "sensitivity": _NUMBERS,
-        "strings": pa.map_(pa.int32(), pa.string()),
+        # not Arrow's map type: `datasets` and the Hub's dataset viewer can't read it
+        "strings": pa.list_(pa.struct({"id": pa.int32(), "text": pa.string()})),
     }
 )
 assert set(SCHEMA.names) == {f.name for f in fields(Trace)}
@@ -137,7 +138,7 @@ def _read_rows(file: Path, source: pq.ParquetFile, wanted: Sequence[int]) -> Ite
             raise UserError(f"{file}: not a file of traces ({e})") from None
         for r in inside:
             try:
-                yield r, _trace(table.slice(r - starts[g], 1).to_pylist(maps_as_pydicts="strict")[0])
+                yield r, _trace(table.slice(r - starts[g], 1).to_pylist()[0])
             except (UserError, ValueError, KeyError) as e:
                 raise UserError(f"{file}: trace {r}: {e}") from None
 
@@ -145,11 +146,11 @@ def _read_rows(file: Path, source: pq.ParquetFile, wanted: Sequence[int]) -> Ite
 def _row(trace: Trace) -> dict[str, Any]:
     row = {name: getattr(trace, name) for name in SCHEMA.names}
     row["generation"] = json.dumps(trace.generation, ensure_ascii=False, allow_nan=False)
-    row["strings"] = list(trace.strings.items())
+    row["strings"] = [{"id": i, "text": text} for i, text in trace.strings.items()]
     return row
 
 
 def _trace(row: dict[str, Any]) -> Trace:
     row["generation"] = json.loads(row["generation"] or "{}")
-    row["strings"] = {str(i): text for i, text in (row["strings"] or {}).items()}
+    row["strings"] = {str(entry["id"]): entry["text"] for entry in row["strings"] or []}
     return Trace.from_dict(row)
