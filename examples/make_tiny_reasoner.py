@@ -28,7 +28,7 @@ from erpo_hub.train.expressions import ExpressionOptions, TraceNoise, noisy_trac
 from erpo_hub.train.grading import Grader
 
 SPECIAL = ["<pad>", "<eos>"]
-OPERANDS = (2, 3, 4, 4, 5)  # what a warm-up trace is drawn from: mostly the size that is tested
+OPERANDS = [2, 3, 4, 4, 5]  # what a warm-up trace is drawn from: mostly the size that is tested
 MAX_NEW_TOKENS = 64
 
 
@@ -72,11 +72,13 @@ def make_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     return model
 
 
-def trace_stream(rng: random.Random, noise: TraceNoise) -> Iterator[tuple[str, str]]:
-    """Endless (prompt, completion) pairs of the training split, over 2 to 5 operands."""
+def trace_stream(
+    rng: random.Random, noise: TraceNoise, sizes: list[int] = OPERANDS
+) -> Iterator[tuple[str, str]]:
+    """Endless (prompt, completion) pairs of the training split, over expressions of `sizes` operands."""
     streams: dict[int, Iterator[str]] = {}
     while True:
-        operands = rng.choice(OPERANDS)
+        operands = rng.choice(sizes)
         prompt = next(streams.get(operands, iter(())), None)
         if prompt is None:  # a new stream, or one whose expressions are used up: begin again in another order
             streams[operands] = prompts(ExpressionOptions(operands), "train", seed=rng.randrange(2**31))
@@ -108,9 +110,10 @@ def warm_up(
     lr: float,
     seed: int,
     noise: TraceNoise,
+    sizes: list[int] = OPERANDS,
 ) -> list[float]:
     """Supervised training on noisy traces; returns the loss (nats a token) of every step."""
-    stream = trace_stream(random.Random(seed), noise)
+    stream = trace_stream(random.Random(seed), noise, sizes)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     ramp = min(100, steps // 10 + 1)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -234,14 +237,14 @@ The same numbers are in `scores.json`.
 ## Training
 
 {steps} supervised steps of {batch} solutions (AdamW, learning rate {lr:g}, cosine, seed {seed}) over
-expressions of 2 to 5 numbers from 1 to 9 with +, - and *. A line reduces the wrong operation
+expressions of {sizes} numbers from 1 to 9 with +, - and *. A line reduces the wrong operation
 {wrong_order:.0%} of the time, is repeated {repeat:.0%} of the time and is off by one {slip:.0%} of the time.
 Final loss {final_loss:.3f} nats a character.
 Made by `examples/make_tiny_reasoner.py` in {minutes:.1f} minutes on one core.
 
 ## Limits
 
-Sums of 2 to 5 small numbers only, no brackets, no division. Values beyond two digits are mostly wrong.
+Sums of {sizes} small numbers only, no brackets, no division. Values beyond two digits are mostly wrong.
 """
 
 
@@ -261,6 +264,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate (default 2e-3)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n", type=int, default=2048, help="held-out questions for the card (default 2048)")
+    parser.add_argument("--operands", type=int, nargs="+", default=OPERANDS, help="sizes to draw from")
     parser.add_argument("--wrong-order", type=float, default=TraceNoise.wrong_order)
     parser.add_argument("--repeat", type=float, default=TraceNoise.repeat)
     parser.add_argument("--slip", type=float, default=TraceNoise.slip)
@@ -276,7 +280,14 @@ def main(argv: list[str] | None = None) -> dict:
     model = make_model(tokenizer)
     noise = TraceNoise(args.wrong_order, args.repeat, args.slip)
     losses = warm_up(
-        model, tokenizer, steps=args.steps, batch=args.batch, lr=args.lr, seed=args.seed, noise=noise
+        model,
+        tokenizer,
+        steps=args.steps,
+        batch=args.batch,
+        lr=args.lr,
+        seed=args.seed,
+        noise=noise,
+        sizes=args.operands,
     )
     minutes = (time.monotonic() - start) / 60
     scores = measure(model, tokenizer, n=args.n)
@@ -285,6 +296,7 @@ def main(argv: list[str] | None = None) -> dict:
     tokenizer.save_pretrained(args.out)
     tail = losses[-50:]
     recipe = {"steps": args.steps, "batch": args.batch, "lr": args.lr, "seed": args.seed, **vars(noise)}
+    recipe |= {"operands": args.operands, "sizes": f"{min(args.operands)} to {max(args.operands)}"}
     recipe |= {"parameters": model.num_parameters(), "final_loss": round(sum(tail) / len(tail), 4)}
     (args.out / "scores.json").write_text(json.dumps({**scores, "recipe": recipe}, indent=2) + "\n")
     names = {"sampled, T = 1": "sampled", "greedy": "greedy"}
