@@ -85,6 +85,7 @@ class ERPOTrainer(GRPOTrainer):
         ] = []  # one entry a scoring forward of the policy, (B, T) each
         self._rewards: Tensor | None = None  # (B of all processes,), NaN where nobody scored
         self._skip_batch = False
+        self._loss_entropy: Tensor | None = None
         self._source_logged: str | None = None
         wants_reference = self._erpo is not None and self._erpo.uses_reference
         with _reference_without_kl(args) if wants_reference else nullcontext():
@@ -140,8 +141,7 @@ class ERPOTrainer(GRPOTrainer):
                 reduce=straddling_reduce(self.accelerator, rows, num_generations),
             )
         except NonFiniteError as error:
-            error.args = (f"step {self.state.global_step}: {error}",)
-            raise
+            raise _at_step(error, self.state.global_step) from None
         values = batch_metrics(result, entropy, mask, self.accelerator)
         for name, value in zip(METRICS, values, strict=True):
             self._metrics[mode][name].append(value)
@@ -207,8 +207,11 @@ class ERPOTrainer(GRPOTrainer):
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
         """The fused head computes both for the policy on every call: keep them while a batch is scored."""
-        if self._erpo is None or model is not self.model or torch.is_grad_enabled():
-            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        if self._erpo is None or torch.is_grad_enabled() or model is not self.model:
+            result = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+            if result[1] is not None:
+                self._loss_entropy = result[1].detach()
+            return result
         wanted = kwargs.pop("compute_entropy", False)
         logps, entropy, aux = super()._get_per_token_logps_and_entropies(
             model, *args, compute_entropy=True, **kwargs
@@ -257,10 +260,24 @@ class ERPOTrainer(GRPOTrainer):
         return bool(self.accelerator.reduce(broken.float(), "sum") > 0)
 
     def compute_loss(self, model: Any, inputs: dict, *args: Any, **kwargs: Any) -> Tensor:
-        if not self._skip_batch:
-            return super().compute_loss(model, inputs, *args, **kwargs)
-        # Every parameter takes part, with gradient 0, so that no process waits for another's.
-        return 0.0 * sum(p.float().nan_to_num().sum() for p in model.parameters() if p.requires_grad)
+        if self._skip_batch:
+            return self._no_loss(model)
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if self._erpo is None or torch.isfinite(loss):
+            return loss
+        # The policy broke after its batch was generated; TRL's loss has just read its entropies.
+        broken = (~torch.isfinite(self._loss_entropy)).nonzero()  # type: ignore[arg-type]
+        row, position = broken[0].tolist() if len(broken) else (0, 0)
+        error = NonFiniteError("the loss or its entropy", row, position, len(broken[:, 0].unique()))
+        if self._erpo.on_nonfinite == "stop":
+            raise _at_step(error, self.state.global_step)
+        logger.warning(f"step {self.state.global_step}: {error}; skipped")
+        return self._no_loss(model)
+
+    def _no_loss(self, model: Any) -> Tensor:
+        """0 with gradient 0 for every parameter, so that no process waits for another's."""
+        trained = (p for p in model.parameters() if p.requires_grad)
+        return torch.stack([p.float().nan_to_num().sum() for p in trained]).sum() * 0.0
 
     # --- what a reader of the run sees ---
 
@@ -315,6 +332,11 @@ def _reference_without_kl(args: Any):
         yield
     finally:
         args.beta = beta
+
+
+def _at_step(error: NonFiniteError, step: int) -> NonFiniteError:
+    error.args = (f"step {step}: {error}",)
+    return error
 
 
 def _check_vocabulary(policy: Any, reference: Any) -> None:
