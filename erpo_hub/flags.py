@@ -17,6 +17,9 @@ from .errors import UsageError
 from .train.config import ERPOConfig
 
 
+_FIELDS: Any = ERPOConfig  # the parser's annotation does not know classes
+
+
 class _Parser(TrlParser):
     """TRL's parser, with errors in one line instead of two screens of usage."""
 
@@ -25,7 +28,7 @@ class _Parser(TrlParser):
 
 
 def _parser() -> _Parser:
-    parser = _Parser(ERPOConfig, usage="erpo-hub train MODEL DATASET [FLAGS]", allow_abbrev=False)
+    parser = _Parser(_FIELDS, usage="erpo-hub train MODEL DATASET [FLAGS]", allow_abbrev=False)
     for action in parser._actions:
         action.default = argparse.SUPPRESS  # what is not given is not in the result
         action.required = False
@@ -63,4 +66,4 @@ def _read_yaml(path: Path | None) -> dict[str, Any]:
 
 def flags_help() -> str:
     """All flags with their help, as argparse prints them."""
-    return _Parser(ERPOConfig, usage="erpo-hub train MODEL DATASET [FLAGS]", add_help=False).format_help()
+    return _Parser(_FIELDS, usage="erpo-hub train MODEL DATASET [FLAGS]", add_help=False).format_help()

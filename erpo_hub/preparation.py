@@ -174,7 +174,7 @@ def load_policy(name: str, config: ERPOConfig) -> tuple[Any, Any]:
     from trl.trainer.utils import create_model_from_path
 
     path = resolve_model(name)
-    kwargs = dict(config.model_init_kwargs or {})
+    kwargs: dict[str, Any] = dict(config.model_init_kwargs or {})  # type: ignore[arg-type]
     if (path.startswith((".", "/", "~")) or path.count("/") > 1) and not Path(path).is_dir():
         raise UserError(f"no such folder: {path}; give a Hub id or a folder with a model")
     try:

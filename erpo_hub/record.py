@@ -157,7 +157,7 @@ def adapter(model: Any) -> dict[str, Any] | None:
     if not configs:
         return None
     config = next(iter(configs.values()))
-    described = {"type": str(getattr(config.peft_type, "value", config.peft_type))}
+    described: dict[str, Any] = {"type": str(getattr(config.peft_type, "value", config.peft_type))}
     for name in ("r", "lora_alpha", "lora_dropout", "target_modules"):
         value = getattr(config, name, None)
         if value is not None:

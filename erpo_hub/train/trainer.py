@@ -59,7 +59,7 @@ class ERPOTrainer(GRPOTrainer):
 
     _tag_names = ["trl", "grpo", "erpo", "erpo-hub"]
     _name = "ERPO"
-    _template_file = "lm_model_card.md"
+    _template_file = "lm_model_card.md"  # type: ignore[assignment]
     _paper = {
         "title": "ERPO: Token-Level Entropy-Regulated Policy Optimization for Large Reasoning Models",
         "id": "2603.28204",
@@ -71,6 +71,13 @@ class ERPOTrainer(GRPOTrainer):
   journal = {arXiv preprint arXiv:2603.28204}
 }""",
     }
+
+    # TRL's own annotations leave these optional or too narrow.
+    model: Any
+    args: Any
+    num_generations: int
+    num_generations_eval: int
+    _logs: dict[str, Any]
 
     def __init__(self, model: Any, reward_funcs: Any = None, args: Any = None, **kwargs: Any):
         if args is None:
