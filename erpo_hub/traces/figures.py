@@ -18,6 +18,7 @@ from .trace import Trace
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+ENTROPY_LEVELS = (0.1, 0.5, 1.0, 1.5, 2.5)  # nats: edges of the shades, the same in every view
 LINE, PIVOT, GRID = "#9a6b3f", "#d9480f", "#8884"  # legible on white and on #18181b alike
 
 
@@ -50,6 +51,11 @@ def entropy_data(trace: Trace, window: int = 9) -> EntropyData:
         edge=pivot_edge(trace.entropy),
         title=f"Token entropy: {len(h)} tokens, {len(trace.pivots)} pivots{verdict}",
     )
+
+
+def entropy_level(entropy: float) -> int:
+    """0 .. 5, the shade of a token: how many edges its entropy (nats) has reached."""
+    return sum(entropy >= edge for edge in ENTROPY_LEVELS)
 
 
 def visible(text: str) -> str:
