@@ -275,7 +275,8 @@ def _start(out_dir: Path, cell: dict[str, Any], slot: int, threads: int) -> _Run
     spec = write_json(folder / "spec.json", cell)
     package_root = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads leave the core to the other cells
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONPATH": os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")])),
     }

@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from ..errors import UsageError, UserError
@@ -30,12 +31,11 @@ from .sampling import evaluate, load_model
 
 BATCH = 64  # completions a step
 COMPLETION_LENGTH = 64  # tokens
+SMALL = 10_000_000  # parameters; below it a second thread gains nothing and, on a shared core, costs a lot
 
 
 def training_arguments(cell: dict[str, Any], folder: Path) -> Any:
     """The `ERPOConfig` of a cell. Raises UsageError for fields or values that do not exist."""
-    import torch
-
     from ..train.config import ERPOConfig
 
     steps = cell["steps"]
@@ -80,6 +80,7 @@ def run_cell(cell: dict[str, Any], folder: Path) -> dict[str, Any]:
     with Grader(task.grader) as grader:
         if cell["preset"] is None:
             model, tokenizer, _ = load_model(cell["model"])
+            _fit_threads(model)
         else:
             trainer, history = _train(cell, folder, task, grader)
             result |= {"history": history, "cost": _cost(trainer, history)}
@@ -125,9 +126,15 @@ def _train(cell: dict[str, Any], folder: Path, task: Any, grader: Any) -> tuple[
         "callbacks": [clock],
     }
     trainer = ControlTrainer(**settings, control=control) if control else ERPOTrainer(**settings)
+    _fit_threads(trainer.model)
     trainer.train()
     rows = [row for row in trainer.state.log_history if "reward" in row]
     return trainer, [{**_finite(row), "elapsed": clock.elapsed[int(row["step"])]} for row in rows]
+
+
+def _fit_threads(model: Any) -> None:
+    if sum(parameter.numel() for parameter in model.parameters()) < SMALL:
+        torch.set_num_threads(1)
 
 
 def _finite(row: dict[str, Any]) -> dict[str, float | None]:
