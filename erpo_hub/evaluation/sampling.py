@@ -137,7 +137,6 @@ def evaluate_robustness(
     result: dict[str, Any] = {"model": name, "temperatures": by_temperature, "rewrites": None}
     if rewrites and task.source == "builtin":
         other = _rewritten(task, seed)
-        changed = sum(a != b for a, b in zip(task.test["prompt"], other.test["prompt"]))
         greedy = next((s for s in by_temperature if not s["temperature"]), None) or summary(task, 0.0)
         there = summary(other, 0.0)
         before, after = greedy["per_question"], there["per_question"]
@@ -145,7 +144,7 @@ def evaluate_robustness(
             "summary": there,
             "comparison": paired_comparison(before, after, seed=seed),
             "consistent": sum(a == b for a, b in zip(before, after)) / len(before),
-            "changed": changed,
+            "changed": sum(a != b for a, b in zip(task.test["prompt"][: len(before)], other.test["prompt"])),
         }
     return result
 
@@ -314,10 +313,12 @@ def _grade(grader, tokenizer, finished: dict[int, list[Completion]], rows: list[
 
 
 def _rewritten(task: Any, seed: int) -> Any:
+    from datasets import Dataset
+
     from ..train.expressions import rewrite
 
-    test = task.test.map(lambda row: {"prompt": rewrite(row["prompt"], seed)}, load_from_cache_file=False)
-    return dataclasses.replace(task, spec=f"{task.spec} (rewritten)", test=test)
+    rows = [{**row, "prompt": rewrite(row["prompt"], seed)} for row in task.test]
+    return dataclasses.replace(task, spec=f"{task.spec} (rewritten)", test=Dataset.from_list(rows))
 
 
 def _mean(values: list[float]) -> float | None:
