@@ -69,14 +69,24 @@ def test_flags_cover_both_configs() -> None:
         (["compare", "--presets", "nope", "--out", "OUT"], 2, "nope"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
+def test_bad_input_is_one_line(
+    tmp_path: Path, monkeypatch, capsys, arguments: list[str], code: int, message: str
+) -> None:
+    """In this process: the libraries behind the command are loaded once."""
+    from erpo_hub.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
     arguments = [str(tmp_path / "out") if a == "OUT" else a for a in arguments]
-    done = cli(*arguments, expect=code)
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, done.stderr
+    monkeypatch.setattr(sys, "argv", ["erpo-hub", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(lines) == 1, lines
     assert lines[0].startswith("error: ")
     assert message in lines[0]
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_debug_shows_the_traceback() -> None:
