@@ -120,6 +120,7 @@ def test_report_files(stand_in, tmp_path):
     assert len(re.findall(r"figures/", text)) == 4
     assert json.loads((out / "report.json").read_text()) == report.data
     assert "fewer than three seeds" in text
+    assert "Every training used 640 completions." in text
     assert "progress_eta=0.5" in text
     assert not re.search(r"\b(nan|None)\b", text)
     assert "erpo" in report.table()
@@ -221,6 +222,8 @@ def test_quick_is_small_and_explicit_settings_win(stand_in, tmp_path):
         ([], {}, "nothing to compare"),
         (["grpo"], {"seeds": []}, "nothing to compare"),
         (["grpo"], {"steps": 0}, "steps=0"),
+        (["grpo"], {"workers": 0}, "workers=0"),
+        (["grpo"], {"seeds": ["a"]}, "whole numbers"),
         ({"a b": {"preset": "grpo"}, "a-b": {"preset": "grpo"}}, {}, "differ"),
         (["grpo"], {"grid": {"stepps": 3}}, "stepps"),
         (["grpo"], {"grid": "/nowhere/grid.yaml"}, "cannot read the grid"),
@@ -234,6 +237,11 @@ def test_mistakes_are_told_before_anything_runs(tmp_path, presets, settings, mes
 
 def test_nothing_finished_is_no_report(tmp_path):
     with pytest.raises(UserError, match="no finished cell"):
+        build_report(tmp_path)
+    cell = tmp_path / "cells/grpo/seed-0/cell.json"
+    cell.parent.mkdir(parents=True)
+    cell.write_text('{"cell":')
+    with pytest.raises(UserError, match="delete it"):
         build_report(tmp_path)
 
 

@@ -91,6 +91,8 @@ def compare(
         "n_sampled": n_sampled, "k_sampled": k_sampled, "n_greedy": n_greedy, "train_size": train_size,
         "baseline": baseline,
     }  # fmt: skip
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers={workers}: give at least 1")
     from_grid = _read_grid(grid)
     overrides = {**from_grid.pop("overrides", {}), **overrides}
     plan = DEFAULTS | (QUICK if quick else {}) | from_grid | {k: v for k, v in given.items() if v is not None}
@@ -144,6 +146,8 @@ def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, An
         presets = [presets]
     rows = presets if isinstance(presets, Mapping) else {name: {} for name in presets}
     seeds = range(plan["seeds"]) if isinstance(plan["seeds"], int) else plan["seeds"]
+    if not all(isinstance(seed, int) for seed in seeds):
+        raise UsageError(f"seeds={plan['seeds']!r}: give how many, or a list of whole numbers")
     if not rows or not list(seeds):
         raise UsageError("nothing to compare: give at least one preset and one seed")
     if len({re.sub(r"[^\w.=+-]+", "-", name) for name in rows}) < len(rows) or UNTRAINED in rows:
@@ -161,7 +165,7 @@ def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, An
         if name in overrides
     }
     cells = [{"name": UNTRAINED, "preset": None, "control": None, "overrides": sizes, "seed": 0, **shared}]
-    for seed in seeds:  # seed by seed: an interrupted comparison has pairs
+    for seed in dict.fromkeys(seeds):  # seed by seed: an interrupted comparison has pairs
         for name, settings in rows.items():
             settings = dict(settings or {})
             preset, control = settings.pop("preset", name), settings.pop("control", None)
@@ -176,7 +180,7 @@ def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, An
                     "preset": preset,
                     "control": control,
                     "overrides": own,
-                    "seed": int(seed),
+                    "seed": seed,
                     **shared,
                 }
             )

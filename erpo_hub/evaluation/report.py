@@ -62,7 +62,7 @@ def build_report(
     """
     out = Path(out_dir)
     wanted = list(cells) if cells is not None else sorted((out / "cells").glob("*/seed-*"))
-    found = [json.loads((f / "cell.json").read_text("utf-8")) for f in wanted if (f / "cell.json").exists()]
+    found = [_read_cell(f / "cell.json") for f in wanted if (f / "cell.json").exists()]
     methods: dict[str, dict[int, dict]] = {}
     for cell in found:
         methods.setdefault(cell["cell"]["name"], {})[cell["cell"]["seed"]] = cell
@@ -91,6 +91,13 @@ def build_report(
 
 
 _SHARED = ("model", "task", "steps", "n_sampled", "k_sampled", "n_greedy", "train_size")
+
+
+def _read_cell(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read ({error}): delete it to train the cell again") from error
 
 
 def _first(by_seed: dict[int, dict]) -> dict:
@@ -293,7 +300,7 @@ def _markdown(data: dict[str, Any]) -> str:
         "# Comparison",
         _WHAT.format(**plan),
         _markdown_table(*_rows_table(data)),
-        _COLUMNS.format(data["equal_time_seconds"]),
+        _COLUMNS.format(data["equal_time_seconds"]) + " " + _completions_text(data["rows"]),
         f"## Against {data['baseline']}",
         _markdown_table(*_comparison_table(data)) if data["comparisons"] else "Nothing to compare it with.",
         _TESTS + (_FEW_SEEDS if few else ""),
@@ -306,6 +313,14 @@ def _markdown(data: dict[str, Any]) -> str:
     if data["missing"]:
         parts.insert(2, f"**Not finished, and left out:** {', '.join(data['missing'])}.")
     return "\n\n".join(parts) + "\n"
+
+
+def _completions_text(rows: list[dict[str, Any]]) -> str:
+    used = {row["name"]: round(row["completions"]["mean"]) for row in rows if row["completions"]["mean"]}
+    if len(set(used.values())) == 1:
+        return f"Every training used {next(iter(used.values())):,} completions."
+    each = ", ".join(f"{name} {count:,}" for name, count in used.items())
+    return f"**The trainings used different numbers of completions:** {each}."
 
 
 def _settings_text(settings: dict[str, Any]) -> str:
