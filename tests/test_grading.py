@@ -158,6 +158,14 @@ def test_a_dying_process_and_a_raising_scorer_are_counted_apart(monkeypatch, cap
         assert grader._run([(scoring.score_math, "1/2", "0.5")]) == [1.0]
 
 
+def test_a_pool_that_cannot_start_says_so(monkeypatch):
+    monkeypatch.setattr(scoring, "warm_up", fail)
+    monkeypatch.setattr(grading, "START_LIMIT", 3.0)
+    with Grader() as grader, pytest.raises(RuntimeError, match="no grading process could start"):
+        grader.grade([boxed("1/2")], ["0.5"])
+    assert grader._pool is None
+
+
 def test_a_script_without_a_main_guard_is_not_run_again(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
@@ -232,6 +240,14 @@ def test_format_reward():
 )
 def test_what_a_reasoning_gym_scorer_sees(completion, gold, seen):
     assert gym_answer(completion, gold) == seen
+
+
+def test_a_gold_answer_is_right_whatever_the_scorer_says():
+    """gsm_symbolic looks for a number behind a word boundary, and so never sees a minus sign."""
+    entry = scoring.dump_entry({"question": "", "answer": "-1", "metadata": {}})
+    with Grader("reasoning-gym:gsm_symbolic") as grader:
+        texts = ["it is -1", r"\boxed{-1}", "it is 1"]
+        assert grader.grade(texts, ["-1"] * 3, entry=[entry] * 3) == [1.0, 1.0, 0.01]
 
 
 def test_entries_survive_json():

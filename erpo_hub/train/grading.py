@@ -15,7 +15,7 @@ import threading
 import types
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import Future, TimeoutError, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
@@ -131,15 +131,18 @@ class Grader:
 
         with self._lock:
             if self._pool is None:
-                self._pool = ProcessPool(
+                pool = ProcessPool(
                     max_workers=self.workers,
                     initializer=scoring.warm_up,
                     initargs=[self.kind],
                     context=_CleanSpawn(),
                 )
-                ready = self._pool.schedule(scoring.ready)
-                if not ready.result(timeout=START_LIMIT):
-                    raise RuntimeError("a grading process started without its scorer")
+                ready = pool.schedule(scoring.ready)
+                if not wait([ready], timeout=START_LIMIT).done or ready.exception() is not None:
+                    pool.stop()
+                    pool.join()
+                    raise RuntimeError("no grading process could start; its own message is above")
+                self._pool = pool
             return self._pool
 
 
@@ -181,6 +184,8 @@ def _math_job(completion: str, gold: str) -> float | tuple[Any, ...]:
 
 def _gym_job(completion: str, gold: str, entry: str, kind: str) -> float | tuple[Any, ...]:
     candidate = gym_answer(completion, gold)
+    if candidate and candidate == gold.strip():  # gsm_symbolic's scorer rejects its own negative answers
+        return 1.0
     return (scoring.score_reasoning_gym, candidate, entry, kind) if candidate else 0.0
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from ..errors import UsageError, UserError
 from . import hub_data
@@ -38,7 +39,6 @@ TRL_ARGUMENTS = {
     "log_extra",
     "log_metric",
 }
-TEST_SEED = 1_000_000_007  # apart from the train seed by more than any size: reasoning-gym uses seed + index
 
 Row = dict[str, Any]
 
@@ -181,8 +181,8 @@ def _reasoning_gym_rows(
     spec: Spec, seed: int, train_size: int, test_size: int
 ) -> tuple[list[Row], list[Row]]:
     """Rows with the scorer's `entry`. A prompt drawn for both splits goes to one of them, by its hash."""
-    train = _gym_draw(spec, seed, train_size)
-    test = _gym_draw(spec, seed + TEST_SEED, test_size)
+    train = _gym_draw(spec, _gym_seed("train", seed), train_size)
+    test = _gym_draw(spec, _gym_seed("test", seed), test_size)
     shared = {row["prompt"] for row in train} & {row["prompt"] for row in test}
     to_test = {prompt for prompt in shared if hashlib.sha256(prompt.encode()).digest()[0] % 2}
     train = [row for row in train if row["prompt"] not in to_test]
@@ -190,6 +190,11 @@ def _reasoning_gym_rows(
     if not train or not test:
         raise UserError(f"{spec.text}: has too few different questions to hold some out; widen its options")
     return train, test
+
+
+def _gym_seed(split: str, seed: int) -> int:
+    """A seed far from its neighbours': the library draws row i from seed + i, so 0 and 1 would share rows."""
+    return int.from_bytes(hashlib.sha256(f"{split}/{seed}".encode()).digest()[:4]) >> 1
 
 
 def _gym_draw(spec: Spec, seed: int, size: int) -> list[Row]:
@@ -208,7 +213,7 @@ def _gym_draw(spec: Spec, seed: int, size: int) -> list[Row]:
 
 
 def _query(options: dict[str, str]) -> str:
-    return "?" + "&".join(f"{key}={value}" for key, value in options.items()) if options else ""
+    return "?" + "&".join(f"{key}={quote(value)}" for key, value in options.items()) if options else ""
 
 
 def file_rows(spec: Spec) -> list[Row]:
