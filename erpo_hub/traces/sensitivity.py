@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import UsageError, UserError
 
 LOGITS_AT_ONCE = 2**24  # of one chunk: 64 MB in float32
-COPIES_AT_ONCE = 2048  # bounds the mask, (copies, text + copies)
+COPIES_AT_ONCE = 512  # more would cost: every copy is compared with every other, in vain
 
 
 @torch.inference_mode()
