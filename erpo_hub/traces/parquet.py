@@ -139,7 +139,7 @@ def _read_rows(file: Path, source: pq.ParquetFile, wanted: Sequence[int]) -> Ite
         for r in inside:
             try:
                 yield r, _trace(table.slice(r - starts[g], 1).to_pylist()[0])
-            except (UserError, ValueError, KeyError) as e:
+            except (UserError, ValueError, KeyError, TypeError) as e:
                 raise UserError(f"{file}: trace {r}: {e}") from None
 
 
