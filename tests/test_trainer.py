@@ -148,6 +148,8 @@ def test_evaluation_and_one_generation_a_prompt(tiny_model: str, tmp_path: Path)
         ({"pad_to_multiple_of": 16}, "the decode steps of generate"),
         ({"beta": 0.04}, "the decode steps of generate"),
         ({"temperature": 0.7, "top_p": 0.9, "top_k": 20}, "the decode steps of generate"),
+        ({"bf16": True}, "one extra forward"),
+        ({"bf16": True, "progress_eta": 0.0, "synthesis": "gated"}, "the decode steps of generate"),
     ],
 )
 def test_where_the_sampling_policy_is_read(
@@ -171,6 +173,13 @@ def test_lora_uses_the_model_without_its_adapter_as_reference(
     assert entry["erpo/progress_std"] > 0.5
     spread = batches.seen[0]["advantages"].std(1)
     assert (spread > 0).any()
+
+
+def test_step_0_is_silent_in_bfloat16_too(tiny_model: str, tmp_path: Path) -> None:
+    """Decode steps round differently from a forward: their difference must not pass for progress."""
+    made = trainer(tiny_model, config(tmp_path, max_steps=1, bf16=True))
+    made.train()
+    assert made.state.log_history[0]["erpo/progress_std"] < 0.01
 
 
 def test_a_group_of_equal_rewards_is_silent_in_spite_of_rounding(tiny_model: str, tmp_path: Path) -> None:

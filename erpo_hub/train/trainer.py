@@ -209,8 +209,15 @@ class ERPOTrainer(GRPOTrainer):
             return False
         if self.args.gradient_accumulation_steps % (self.args.steps_per_generation * self.num_iterations):
             return False  # TRL computes the old log-probs itself: take those
+        if self._erpo.uses_reference and not self._full_precision():  # type: ignore[union-attr]
+            # Eq. 3 subtracts a forward's log-probs. In bfloat16 those of decode steps differ from them by
+            # about 0.1 nats of rounding, more than a policy drifts in many steps; two forwards round alike.
+            return False
         config = self.generation_config
         return config.num_beams in (None, 1) and not config.prompt_lookup_num_tokens
+
+    def _full_precision(self) -> bool:
+        return self.model.dtype == torch.float32 and not (self.args.bf16 or self.args.fp16)
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
         """The fused head computes both for the policy on every call: keep them while a batch is scored."""
