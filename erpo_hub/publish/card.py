@@ -113,20 +113,25 @@ def load_run(run_or_folder: dict[str, Any] | str | Path) -> dict[str, Any]:
 
 
 @cache
-def _template() -> Any:
+def environment() -> Any:
+    """Jinja with the filters that keep model text inert; templates are this package's."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    made = Environment(
         loader=PackageLoader("erpo_hub.publish", "."),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=False,  # Markdown, not HTML: model text goes through the filters below
     )
-    environment.filters |= {"fence": markdown.fence, "code": markdown.code, "plain": markdown.plain}
-    environment.filters |= {"alt": markdown.alt, "percent": words.percent}
-    environment.filters |= {"number": words.number, "duration": words.duration}
-    return environment.get_template("card.md.jinja")
+    made.filters |= {"fence": markdown.fence, "code": markdown.code, "plain": markdown.plain}
+    made.filters |= {"alt": markdown.alt, "percent": words.percent}
+    made.filters |= {"number": words.number, "duration": words.duration}
+    return made
+
+
+def _template() -> Any:
+    return environment().get_template("card.md.jinja")
 
 
 def _generated_blocks(run: dict[str, Any]) -> list[Block]:

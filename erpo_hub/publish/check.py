@@ -59,37 +59,41 @@ FOREIGN_HOME = re.compile(r"(?<![\w.:/~-])(?:/home/|/Users/|[A-Za-z]:\\Users\\)[
 _SECRET_VARIABLE = re.compile(r"(TOKEN|API_KEY|SECRET|PASSWORD)S?$")
 
 
-def problems_in(folder: Path, *, own_token: str | None = None) -> list[str]:
+def problems_in(
+    folder: Path, *, own_token: str | None = None, also_allowed: frozenset[str] = frozenset()
+) -> list[str]:
     """Why `folder` must not be published, one line per problem; empty when it may be.
 
     own_token: a token that must not appear in any file, besides those that the environment holds.
+    also_allowed: suffixes beyond those of a bundle (a Space holds code).
     """
     folder = Path(folder)
     if not folder.is_dir():
         return [f"{folder}: no such folder"]
     files = sorted(p for p in folder.rglob("*") if not p.is_dir() or p.is_symlink())
     found: list[str] = []
-    secrets = _own_secrets(own_token)
+    secrets = own_secrets(own_token)
     for path in files:
         name = path.relative_to(folder).as_posix()
-        found += _name_problems(path, name)
+        found += _name_problems(path, name, also_allowed)
         if path.is_file() and not path.is_symlink():
-            found += _content_problems(path, name, secrets)
+            found += content_problems(path, name, secrets)
     return found + list(_weights_problems(folder))
 
 
-def _name_problems(path: Path, name: str) -> Iterator[str]:
+def _name_problems(path: Path, name: str, also_allowed: frozenset[str]) -> Iterator[str]:
     if path.is_symlink():
         yield f"{name}: a link, which can't be published; copy the file itself"
     elif OPTIMIZER.search(name):
         yield f"{name}: training state, which has no place in a published model; remove it"
     elif path.suffix in PICKLE_SUFFIXES:
         yield f"{name}: may hold a pickle, which runs code when loaded; save it as safetensors or remove it"
-    elif path.suffix not in ALLOWED_SUFFIXES and path.name not in ALLOWED_NAMES:
+    elif path.suffix not in ALLOWED_SUFFIXES | also_allowed and path.name not in ALLOWED_NAMES:
         yield f"{name}: a kind of file that a bundle does not hold; remove it"
 
 
-def _own_secrets(own_token: str | None) -> list[bytes]:
+def own_secrets(own_token: str | None = None) -> list[bytes]:
+    """Tokens and keys that this machine holds: the given one, the saved one, those of the environment."""
     from huggingface_hub import get_token
 
     values = [v for k, v in os.environ.items() if _SECRET_VARIABLE.search(k)]
@@ -103,7 +107,8 @@ def machine_paths() -> list[str]:
     return sorted((s.rstrip("/") + "/" for s in shown if s.strip("/")), key=len, reverse=True)
 
 
-def _content_problems(path: Path, name: str, secrets: list[bytes]) -> Iterator[str]:
+def content_problems(path: Path, name: str, secrets: list[bytes]) -> Iterator[str]:
+    """What is wrong inside one file that is to be published under `name`; secrets: see `own_secrets`."""
     if path.suffix == ".safetensors":
         header, problem = read_safetensors_header(path)
         if problem:
@@ -115,7 +120,7 @@ def _content_problems(path: Path, name: str, secrets: list[bytes]) -> Iterator[s
         data = path.read_bytes()
     if TOKEN.search(data) or any(secret in data for secret in secrets):
         yield f"{name}{_line_of_token(data, secrets)}: holds an access token; remove it and revoke that token"
-    if path.suffix in {".png", ".model"} or path.name in VOCABULARY:
+    if path.suffix in {".png", ".model", ".whl"} or path.name in VOCABULARY:
         return
     try:
         text = data.decode()

@@ -88,7 +88,7 @@ def commit_once(
                 )
             return Outcome(info, made=info.oid != head)
         except retryable_errors() as error:
-            if not (may_pass(error) or _status(error) == 412):
+            if not (may_pass(error) or status_of(error) == 412):
                 raise
             if landed := _landed(api, content, head, message, revision, create_pr, where):
                 return Outcome(landed, made=True, recovered=True)
@@ -112,8 +112,7 @@ def _landed(
     create_pr: bool,
     where: dict[str, Any],
 ) -> Any | None:
-    """The commit that a failed attempt made after all; None when it made none. Raises when another's is
-    there."""
+    """The commit that a failed attempt made after all, or None. Raises UserError for somebody else's."""
     if create_pr:
         return _open_pull(api, content, message, **where)
     now = head_of(api, revision=revision, **where)
@@ -218,11 +217,11 @@ def may_pass(error: BaseException) -> bool:
 
     if isinstance(error, RuntimeError) and error.__cause__ is not None:
         return may_pass(error.__cause__)
-    status = _status(error)
+    status = status_of(error)
     return status in RETRIED if status is not None else isinstance(error, httpx2.TransportError)
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
@@ -248,8 +247,7 @@ def retried(call: Any) -> Any:
 
 @contextmanager
 def patience() -> Iterator[None]:
-    """Within it, a request of huggingface_hub that hears nothing for SILENCE seconds fails instead of
-    hanging."""
+    """Within it, a request of huggingface_hub fails when it hears nothing for SILENCE seconds."""
     from huggingface_hub.utils import get_session
 
     client = get_session()

@@ -6,27 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import UserError
-from .commit import retryable_errors
+from .commit import retryable_errors, status_of
 
 
 @contextmanager
-def no_commit_on_failure(repo_id: str, *, kept: str, again: str) -> Iterator[None]:
-    """Turns the client's errors into UserError: the reason, what is kept, and the command that tries
-    again."""
+def no_commit_on_failure(
+    repo_id: str, *, kept: str, again: str, hardware: str | None = None
+) -> Iterator[None]:
+    """Turns the client's errors into UserError: the reason, what is kept, what to run again.
+
+    hardware: of a Space, which the Hub may refuse apart from the repository.
+    """
     try:
         yield
     except UserError as error:
         raise type(error)(f"{error}; {kept}") if type(error) is UserError else error from error.__cause__
     except retryable_errors() + (ValueError,) as error:
         reason = explain(error, repo_id)
+        if hardware and status_of(error) in (402, 403):
+            reason = _explain_hardware(status_of(error), repo_id, hardware)
         if reason is None:
             raise
         raise UserError(f"{reason}; {kept}; try again with: {again}") from error
 
 
 def explain(error: BaseException, repo_id: str) -> str | None:
-    """One clause about an error of the Hub's client; None for an error that is not the Hub's or the
-    network's."""
+    """One clause about an error of the Hub or the network; None for any other error."""
     import httpx2
     from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -44,8 +49,18 @@ def explain(error: BaseException, repo_id: str) -> str | None:
         return f"can't read {error.filename} ({error.strerror})"
     if isinstance(error, ValueError) and "metadata" in str(error).lower():
         return f"the Hub refuses the card's metadata: {' '.join(str(error).split())}"
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = status_of(error)
     return None if status is None else _explain_status(status, error, repo_id)
+
+
+def _explain_hardware(status: int | None, repo_id: str, hardware: str) -> str:
+    if status == 402:
+        free = " (a free account has up to two ZeroGPU Spaces)" if hardware.startswith("zero") else ""
+        return (
+            f"the Hub asks for credit or a paid plan to run {repo_id} on {hardware}{free}:"
+            " get it, or choose other hardware"
+        )
+    return f"your token may not run {repo_id} on {hardware}: use your own name and a token that may write"
 
 
 def _explain_status(status: int, error: BaseException, repo_id: str) -> str:

@@ -19,7 +19,7 @@ from . import commit
 from .bundle import check_bundle
 from .card import load_run, with_repo_id
 from .failures import no_commit_on_failure
-from .merge import is_ours, merge_cards
+from .merge import is_ours, merge_cards, split_front_matter
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
@@ -55,7 +55,7 @@ def push_bundle(
 
     Returns the commit (`.pr_url` for a pull request). Raises UserError in one line: what, where, what to do.
     """
-    folder, report = Path(folder), report or _to_stderr
+    folder, report = Path(folder), report or to_stderr
     check_repo_id(repo_id)
     if create_pr and revision not in (None, "main"):
         raise UsageError("create_pr proposes a change to main: leave revision out")
@@ -142,7 +142,7 @@ def what_happened(outcome: commit.Outcome, repo_id: str) -> str:
     return f"published in one commit: {info.commit_url}{lost}"
 
 
-def _to_stderr(line: str) -> None:
+def to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
@@ -153,27 +153,28 @@ def _message(folder: Path) -> str:
 
 
 def _content(api: HfApi, folder: Path, repo_id: str, head: str, force: bool) -> commit.Content:
-    """Every file of the bundle, the card with its repository's name and the edits made on the Hub, and what
-    an earlier bundle left there that this one no longer has."""
+    """The bundle's files, its card merged with the Hub's, and what an earlier bundle left there to delete."""
     files: dict[str, Path | bytes] = {
         path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
     }
     remote = commit.remote_files(api, repo_id, "model", head)
     card = with_repo_id((folder / "README.md").read_text(encoding="utf-8"), load_run(folder), repo_id)
-    if "README.md" in remote:
-        card = _keep_edits(_download(api, repo_id, "README.md", head), card, force)
-    files["README.md"] = card.encode()
+    files["README.md"] = keep_edits(api, repo_id, card, head, force).encode()
     stale = [path for path in remote if _OURS.fullmatch(path) and path not in files]
     return commit.Content(files, tuple(sorted(stale)) if "run.json" in remote else ())
 
 
-def _keep_edits(there: str, ours: str, force: bool) -> str:
-    """The card to publish over the one on the Hub. A card that a trainer generated is not an edit."""
-    if not is_ours(there) and "generated_from_trainer" in there.partition("\n---")[0]:
+def keep_edits(api: HfApi, repo_id: str, ours: str, head: str, force: bool, repo_type: str = "model") -> str:
+    """The card to publish: ours, with what people wrote into the one on the Hub.
+
+    A card that a trainer generated is no edit. Raises UserError for edits inside blocks, unless `force`.
+    """
+    if "README.md" not in commit.remote_files(api, repo_id, repo_type, head):
+        return ours
+    local = commit.retried(
+        lambda: api.hf_hub_download(repo_id, "README.md", repo_type=repo_type, revision=head)
+    )
+    there = Path(os.fspath(local)).read_text(encoding="utf-8")
+    if not is_ours(there) and "generated_from_trainer" in split_front_matter(there)[0]:
         return ours
     return merge_cards(there, ours, force=force)
-
-
-def _download(api: HfApi, repo_id: str, path: str, revision: str) -> str:
-    local = commit.retried(lambda: api.hf_hub_download(repo_id, path, revision=revision))
-    return Path(os.fspath(local)).read_text(encoding="utf-8")

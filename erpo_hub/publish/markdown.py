@@ -37,8 +37,7 @@ def fence(text: str, language: str = "", limit: int = 4000) -> str:
 
 
 def code(text: object, limit: int = 200) -> str:
-    """Inline code on one line, also inside a table cell: delimiters longer than any run inside, `|`
-    escaped."""
+    """Inline code on one line, fit for a table cell: longer delimiters than any run inside, `|` escaped."""
     shown = shorten(clean(str(text)).replace("\n", "↵").replace("\t", "⇥"), limit)
     longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
     ticks = "`" * (longest + 1)

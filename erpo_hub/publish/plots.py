@@ -20,8 +20,7 @@ COLOURS = {"this": "#0b6e99", "paired": "#b5651d"}
 
 
 def draw_all(run: dict[str, Any], traces: list[Trace], folder: Path) -> list[dict[str, str]]:
-    """Draws what the run has data for; returns [{"kind", "file", "alt", "caption"}] with paths relative to
-    the bundle."""
+    """Draws what the run has data for; returns run.json's "figures", paths relative to the bundle."""
     drawn = []
     if any(_series(run["history"], key)[0] for key, _ in CURVES):
         training_curves(run, folder / "training.png")

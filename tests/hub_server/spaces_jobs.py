@@ -60,6 +60,11 @@ def build_router(state: HubState, access: Any) -> APIRouter:
         space[table][body["key"]] = body["value"]
         return {key: {"value": value} for key, value in space[table].items()}
 
+    @router.post("/api/buckets/{namespace}/{name}")
+    def create_bucket(namespace: str, name: str, request: Request) -> dict[str, str]:
+        access.user(request)
+        return {"url": f"{state.url}/buckets/{namespace}/{name}"}
+
     @router.post("/api/jobs/{namespace}")
     async def run_job(namespace: str, request: Request) -> dict[str, Any]:
         access.user(request)
@@ -67,7 +72,7 @@ def build_router(state: HubState, access: Any) -> APIRouter:
         job_id = f"job{len(state.jobs) + 1}"
         owner = {"id": "1", "name": namespace, "type": "user"}
         shown = {k: v for k, v in spec.items() if k != "secrets"}
-        job = {"id": job_id, "createdAt": None, "owner": owner, "status": {"stage": "COMPLETED"}, **shown}
+        job = {"id": job_id, "createdAt": None, "owner": owner, "status": {"stage": state.job_stage}, **shown}
         state.jobs[job_id] = {
             "spec": spec,
             "info": job,

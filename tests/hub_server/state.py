@@ -94,6 +94,7 @@ class HubState:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.tokens: dict[str, dict[str, Any]] = {}
         self.denied_spaces: dict[str, int] = {}  # hardware -> status, e.g. {"zero-a10g": 402}
+        self.job_stage = "COMPLETED"
         self.space_stage = "RUNNING"
         self.space_log: list[str] = ["===== Build =====\n"]
 

@@ -1,0 +1,260 @@
+"""A Gradio Space on the Hub that shows one or two models and their traces.
+
+`stage_space` writes the folder from the template `spaces/inspector`; `deploy_space` sends it as one commit,
+waits for the build, and shows its log where it failed. Models and traces reach the app as the variables
+ERPO_MODELS and ERPO_TRACES. Left out: the app itself (ui/).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..errors import UsageError, UserError
+from . import commit
+from .check import problems_in
+from .failures import no_commit_on_failure
+from .hub import check_repo_id, hub_api, prepare_repo, to_stderr, what_happened
+from .merge import split_front_matter
+from .metadata import to_yaml
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo, HfApi
+
+ZERO_GPU = "zero-a10g"
+PYTHON = "3.12"  # of the two that ZeroGPU offers, the newer
+CODE = frozenset({".py", ".whl", ".css", ".js", ".html", ".toml"})
+POLL = 2.0  # seconds between two looks at a build
+FAILED = {"BUILD_ERROR", "RUNTIME_ERROR", "CONFIG_ERROR", "NO_APP_FILE"}
+STARTING = {"BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING"}
+
+
+def deploy_space(
+    repo_id: str,
+    *,
+    models: Sequence[str],
+    traces: str | None = None,
+    hardware: str = ZERO_GPU,
+    variables: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    package: str | Path | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+    dry_run: str | Path | None = None,
+    wait: float = 900.0,
+    source: str | Path | None = None,
+    endpoint: str | None = None,
+    report: Callable[[str], None] | None = None,
+) -> CommitInfo | Path:
+    """Creates or updates a Space; returns its commit, or the staged folder with `dry_run`.
+
+    Args:
+        models: one or two model repositories to show. traces: a dataset of traces.
+        hardware: a flavor of the Hub; ZeroGPU by default. variables, secrets: settings of the Space.
+        package: how the Space installs erpo-hub: a requirement ("erpo-hub[app]==0.1.0",
+            "erpo-hub[app] @ git+https://...@commit") or a wheel, which is staged beside the app.
+            Default: this very version from PyPI.
+        wait: seconds to wait for the build; 0 doesn't.
+        source: the template; default the one that comes with erpo-hub.
+
+    Raises UserError in one line: refused hardware (402, 403), a build that failed, a template that is not
+    there.
+    """
+    report = report or to_stderr
+    check_repo_id(repo_id)
+    settings = _settings(models, traces, variables)
+    if dry_run is not None:
+        return stage_space(
+            Path(dry_run), repo_id, models, traces, hardware, package, private, source, endpoint
+        )
+    api = hub_api(token, endpoint)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = stage_space(
+            Path(scratch) / "space", repo_id, models, traces, hardware, package, private, source, api.endpoint
+        )
+        if problems := problems_in(folder, own_token=token, also_allowed=CODE):
+            raise UserError(f"the Space can't be published: {problems[0]}")
+        content = commit.Content(
+            {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
+        )
+        with no_commit_on_failure(
+            repo_id, kept="nothing was committed", again="the same command", hardware=hardware
+        ):
+            _prepare(api, repo_id, hardware, settings, dict(secrets or {}), private)
+            outcome = commit.commit_once(
+                api,
+                repo_id,
+                content,
+                head=commit.head_of(api, repo_id, repo_type="space"),
+                message=f"Show {' and '.join(models)} (erpo-hub {__version__})",
+                repo_type="space",
+            )
+    report(what_happened(outcome, repo_id))
+    if wait:
+        _wait(api, repo_id, outcome.info.oid, wait, report)
+    return outcome.info
+
+
+def _settings(
+    models: Sequence[str], traces: str | None, variables: Mapping[str, str] | None
+) -> dict[str, str]:
+    if not 1 <= len(models) <= 2:
+        raise UsageError(f"a Space shows one or two models, not {len(models)}")
+    for name in [*models, *([traces] if traces else [])]:
+        check_repo_id(name)
+    return {"ERPO_MODELS": ",".join(models), "ERPO_TRACES": traces or ""} | dict(variables or {})
+
+
+def _prepare(
+    api: HfApi,
+    repo_id: str,
+    hardware: str,
+    variables: dict[str, str],
+    secrets: dict[str, str],
+    private: bool | None,
+) -> None:
+    """Makes the Space with its settings, or brings those of an existing one up to date."""
+    existed = commit.retried(lambda: api.repo_exists(repo_id, repo_type="space"))
+    prepare_repo(
+        api,
+        repo_id,
+        repo_type="space",
+        private=private,
+        space_sdk="gradio",
+        space_hardware=hardware,
+        space_variables=[{"key": key, "value": value} for key, value in variables.items()],
+        space_secrets=[{"key": key, "value": value} for key, value in secrets.items()],
+    )
+    if not existed:
+        return
+    for key, value in variables.items():
+        commit.retried(lambda k=key, v=value: api.add_space_variable(repo_id, k, v))
+    for key, value in secrets.items():
+        commit.retried(lambda k=key, v=value: api.add_space_secret(repo_id, k, v))
+    if commit.retried(lambda: api.get_space_runtime(repo_id)).requested_hardware != hardware:
+        commit.retried(lambda: api.request_space_hardware(repo_id, hardware))  # type: ignore[arg-type]
+
+
+# --- the folder ---
+
+
+def stage_space(
+    folder: Path,
+    repo_id: str,
+    models: Sequence[str],
+    traces: str | None,
+    hardware: str = ZERO_GPU,
+    package: str | Path | None = None,
+    private: bool | None = None,
+    source: str | Path | None = None,
+    endpoint: str | None = None,
+) -> Path:
+    """Writes the files of the Space into a new folder and returns it. Raises UserError."""
+    template = template_folder(source)
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty: choose another folder for the Space")
+    shutil.copytree(
+        template, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+    )
+    front, text = split_front_matter((folder / "README.md").read_text(encoding="utf-8"))
+    (folder / "README.md").write_text(
+        f"---\n{to_yaml(_front_matter(front, models, traces, hardware))}\n---\n{text}", encoding="utf-8"
+    )
+    requirement = _requirement(folder, repo_id, package, private, endpoint)
+    _pin(folder / "requirements.txt", requirement)
+    return folder
+
+
+def template_folder(source: str | Path | None = None) -> Path:
+    """The Space's template: given, in the installed package, or in a checkout. Raises UserError."""
+    package = Path(__file__).parents[1]
+    places = (
+        [Path(source)] if source else [package / "inspector_space", package.parent / "spaces" / "inspector"]
+    )
+    for place in places:
+        if (place / "app.py").is_file() and (place / "README.md").is_file():
+            return place
+    raise UserError(f"no template of a Space in {places[-1]}: it needs README.md and app.py")
+
+
+def _front_matter(front: str, models: Sequence[str], traces: str | None, hardware: str) -> dict[str, Any]:
+    """The template's metadata with the versions pinned and what the Space shows linked."""
+    import yaml
+
+    data = dict(yaml.safe_load(front) or {})
+    data |= {
+        "sdk": "gradio",
+        "python_version": PYTHON,
+        "suggested_hardware": hardware,
+        "models": list(models),
+    }
+    data["sdk_version"] = _installed("gradio") or data.get("sdk_version")
+    if not data["sdk_version"]:
+        raise UserError(
+            "which Gradio? install it (`pip install 'erpo-hub[app]'`), or set sdk_version in README.md"
+        )
+    if traces:
+        data["datasets"] = [traces]
+    return data
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _requirement(
+    folder: Path, repo_id: str, package: str | Path | None, private: bool | None, endpoint: str | None
+) -> str:
+    """The line of requirements.txt that installs erpo-hub; stages a wheel where one is given."""
+    text = str(package or f"erpo-hub[app]=={__version__}")
+    if not text.endswith(".whl"):
+        return text
+    wheel = Path(text)
+    if not wheel.is_file():
+        raise UserError(f"{wheel}: no such wheel; build one with `pip wheel --no-deps .`")
+    if private:
+        raise UserError("a private Space can't install a wheel staged in it: give package a released version")
+    shutil.copyfile(wheel, folder / wheel.name)
+    base = (endpoint or "https://huggingface.co").rstrip("/")
+    return f"erpo-hub[app] @ {base}/spaces/{repo_id}/resolve/main/{wheel.name}"
+
+
+def _pin(requirements: Path, requirement: str) -> None:
+    """Replaces the template's own line for erpo-hub, or adds one."""
+    lines = requirements.read_text(encoding="utf-8").splitlines() if requirements.is_file() else []
+    others = [line for line in lines if not re.match(r"\s*erpo[-_]hub\b", line)]
+    requirements.write_text("\n".join([*others, requirement]) + "\n", encoding="utf-8")
+
+
+# --- the build ---
+
+
+def _wait(api: HfApi, repo_id: str, oid: str, seconds: float, report: Callable[[str], None]) -> None:
+    """Until this commit runs. Raises UserError after showing the log of a build or a start that failed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        runtime = commit.retried(lambda: api.get_space_runtime(repo_id))
+        stage, running = str(runtime.stage), runtime.raw.get("sha")
+        if running in (None, oid) and stage not in STARTING:
+            break
+        if time.monotonic() > deadline:
+            raise UserError(f"{repo_id} is still {stage} after {seconds:.0f} s: look at its page on the Hub")
+        time.sleep(POLL)
+    if stage in FAILED:
+        lines = list(api.fetch_space_logs(repo_id, build=stage == "BUILD_ERROR"))
+        for line in lines[-40:]:
+            report(line.rstrip("\n"))
+        raise UserError(
+            f"{repo_id} failed with {stage}: its log is above; correct it and run the same command again"
+        )
+    report(f"{repo_id} is {stage}: {api.endpoint}/spaces/{repo_id}")
