@@ -307,6 +307,49 @@ def test_loads_a_folder_and_an_adapter_on_its_base(folder, tmp_path):
     assert by_config.entropy != engine.score("abc", plain.tokens).entropy
 
 
+def test_loads_a_gguf_file(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    model, tokens = tiny_model("llama"), [*sorted(ByteLevel.alphabet()), "<eos>", "zq"]
+    writer = gguf.GGUFWriter(tmp_path / "tiny.gguf", "llama")
+    writer.add_block_count(3)
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(16)
+    writer.add_feed_forward_length(32)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(1)
+    writer.add_rope_dimension_count(8)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_vocab_size(VOCAB)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * 256 + [3, 1])
+    writer.add_token_merges(["z q"])
+    writer.add_eos_token_id(EOS)
+    names = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v"}
+    names |= {"self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up"}
+    names |= {"mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm"}
+    names |= {"post_attention_layernorm": "ffn_norm", "model.layers": "blk", "lm_head": "output"}
+    names |= {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}
+    for name, weight in model.state_dict().items():
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        writer.add_tensor(name, weight.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    engine = Engine.load(tmp_path / "tiny.gguf")
+    assert engine.name == "tiny.gguf"
+    trace = engine.trace("2+2", max_new_tokens=5, temperature=0)
+    assert decode(engine.tokenizer, trace.prompt_tokens) == "2+2"
+    assert torch.equal(engine.model.lm_head.weight, model.lm_head.weight)
+    (tmp_path / "torn.gguf").write_bytes((tmp_path / "tiny.gguf").read_bytes()[:5000])
+    with pytest.raises(UserError, match="cannot be loaded"):
+        Engine.load(tmp_path / "torn.gguf")
+
+
 def test_an_adapter_without_its_base(folder, tmp_path):
     adapter = adapter_of(folder, tmp_path / "adapter")
     file = adapter / "adapter_config.json"

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 
+Prompt = str | list[dict[str, str]]  # a question, or chat messages
+
+
 @dataclass(frozen=True)
 class Delta:
     """What a stream adds: usually one token, none in the last one of a cancelled stream.
@@ -129,3 +132,11 @@ class Draft:
         new = {i: self.engine.string(i) for i in ids if i not in self.strings}
         self.strings.update(new)
         return new
+
+
+def shown_prompt(prompt: Prompt) -> str:
+    """A prompt as a reader sees it: the question, or the last thing the user said."""
+    if isinstance(prompt, str):
+        return prompt
+    said = [m["content"] for m in prompt if m.get("role") == "user"] or [m["content"] for m in prompt]
+    return said[-1]

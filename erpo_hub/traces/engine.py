@@ -17,14 +17,13 @@ from torch import Tensor
 
 from ..errors import UserError
 from .decoding import Chooser, Sampling, Step
-from .draft import Delta, Draft
+from .draft import Delta, Draft, Prompt, shown_prompt
 from .loading import load
 from .trace import Trace
 
 if TYPE_CHECKING:
     from .audit import Audit, Comparison
 
-Prompt = str | list[dict[str, str]]  # a question, or chat messages
 PREFILL_CHUNK = 512  # tokens between two looks at `cancel` while the prompt is read
 
 
@@ -123,7 +122,7 @@ class Engine:
         Raises UserError: empty prompt, prompt longer than the context, logits that are not finite.
         """
         sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed, num_alternatives)
-        draft = Draft(self, _shown(prompt), self.encode(prompt, chat), sampling)
+        draft = Draft(self, shown_prompt(prompt), self.encode(prompt, chat), sampling)
         self._check_context(len(draft.prompt_tokens))
         return self._run(draft, cancel, reuse=False)
 
@@ -322,14 +321,6 @@ def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
     if eos is None:
         eos = tokenizer.eos_token_id
     return set(eos) if isinstance(eos, list) else {eos} - {None}
-
-
-def _shown(prompt: Prompt) -> str:
-    """A prompt as a reader sees it: the question, or the last thing the user said."""
-    if isinstance(prompt, str):
-        return prompt
-    said = [m["content"] for m in prompt if m.get("role") == "user"] or [m["content"] for m in prompt]
-    return said[-1]
 
 
 def _last(deltas: Iterator[Delta]) -> Trace:

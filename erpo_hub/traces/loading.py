@@ -7,6 +7,7 @@ code. `trust_remote_code` stays off. Every way to fail is one UserError.
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ import torch
 
 from ..errors import UserError
 
+# what the libraries below raise for a missing, damaged or foreign file, as seen with such files
+_DAMAGE = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError),
+    *(EOFError, struct.error),
+)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -91,10 +97,7 @@ def _load_model(name: str, where: dict[str, Any], dtype: str | torch.dtype) -> A
         options["use_safetensors"] = True
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(**options)
-    except (
-        *(OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError),
-        *(SafetensorError, StrictDataclassError),
-    ) as e:
+    except (*_DAMAGE, SafetensorError, StrictDataclassError) as e:
         raise UserError(f"{name}: the model cannot be loaded ({_first_line(e)})") from e
     lm, info = loaded
     if missing := sorted(info.get("missing_keys") or []):
@@ -109,7 +112,7 @@ def _load_tokenizer(name: str, where: dict[str, Any]) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, TypeError) as e:
+    except _DAMAGE as e:
         raise UserError(f"{name}: its tokenizer cannot be loaded ({_first_line(e)})") from e
 
 

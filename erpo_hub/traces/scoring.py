@@ -14,11 +14,12 @@ from torch import Tensor
 
 from ..errors import UserError
 from .decoding import Sampling, pieces_of
+from .draft import Prompt, shown_prompt
 from .pivots import find_pivots
 from .trace import MAX_TOKENS, Trace
 
 if TYPE_CHECKING:
-    from .engine import Engine, Prompt
+    from .engine import Engine
 
 TILE = 2**22  # logits computed at a time: 16 MB in float32
 
@@ -64,9 +65,8 @@ def score(
         )
     pieces = pieces_of(engine.tokenizer, tokens)
     topk_ids = columns["topk_ids"].tolist()
-    shown = prompt if isinstance(prompt, str) else prompt[-1]["content"]
     return Trace(
-        prompt=shown,
+        prompt=shown_prompt(prompt),
         completion="".join(pieces),
         prompt_tokens=prompt_tokens,
         tokens=tokens,
