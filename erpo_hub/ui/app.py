@@ -1,0 +1,95 @@
+"""build_demo: the whole app in one Blocks page, and launch_kwargs: how it is to be launched.
+
+Used alike by `erpo-hub app`, app/app.py and spaces/inspector/app.py. Imports no torch until a model is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..traces.trace import Trace
+from .engines import Engines
+from .load import Library, Limits, open_library
+from .streaming import Switches
+from .theme import css, theme
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from ..traces.engine import Engine
+
+_INTRO = """
+# erpo-hub inspector
+Every token of a solution, shaded by how uncertain the model was there. The tokens marked ◆ are its critical
+decision pivots: open one, take another way, and compare what GRPO and ERPO make of the same question.
+"""
+
+
+class Context:
+    """What the tabs share: the library, the engines, the switches that stop streams."""
+
+    def __init__(self, library: Library, engines: Engines):
+        self.library, self.engines, self.switches = library, engines, Switches()
+
+    @property
+    def limits(self) -> Limits:
+        """The library's limits."""
+        return self.library.limits
+
+
+def build_demo(
+    engines: Mapping[str, Engine] | None = None,
+    runs: Iterable[str | Path] = (),
+    traces: Iterable[Trace | str | Path] = (),
+    *,
+    limits: Limits | None = None,
+) -> gr.Blocks:
+    """The app.
+
+    engines: loaded engines by name. runs: paths of runs, models or trace folders, or Hub model ids. traces:
+    traces, or paths of them. limits: default from the environment (see `Limits.from_environment`).
+    Raises UserError for a path that holds nothing to show.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    import gradio as gr
+
+    from . import api, card, compare, inspect, links
+    from . import runs as runs_tab
+
+    given = list(traces)
+    library = open_library([*runs, *(t for t in given if not isinstance(t, Trace))], limits)
+    for number, trace in enumerate(t for t in given if isinstance(t, Trace)):
+        library.traces[f"{number + 1}: {' '.join(trace.prompt.split())[:60]}"] = trace
+    context = Context(library, Engines(library, engines))
+
+    with gr.Blocks(title="erpo-hub inspector", delete_cache=(3600, 3600)) as demo:
+        gr.Markdown(_INTRO, elem_id="erpo-head")
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Inspect", id="inspect"):
+                panel = inspect.build(context)
+            with gr.Tab("Compare", id="compare"):
+                compare.build(context)
+            with gr.Tab("Runs", id="runs"):
+                runs_tab.build(context)
+            with gr.Tab("Card", id="card"):
+                card.build(context)
+        links.build(context, demo, tabs, panel)
+        api.build(context)
+    demo.queue(max_size=library.limits.queue, default_concurrency_limit=8)
+    return demo
+
+
+def launch_kwargs(**changes: Any) -> dict[str, Any]:
+    """Arguments for `demo.launch`: our look, nothing logged or shared, uploads of at most 64 MB."""
+    settings: dict[str, Any] = {
+        "theme": theme(),
+        "css": css(),
+        "run_history": False,
+        "enable_monitoring": False,
+        "max_file_size": "64mb",
+        "footer_links": ["api"],
+    }
+    return settings | changes

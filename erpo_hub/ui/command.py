@@ -1,0 +1,27 @@
+"""`erpo-hub app`: open the app on runs, models and traces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ..errors import UserError
+
+
+def run_app(
+    paths: Sequence[str], *, host: str = "127.0.0.1", port: int | None = None, share: bool = False,
+    open_browser: bool = False,
+) -> None:  # fmt: skip
+    """Serve until Ctrl-C. Raises UserError: the app's packages are missing, a path holds nothing, port in use."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        import gradio  # noqa: F401
+    except ImportError:
+        raise UserError('the app needs Gradio: pip install "erpo-hub[app]"') from None
+    from . import build_demo, launch_kwargs
+
+    demo = build_demo(runs=paths)
+    try:
+        demo.launch(**launch_kwargs(server_name=host, server_port=port, share=share, inbrowser=open_browser))
+    except OSError as error:
+        raise UserError(f"cannot serve on {host}:{port or 7860} ({error}); choose another --port") from None

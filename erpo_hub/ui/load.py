@@ -1,0 +1,260 @@
+"""What the app shows: runs, models and traces found under the paths it was given; and its limits.
+
+Reads run records and trace files; loads no model. May import traces' torch-free part and train's task names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..traces.trace import Trace
+
+EMBEDDED = "builtin:tiny-reasoner"
+MAX_TRACES = 200  # offered in a list
+_OPERANDS = "builtin:expressions?operands=4"
+EXAMPLES = [("7-2*3+4=", "5"), ("8*2-9+1=", "8"), ("3+4*2-6=", "5"), ("9-3-2*2=", "2")]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a visitor may ask for. models: the only ones allowed beside the app's own; None allows any."""
+
+    max_new_tokens: int = 2048
+    prompt_characters: int = 20_000
+    queue: int = 64
+    batch: int = 512  # held-out questions of a comparison
+    models: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Limits:
+        """From ERPO_MAX_NEW_TOKENS, ERPO_MAX_PROMPT, ERPO_MAX_QUEUE, ERPO_MAX_BATCH and ERPO_MODELS.
+
+        ERPO_MODELS is a list separated by commas. On a Space (SPACE_ID is set) the defaults are small, and
+        only the app's own models are allowed. Raises UserError for a number that is none.
+        """
+        public = bool(environment.get("SPACE_ID"))
+        base = cls(512, 2000, 32, 64, ()) if public else cls()
+        names = environment.get("ERPO_MODELS")
+        listed = tuple(n.strip() for n in names.split(",") if n.strip()) if names is not None else base.models
+        return cls(
+            _number(environment, "ERPO_MAX_NEW_TOKENS", base.max_new_tokens),
+            _number(environment, "ERPO_MAX_PROMPT", base.prompt_characters),
+            _number(environment, "ERPO_MAX_QUEUE", base.queue),
+            _number(environment, "ERPO_MAX_BATCH", base.batch),
+            listed,
+        )
+
+    def check_prompt(self, prompt: str) -> None:
+        """Raises UserError for an empty prompt or one that is too long."""
+        if not prompt.strip():
+            raise UserError("The question is empty: write one, or take an example.")
+        if len(prompt) > self.prompt_characters:
+            raise UserError(
+                f"The question has {len(prompt):,} characters and {self.prompt_characters:,} are allowed here:"
+                " shorten it."
+            )
+
+    def tokens(self, wanted: float) -> int:
+        """How many tokens may be generated: what is wanted, within 1 and the limit."""
+        return max(1, min(int(wanted), self.max_new_tokens))
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, "")
+    if not text:
+        return default
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"{name}={text!r} is not a number of 1 or more")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk. folder: holds run.json; bundle: what is published, None while it trains."""
+
+    label: str
+    folder: Path
+
+    @property
+    def bundle(self) -> Path | None:
+        """The published folder: the run folder's `bundle/`, or the folder itself when it is one."""
+        for candidate in (self.folder / "bundle", self.folder):
+            if (candidate / "config.json").is_file() or (candidate / "adapter_config.json").is_file():
+                return candidate
+        return None
+
+    def record(self) -> dict[str, Any]:
+        """The run's run.json as it is now. Raises UserError."""
+        return read_record(self.folder)
+
+
+@dataclass
+class Library:
+    """Everything the app offers, by label."""
+
+    models: dict[str, str] = field(default_factory=dict)  # label -> id or folder
+    runs: dict[str, RunFolder] = field(default_factory=dict)
+    traces: dict[str, Trace] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+    def examples(self) -> list[tuple[str, str]]:
+        """(question, answer) pairs to try: of the runs' data, else of the embedded task."""
+        found = []
+        for run in self.runs.values():
+            for row in run.record().get("dataset", {}).get("samples", []):
+                pair = (str(row.get("prompt", "")), str(row.get("answer", "")))
+                if pair[0] and pair not in found:
+                    found.append(pair)
+        return found + [pair for pair in EXAMPLES if pair not in found]
+
+    def pair(self) -> tuple[str, str] | None:
+        """Labels of a GRPO run and an ERPO run of one comparison: the same data, else the first of each."""
+        by_kind: dict[str, list[tuple[str, Any]]] = {"grpo": [], "erpo": []}
+        for label, run in self.runs.items():
+            record = run.record()
+            by_kind.get(record.get("algorithm", ""), []).append(
+                (label, record.get("dataset", {}).get("fingerprint"))
+            )
+        for b, fingerprint in by_kind["erpo"]:
+            for a, other in by_kind["grpo"]:
+                if fingerprint == other:
+                    return a, b
+        return None
+
+    def trace_pairs(self) -> dict[str, tuple[str, str]]:
+        """Traces of two models on one prompt: heading -> labels."""
+        by_prompt: dict[str, list[str]] = {}
+        for label, trace in self.traces.items():
+            by_prompt.setdefault(trace.prompt, []).append(label)
+        pairs = {}
+        for prompt, labels in by_prompt.items():
+            labels.sort(key=lambda label: "erpo" in label.lower())  # GRPO left, ERPO right
+            a, b = labels[0], labels[-1]
+            if self.traces[a].model != self.traces[b].model or a.split(":")[0] != b.split(":")[0]:
+                pairs[" ".join(prompt.split())[:80]] = (a, b)
+        return pairs
+
+
+def open_library(paths: Iterable[str | Path], limits: Limits | None = None) -> Library:
+    """Sort paths into runs, traces and models; anything that is no path is taken for a Hub model id.
+
+    A folder with run.json is a run; one that holds such folders, all of them; one of trace files, those; one
+    with config.json or adapter_config.json, a model. Raises UserError for a path that is none of these.
+    """
+    library = Library(limits=limits or Limits.from_environment())
+    for given in paths:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            _add_folder(library, path)
+        elif path.is_file():
+            _add_file(library, path)
+        elif _looks_like_id(str(given)):
+            library.models[str(given)] = str(given)
+        else:
+            raise UserError(f"{given}: no such run, model or trace; give a folder, a file or a Hub id")
+    for label, run in library.runs.items():
+        if run.bundle:
+            library.models[label] = str(run.bundle)
+    for name in library.limits.models or ():
+        library.models.setdefault(name, name)
+    library.models.setdefault(EMBEDDED, EMBEDDED)
+    return library
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """run.json of a folder. Raises UserError for one that is missing, half-written or no run's."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{folder}: has no run.json ({error.strerror}); give the folder of a run") from None
+    except ValueError as error:
+        raise UserError(f"{folder / 'run.json'}: not valid JSON ({error}); is it cut?") from None
+    if not isinstance(record, dict) or "algorithm" not in record:
+        raise UserError(f"{folder / 'run.json'}: not a run record; give the folder of a run")
+    return record
+
+
+def hub_run(repo_id: str, cache: Path) -> RunFolder:
+    """A run published on the Hub: its run.json, card and figures, without the weights. Raises UserError."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["run.json", "README.md", "figures/*", "traces/*.json"]
+    try:
+        folder = Path(snapshot_download(repo_id, allow_patterns=wanted, cache_dir=cache))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"{repo_id}: not readable on the Hub ({reason}); check the name") from None
+    read_record(folder)
+    return RunFolder(repo_id, folder)
+
+
+def _add_folder(library: Library, path: Path) -> None:
+    if (path / "run.json").is_file():
+        _add_run(library, path)
+        return
+    runs = sorted(p.parent for p in path.glob("*/run.json"))
+    for run in runs:
+        _add_run(library, run)
+    if runs:
+        return
+    if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
+        library.models[_fresh(library.models, path.name)] = str(path)
+        return
+    files = sorted([*path.glob("*.json"), *path.glob("*.parquet"), *path.glob("*/*.json")])
+    if not files:
+        raise UserError(f"{path}: holds no run, model or trace")
+    for file in files:
+        _add_file(library, file)
+
+
+def _add_run(library: Library, folder: Path) -> None:
+    label = _fresh(library.runs, folder.name)
+    run = RunFolder(label, folder)
+    run.record()
+    library.runs[label] = run
+    if run.bundle:
+        for file in sorted((run.bundle / "traces").glob("*.json")):
+            _add_trace(library, f"{label}: ", Trace.from_json(file))
+
+
+def _add_file(library: Library, path: Path) -> None:
+    if path.suffix == ".parquet":
+        for trace in Trace.from_parquet(path)[:MAX_TRACES]:
+            _add_trace(library, f"{path.stem}: ", trace)
+    elif path.suffix == ".json":
+        prefix = path.parent.name if path.parent.name not in ("traces", "") else path.stem
+        _add_trace(library, f"{prefix}: ", Trace.from_json(path))
+    elif path.suffix == ".gguf":
+        library.models[_fresh(library.models, path.name)] = str(path)
+    else:
+        raise UserError(f"{path}: not a trace; traces end in .json or .parquet")
+
+
+def _add_trace(library: Library, prefix: str, trace: Trace) -> None:
+    if len(library.traces) >= MAX_TRACES:
+        return
+    verdict = {True: "✓ ", False: "✗ ", None: ""}[trace.correct]
+    question = " ".join(trace.prompt.split())
+    label = prefix + verdict + (question if len(question) <= 60 else question[:59] + "…")
+    library.traces[_fresh(library.traces, label)] = trace
+
+
+def _fresh(taken: Mapping[str, Any], label: str) -> str:
+    """The label, numbered where it is taken."""
+    number, name = 1, label
+    while name in taken:
+        number += 1
+        name = f"{label} ({number})"
+    return name
+
+
+def _looks_like_id(name: str) -> bool:
+    parts = name.split("/")
+    return name == EMBEDDED or (len(parts) == 2 and all(p and p[0] not in ".~" for p in parts))

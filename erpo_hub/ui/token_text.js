@@ -1,0 +1,113 @@
+// Model text for the eye: every character visible, none of it active. Text enters the page by textContent only.
+const LONGEST = 2000; // characters of one token that are drawn
+const INVISIBLE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+
+function visibleText(text, allSpaces) {
+  const cut = text.length > LONGEST;
+  let out = cut ? text.slice(0, LONGEST) : text;
+  out = out.replace(INVISIBLE, (c) => "⟨U+" + c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0") + "⟩");
+  out = out.replace(/\n/g, "↵").replace(/\r/g, "␍").replace(/\t/g, "⇥");
+  if (allSpaces) out = out.replace(/ /g, "·");
+  else out = out.replace(/ {2,}/g, (s) => "·".repeat(s.length)).replace(/ $/, "·");
+  return cut ? out + "… (" + text.length.toLocaleString("en") + " characters)" : out;
+}
+
+function shortText(text, limit) {
+  const out = visibleText(text, false);
+  return out.length > limit ? out.slice(0, limit - 1) + "…" : out;
+}
+
+// A cell is what is drawn as one box: a token, or the tokens that share one split character. The pieces of
+// all but the last of those are empty and their own text is the replacement sign.
+function isFragment(data, t) {
+  if (data.pieces[t] !== "") return false;
+  const own = data.strings[data.tokens[t]];
+  return own === undefined || own === "" || own.includes("\ufffd");
+}
+
+function tokenText(data, t) {
+  return data.pieces[t] !== "" ? data.pieces[t] : data.strings[data.tokens[t]] || "";
+}
+
+function make(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+// Adds cells for the tokens from view.drawn on. Unless `final`, a character still in pieces waits for its rest.
+function layCells(view, final) {
+  const { data, cells, cellOf } = view;
+  let t = view.drawn;
+  while (t < data.tokens.length) {
+    let end = t;
+    while (end < data.tokens.length && isFragment(data, end)) end++;
+    if (end >= data.tokens.length) {
+      if (!final) return;
+      end = data.tokens.length - 1;
+    }
+    if (end > t && data.pieces[end] === "") end -= 1; // a special token does not complete a character
+    let main = t;
+    for (let i = t + 1; i <= end; i++) if (data.entropy[i] > data.entropy[main]) main = i;
+    for (let i = t; i <= end; i++) cellOf[i] = cells.length;
+    cells.push({ from: t, to: end, main, node: null });
+    t = end + 1;
+    view.drawn = t;
+  }
+}
+
+const LINE_CELLS = 200; // cells of one line box; long lines are cut so that far ones need no layout
+
+function drawCells(view, firstCell) {
+  const allSpaces = view.options.spaces;
+  const batch = document.createDocumentFragment();
+  let line = firstCell === 0 ? null : view.line;
+  for (let c = firstCell; c < view.cells.length; c++) {
+    if (!line || view.lineFull) {
+      line = make("div", "tv-line");
+      line.setAttribute("role", "presentation");
+      batch.appendChild(line);
+      view.lineCount = 0;
+      view.lineFull = false;
+    }
+    const cell = view.cells[c];
+    const text = tokenText(view.data, cell.to);
+    const special = view.data.pieces[cell.to] === "";
+    const node = make("span", "tv-tok", special ? "⟨" + (text ? shortText(text, 40) : "end") + "⟩" : visibleText(text, allSpaces));
+    node.setAttribute("role", "option");
+    node.setAttribute("aria-selected", "false");
+    node.tabIndex = -1;
+    node.dataset.c = c;
+    cell.node = node;
+    paintCell(view, cell);
+    line.appendChild(node);
+    view.lineCount += 1;
+    view.lineFull = text.includes("\n") || view.lineCount >= LINE_CELLS;
+  }
+  view.line = line;
+  view.parts.tokens.appendChild(batch);
+}
+
+function paintCell(view, cell) {
+  const { data } = view;
+  let name = "tv-tok";
+  const heat = view.heat(cell.main);
+  if (heat) name += " tv-h" + heat;
+  if (cell.from < data.prefix) name += " tv-shared";
+  if (view.pivotSet.has(cell.main)) name += " tv-pivot";
+  if (data.pieces[cell.to] === "") name += " tv-special";
+  if (data.diverge !== null && cell.from <= data.diverge && data.diverge <= cell.to) name += " tv-diverge";
+  if (cell === view.selected) name += " tv-selected";
+  if (cell.node.className !== name) cell.node.className = name;
+  cell.node.setAttribute("aria-label", cellLabel(view, cell));
+}
+
+function cellLabel(view, cell) {
+  const { data } = view, t = cell.main;
+  let label = shortText(tokenText(data, cell.to), 40) + ", token " + (t + 1) + ", entropy " + inUnit(data.entropy[t], view.options.unit);
+  label += ", probability " + percent(Math.exp(data.logprob[t]));
+  if (view.pivotSet.has(t)) label += ", pivot";
+  if (data.diverge !== null && cell.from <= data.diverge && data.diverge <= cell.to) label += ", first difference";
+  return label;
+}

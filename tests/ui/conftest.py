@@ -1,0 +1,196 @@
+"""One app, one server and one browser for all browser tests; every page is watched for errors and for requests
+that leave the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from erpo_hub.traces.trace import Trace
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
+    " --disable-sync --no-first-run"
+).split()
+HOSTILE = [
+    "${alert(1)}",
+    "\\underline{x}",
+    "<img src=x onerror=alert(1)>",
+    "<script>alert(1)</script>",
+    "`${1}`",
+    "{{value}}",
+    "\u202eevil\u202c",
+    "$\\frac{1}{2}$",
+    "</section>",
+    "&lt;b&gt;",
+    "a\u0000b",
+    "\u200f",
+]
+
+
+def make_trace(pieces: list[str], *, seed: int = 0, **changes: object) -> Trace:
+    """A trace whose numbers fit together and whose entropies differ."""
+    rng = random.Random(seed)
+    vocab = max(64, len(set(pieces)) + 8)
+    ids = {piece: 8 + n for n, piece in enumerate(dict.fromkeys(pieces))}
+    tokens = [ids[piece] for piece in pieces]
+    p = [0.999 - 0.9 * rng.random() ** 2 for _ in pieces]
+    entropy = [round(min(-math.log(q) * 2 + rng.random() * 0.05, math.log(vocab)), 6) for q in p]
+    others = {4: "alt", 5: "<b>", 6: " other"}
+    return Trace(
+        prompt=str(changes.pop("prompt", "What is it?")),
+        completion="".join(pieces),
+        prompt_tokens=[1, 2, 3],
+        tokens=tokens,
+        pieces=pieces,
+        entropy=entropy,
+        logprob=[round(math.log(q), 6) for q in p],
+        topk_ids=[[t, 4, 5, 6] if q > 0.5 else [4, t, 5, 6] for t, q in zip(tokens, p)],
+        topk_probs=[sorted((q, (1 - q) * 0.9, (1 - q) * 0.06, (1 - q) * 0.04), reverse=True) for q in p],
+        vocab_size=vocab,
+        model=str(changes.pop("model", "made")),
+        strings={**others, **{i: s for s, i in ids.items()}},
+        **changes,  # type: ignore[arg-type]
+    ).with_pivots(min_entropy=0.1)
+
+
+def long_trace(n: int) -> Trace:
+    """n tokens of words and lines."""
+    return make_trace([f" w{i % 97}" if i % 40 else ".\n" for i in range(n)])
+
+
+def traces() -> list[Trace]:
+    """What the test app ships: a plain solution, a hostile one, one with a split character, a sensitivity."""
+    words = "Let x be 3 . Then x plus 4 is 7 .\n So the answer is 7".split(" ")
+    plain = make_trace(
+        [" " + w for w in words], seed=3, prompt="3 plus 4?", gold="7", correct=True, answer="7"
+    )
+    split = make_trace(["a ", "", "", "🙂", "  ", "end\n\n", "z"], prompt="Smile")
+    split = split.replace(strings={**split.strings, split.tokens[1]: "\ufffd"})
+    measured = plain.replace(
+        prompt="measured", sensitivity=[round(0.1 * i, 3) for i in range(len(plain))], correct=False
+    )
+    return [plain, make_trace(HOSTILE, prompt="${alert(1)} <img src=x onerror=alert(2)>"), split, measured]
+
+
+@pytest.fixture(scope="session")
+def engine():
+    from erpo_hub.traces.engine import Engine
+    from erpo_hub.train.tasks import resolve_model
+
+    engine = Engine.load(resolve_model("builtin:tiny-reasoner"))
+    engine.name = "builtin:tiny-reasoner"
+    return engine
+
+
+@pytest.fixture(scope="session")
+def paired_runs(tmp_path_factory):
+    from .records import write_pair
+
+    return write_pair(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def server(engine, paired_runs) -> Iterator[str]:
+    """The address of the app, with every kind of thing to show."""
+    from erpo_hub.ui import build_demo, launch_kwargs
+    from erpo_hub.ui.load import Limits
+
+    from .fakes import BreakingEngine, SlowEngine
+
+    engines = {
+        "builtin:tiny-reasoner": engine,
+        "slow": SlowEngine(engine),
+        "breaking": BreakingEngine(engine),
+    }
+    demo = build_demo(
+        engines=engines, runs=[paired_runs], traces=traces(), limits=Limits(max_new_tokens=4096)
+    )
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs())
+    yield url
+    demo.close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def watched(browser, url: str, path: str = "", **options: object):
+    """A page that fails its test on a console error, a script error, or a request to another origin."""
+    page = _context(browser, {"viewport": {"width": 1360, "height": 950}} | options).new_page()
+    page.set_default_timeout(15_000)
+    problems: list[str] = []
+
+    def request(r) -> None:
+        if not r.url.startswith((url, "data:", "blob:")):
+            problems.append(f"request to {r.url}")
+
+    page.on("console", lambda m: m.type == "error" and problems.append(f"console: {m.text}"))
+    page.on("pageerror", lambda e: problems.append(f"script: {e}"))
+    page.on("dialog", lambda d: (problems.append("a dialog opened"), d.dismiss()))
+    page.on("request", request)
+    page.goto(url + path)
+    page.wait_for_selector("#view .tv")
+    yield page
+    page.close()
+    assert not problems, problems
+
+
+_CONTEXTS: dict[str, object] = {}
+
+
+def _context(browser, options: dict):
+    """One context a kind of page: its cache keeps the scripts, which are most of the time a page takes."""
+    key = str(sorted(options.items()))
+    if key not in _CONTEXTS:
+        _CONTEXTS[key] = browser.new_context(**options)
+    return _CONTEXTS[key]
+
+
+@pytest.fixture
+def page(browser, server):
+    """A watched page of the app at desktop width."""
+    with watched(browser, server) as page:
+        yield page
+
+
+@pytest.fixture
+def phone(browser, server):
+    """The same at phone width."""
+    with watched(
+        browser, server, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    ) as page:
+        yield page
+
+
+def open_trace(page, text: str) -> None:
+    """Choose a shipped trace by a part of its label."""
+    choose(page, "#shipped", text)
+
+
+def choose(page, control: str, text: str) -> None:
+    """Choose an entry of a Gradio dropdown."""
+    page.locator(f"{control} input").click()
+    page.get_by_role("option", name=re.compile(re.escape(text))).first.click()
+
+
+def tokens(page, view: str = "#view"):
+    """The tokens of a view."""
+    return page.locator(f"{view} .tv-tok")
+
+
+def receive(page, message: str, view: str = "#view") -> None:
+    """Hand a message to a view as Gradio would."""
+    page.evaluate("([v, m]) => document.querySelector(v + ' .tv').__view.receive(m)", [view, message])
