@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ..errors import UserError
 from .trace import Trace
 
 ROWS_PER_GROUP = 128
+TOKENS_PER_GROUP = 250_000  # long traces make smaller groups, so that reading one stays cheap
 MAX_GROUP_BYTES = 1 << 30  # uncompressed, as the footer states it: a larger group is refused unread
 
 _IDS, _NUMBERS, _TEXTS = pa.list_(pa.int32()), pa.list_(pa.float64()), pa.list_(pa.string())
@@ -56,16 +56,28 @@ assert set(SCHEMA.names) == {f.name for f in fields(Trace)}
 
 def write(traces: Iterable[Trace], path: Path) -> Path:
     """Write the traces, streamed group by group; the file appears under its name only when complete."""
-    traces = iter(traces)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with pq.ParquetWriter(partial, SCHEMA, compression="zstd", store_schema=False) as writer:
-            while group := list(islice(traces, ROWS_PER_GROUP)):
+            for group in _groups(traces):
                 writer.write_table(pa.Table.from_pylist([_row(t) for t in group], schema=SCHEMA))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _groups(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
+    group: list[Trace] = []
+    tokens = 0
+    for trace in traces:
+        group.append(trace)
+        tokens += len(trace.prompt_tokens) + len(trace.tokens)
+        if len(group) == ROWS_PER_GROUP or tokens >= TOKENS_PER_GROUP:
+            yield group
+            group, tokens = [], 0
+    if group:
+        yield group
 
 
 def read(path: Path, rows: Sequence[int] | None = None) -> list[Trace]:
@@ -139,7 +151,7 @@ def _read_rows(file: Path, source: pq.ParquetFile, wanted: Sequence[int]) -> Ite
         for r in inside:
             try:
                 yield r, _trace(table.slice(r - starts[g], 1).to_pylist()[0])
-            except (UserError, ValueError, KeyError, TypeError) as e:
+            except (UserError, ValueError, KeyError, TypeError, RecursionError) as e:
                 raise UserError(f"{file}: trace {r}: {e}") from None
 
 
