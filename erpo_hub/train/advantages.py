@@ -82,7 +82,8 @@ def token_advantages(
         reduce: adds a (num_groups, C) tensor up over processes and returns it; None for one process.
             Called once, and once more for `synthesis="gated"`.
 
-    Statistics are float64 where the device has it, results float32 (float64 for float64 input).
+    Rows are summed in float32 about their own mean and put together in float64, where the device has it;
+    results are float32 (all of it float64 for float64 input).
 
     Raises:
         NonFiniteError: NaN or infinity at a position that counts.
@@ -100,28 +101,37 @@ def token_advantages(
 
     progress = (logps - ref_logps).mul_(settings.progress_beta)  # eq. 3, (B, T)
     bucket = progress_buckets(entropy, counts, settings.num_buckets, settings.bucket_axis)  # eq. 4, (B, T)
-    stats = _group_statistics(
-        entropy, progress, outcome, counts, group_index, bucket, num_groups, settings.num_buckets
-    )
+    bucket = bucket.masked_fill_(hidden, 0)
+    length = counts.sum(1, keepdim=True)  # (B, 1)
+    # Both columns are used as distances from their row's mean, which keeps float32 sums exact enough.
+    entropy, entropy_origin = _centred(entropy, counts, length)
+    progress, progress_origin = _centred(progress, counts, length)
+    by_row = _sums_about_zero(
+        length, entropy.sum(1, keepdim=True), _squares(entropy), entropy_origin
+    )  # (B, 1, 3)
+    by_bucket = _sums_about_zero(
+        *(_bucket_sums(x, bucket, settings.num_buckets) for x in (counts, progress, progress * progress)),
+        progress_origin,
+    )  # (B, K, 3)
+    stats = torch.cat([by_row.flatten(1), (outcome != 0)[:, None], by_bucket.flatten(1)], dim=1)
+    stats = _add_rows(stats, group_index, num_groups)  # (num_groups, 4 + 3K)
     if reduce is not None:
         stats = reduce(stats)
-    bucket = bucket.masked_fill_(hidden, 0)
 
     # Eq. 2: how uncertain the policy was at the token, against its group.
     gate = counts
     if settings.entropy_gate:
         mean, std, _ = _moments(stats[group_index, None, :3])  # (B, 1) each
         slope = settings.gate_gamma / (std + settings.eps)
-        z = (entropy - mean.to(dtype)).mul_(slope.to(dtype))  # (B, T)
+        z = entropy.sub_((mean - entropy_origin).to(dtype)).mul_(slope.to(dtype))  # (B, T)
         gate = z.sigmoid_().mul_(counts)
 
     # Eq. 5: progress against the tokens of the same group at the same stage of the solution. A bucket with
     # fewer than two tokens gets the slope 0.
-    cells = stats[group_index, 4:].view(-1, settings.num_buckets, 3)
-    mean, std, count = _moments(cells)  # (B, K) each
+    mean, std, count = _moments(stats[group_index, 4:].view(-1, settings.num_buckets, 3))  # (B, K) each
     slope = (count > 1) / (std + settings.eps)
-    progress = progress.sub_(mean.to(dtype).gather(1, bucket)).mul_(slope.to(dtype).gather(1, bucket))
-    progress = progress.mul_(counts)
+    progress = progress.sub_((mean - progress_origin).to(dtype).gather(1, bucket))
+    progress = progress.mul_(slope.to(dtype).gather(1, bucket)).mul_(counts)
 
     # Eq. 6: the outcome decides the direction.
     polarity = torch.sign(outcome)
@@ -178,45 +188,26 @@ def progress_buckets(entropy: Tensor, counts: Tensor, num_buckets: int, axis: st
     return share.long()
 
 
-def _group_statistics(
-    entropy: Tensor,
-    progress: Tensor,
-    outcome: Tensor,
-    counts: Tensor,
-    group_index: Tensor,
-    bucket: Tensor,
-    num_groups: int,
-    num_buckets: int,
-) -> Tensor:
-    """Everything the processes have to add up, (num_groups, 4 + 3K).
+def _centred(x: Tensor, counts: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows as distances from their own mean, 0 where hidden; changes `x`. The means, (B, 1), are wide."""
+    origin = x.sum(1, keepdim=True) / length.clamp(min=1)
+    return x.sub_(origin).mul_(counts), origin.to(_statistics_dtype(x.device))
 
-    Columns: tokens, sum H, sum H^2; rows with an advantage; then tokens, sum s, sum s^2 of each bucket.
-    """
-    wide = _statistics_dtype(entropy.device)
-    entropy, progress = entropy.to(wide), progress.to(wide)
-    by_row = torch.stack(
-        [
-            counts.sum(1, dtype=wide),
-            entropy.sum(1),
-            torch.linalg.vecdot(entropy, entropy),
-            (outcome != 0).to(wide),
-        ],
-        dim=1,
-    )  # (B, 4)
-    # Buckets never fall along a row, so each is a stretch of it: its sum is a difference of running sums.
-    first = torch.arange(1, num_buckets, device=bucket.device).expand(len(bucket), -1).contiguous()
-    edges = torch.searchsorted(bucket, first)  # (B, K-1), where the next bucket begins
-    by_cell = torch.stack(
-        [
-            torch.cat([running.gather(1, edges), running[:, -1:]], dim=1).diff(prepend=running[:, :1], dim=1)
-            for running in (
-                torch.nn.functional.pad(x.cumsum(1, dtype=wide), (1, 0))
-                for x in (counts, progress, progress * progress)
-            )
-        ],
-        dim=2,
-    )  # (B, K, 3)
-    return _add_rows(torch.cat([by_row, by_cell.flatten(1)], dim=1), group_index, num_groups)
+
+def _squares(x: Tensor) -> Tensor:
+    return torch.linalg.vecdot(x, x)[:, None]  # (B, 1)
+
+
+def _bucket_sums(x: Tensor, bucket: Tensor, num_buckets: int) -> Tensor:
+    return x.new_zeros(len(x), num_buckets).scatter_add_(1, bucket, x)  # (B, K)
+
+
+def _sums_about_zero(count: Tensor, first: Tensor, second: Tensor, origin: Tensor) -> Tensor:
+    """Sums of 1, x and x^2 from those of x - origin, stacked last and wide: those that processes can add."""
+    count, first, second = (x.to(origin.dtype) for x in (count, first, second))
+    return torch.stack(
+        [count, first + count * origin, second + origin * (2 * first + count * origin)], dim=-1
+    )
 
 
 def _moments(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
