@@ -1,0 +1,100 @@
+"""Run by tests/test_distributed.py, in one process or under torchrun: writes each step's token advantages.
+
+python tests/distributed_run.py MODEL OUT MODE
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from training import config, digits_reward, sums, trainer
+
+# What each mode changes; "straddle" puts groups of 4 across processes of 6 rows each.
+MODES: dict[str, dict[str, Any]] = {
+    "straddle": {"generation": 12, "progress_eta": 1.0},
+    "gated": {
+        "generation": 12,
+        "synthesis": "gated",
+        "bucket_axis": "entropy",
+        "zero_variance": "reward_sign",
+    },
+    "aligned": {"generation": 16},
+    "empty rank": {"generation": 12, "mask_truncated_completions": True},
+}
+
+
+def recorded(step: int, rows: int) -> list[list[int]]:
+    """The same completions however many processes there are, some cut short by their end (1)."""
+    generator = torch.Generator().manual_seed(step)
+    ids = torch.randint(3, 47, (rows, 10), generator=generator).tolist()
+    lengths = torch.randint(2, 10, (rows,), generator=generator).tolist()
+    return [row[:n] + [1] for row, n in zip(ids, lengths)]
+
+
+def main(model: str, out: str, mode: str) -> None:
+    changes = dict(MODES[mode])
+    rows = changes.pop("generation")
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    args = config(
+        Path(out) / "trainer",
+        per_device_train_batch_size=rows // world,
+        max_steps=3,
+        num_generations=4,
+        shuffle_dataset=False,
+        beta=0.05,
+        max_completion_length=11,
+        learning_rate=0.0,  # gradients are added up in another order: updated policies would differ
+        **changes,
+    )
+    made = trainer(model, args, dataset=sums(24), reward_funcs=digits_reward)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in made.ref_model.parameters():  # so that there is progress without an update
+            p += 0.05 * torch.randn(p.shape, generator=generator)
+    rank = made.accelerator.process_index
+    step = {"n": 0}
+    traffic: list[int] = []
+
+    def generate_single_turn(prompt_ids, *args, **kwargs):
+        step["n"] += 1
+        completions = recorded(step["n"], rows)
+        if (
+            mode == "empty rank"
+        ):  # the second half of all rows was cut off: under two processes, all of rank 1's
+            completions = completions[: rows // 2] + [row[:-1] for row in completions[rows // 2 :]]
+        made._captured.append(None)
+        return completions[rank * len(prompt_ids) : (rank + 1) * len(prompt_ids)], None
+
+    made._generate_single_turn = generate_single_turn
+    inner, written = made._generate_and_score_completions, []
+    reduce = made.accelerator.reduce
+
+    def counted(tensor, *args, **kwargs):
+        traffic.append(tensor.numel() * tensor.element_size())
+        return reduce(tensor, *args, **kwargs)
+
+    def kept(inputs):
+        made.accelerator.reduce = counted
+        result = inner(inputs)
+        made.accelerator.reduce = reduce
+        written.append(result["advantages"].tolist())
+        return result
+
+    made._generate_and_score_completions = kept
+    made.train()
+    history = [
+        {k: v for k, v in entry.items() if k.startswith("erpo/") or k == "loss"}
+        for entry in made.state.log_history
+        if "loss" in entry
+    ]
+    report = {"advantages": written, "history": history, "traffic": traffic}
+    Path(out, f"{mode.replace(' ', '-')}-{world}-{rank}.json").write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
