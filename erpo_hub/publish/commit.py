@@ -10,6 +10,7 @@ traces_dataset.py).
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ WAITS = (1.0, 2.0, 4.0, 8.0, 8.0)  # seconds before each retry
 LONGEST_WAIT = 300.0  # of a Retry-After that is honoured
 SILENCE = 120.0  # seconds without a byte after which a request counts as lost
 RETRIED = {408, 429, 500, 502, 503, 504}
+_XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
+_CLIENT_RETRIES = re.compile(r"/(preupload|tree|xet-write-token|resolve)/|/info/lfs/")
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def commit_once(
                 )
             return Outcome(info, made=info.oid != head)
         except retryable_errors() as error:
-            if not (may_pass(error) or status_of(error) == 412):
+            if not (may_pass(error) or status_of(error) == 412) or client_gave_up(error):
                 raise
             if landed := _landed(api, content, head, message, revision, create_pr, where):
                 return Outcome(landed, made=True, recovered=True)
@@ -221,8 +224,18 @@ def may_pass(error: BaseException) -> bool:
     return status in RETRIED if status is not None else isinstance(error, httpx2.TransportError)
 
 
+def client_gave_up(error: BaseException) -> bool:
+    """Whether the client has repeated this request itself, six times in half a minute: uploads, listings."""
+    if isinstance(error, RuntimeError | ConnectionError):  # a failed LFS upload, wrapped; a failed Xet upload
+        return True
+    request = getattr(error, "_request", None) or getattr(getattr(error, "response", None), "request", None)
+    return request is not None and _CLIENT_RETRIES.search(request.url.path) is not None
+
+
 def status_of(error: BaseException) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
+    """The HTTP status behind an error; hf_xet's errors name it in their text alone."""
+    told = _XET_STATUS.search(str(error)) if isinstance(error, ConnectionError) else None
+    return int(told[1]) if told else getattr(getattr(error, "response", None), "status_code", None)
 
 
 def wait_after(error: BaseException, attempt: int) -> float:
@@ -239,7 +252,7 @@ def retried(call: Any) -> Any:
             with patience():
                 return call()
         except retryable_errors() as error:
-            if attempt == len(WAITS) or not may_pass(error):
+            if attempt == len(WAITS) or not may_pass(error) or client_gave_up(error):
                 raise
             time.sleep(wait_after(error, attempt))
     raise AssertionError("unreachable: the last attempt returns or raises")

@@ -50,6 +50,8 @@ def explain(error: BaseException, repo_id: str) -> str | None:
     if isinstance(error, ValueError) and "metadata" in str(error).lower():
         return f"the Hub refuses the card's metadata: {' '.join(str(error).split())}"
     status = status_of(error)
+    if status is None and isinstance(error, ConnectionError | TimeoutError):
+        return f"the upload to the Hub failed ({' '.join(str(error).split())})"
     return None if status is None else _explain_status(status, error, repo_id)
 
 

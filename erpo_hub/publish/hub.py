@@ -117,7 +117,8 @@ def prepare_repo(
     """Makes the repository and the branch where they are missing. Harmless when repeated."""
     from huggingface_hub.errors import RevisionNotFoundError
 
-    if not create_pr:
+    # `create_repo(exist_ok=True)` alone hides a refusal where the repository exists already
+    if not create_pr and not commit.retried(lambda: api.repo_exists(repo_id, repo_type=repo_type)):
         commit.retried(
             lambda: api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True, **space)
         )

@@ -6,6 +6,7 @@ rest.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 
@@ -13,7 +14,8 @@ def usage_snippet(run: dict[str, Any]) -> str:
     """Python that loads the model, answers the first prompt of the record and prints the completion."""
     fed = run.get("prompt") or {}
     samples = run["dataset"].get("samples") or [{"prompt": fed.get("example") or "1+1="}]
-    where = repr(run["repo_id"]) if run.get("repo_id") else '"."  # this folder, or the repository it is in'
+    here = '"."  # this folder, or the repository it is in'
+    where = json.dumps(run["repo_id"]) if run.get("repo_id") else here
     budget = ((run.get("results") or {}).get("final") or {}).get("max_new_tokens", 256)
     lines = [
         *_imports(adapter=bool(run.get("adapter"))),
