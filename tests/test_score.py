@@ -1,5 +1,10 @@
 """Scoring in tiles against the full logits, on four families; and what it never holds."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from tiny_models import CONTEXT, FAMILIES, VOCAB, byte_tokenizer, tiny_model
@@ -79,3 +84,13 @@ def test_an_output_layer_of_an_unknown_kind_is_refused():
     engine.model.register_forward_hook(lambda _m, _i, out: out.__class__(logits=out.logits * 1.5))
     with pytest.raises(UserError, match="changes its logits in a way unknown here"):
         engine.score("a", "bcd")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of a Linux process")
+def test_memory_stays_far_below_the_full_logits():
+    """A large vocabulary, in a process of its own: the benchmark's tiled way on 1,024 tokens."""
+    script = Path(__file__).parents[1] / "benchmarks" / "score.py"
+    call = [sys.executable, str(script), "--child", "tiled", "--tokens", "1024"]
+    found = json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
+    logits = 1024 * 151_936 * 4
+    assert found["bytes"] < 0.15 * 2 * logits  # the naive way holds logits and log-probabilities

@@ -95,14 +95,20 @@ def token_columns(
     """
     hidden = hidden_states(model, ids)[prompt_length - 1 : -1]  # (T, d)
     targets = ids[prompt_length:]  # (T,)
-    k = min(num_alternatives, model.get_output_embeddings().weight.shape[0])
-    rows = max(1, TILE // model.get_output_embeddings().weight.shape[0])
-    tiles = [
-        _reduce(output_logits(model, h), target, temperature, k)
-        for h, target in zip(hidden.split(rows), targets.split(rows))
-    ]
-    names = ("entropy", "logprob", "topk_ids", "topk_probs")
-    return {name: torch.cat(parts) for name, parts in zip(names, zip(*tiles))}
+    vocab = model.get_output_embeddings().weight.shape[0]
+    k = min(num_alternatives, vocab)
+    # The columns exist before the loop: a small result kept from every turn would lie between the freed
+    # tiles and keep the allocator from using their place again (5 GB instead of 0.1 on glibc).
+    entropy, logprob = (torch.empty(len(targets), device=ids.device) for _ in range(2))
+    topk_ids = torch.empty(len(targets), k, dtype=torch.long, device=ids.device)
+    topk_probs = torch.empty(len(targets), k, device=ids.device)
+    rows = max(1, TILE // vocab)
+    for start in range(0, len(targets), rows):
+        tile = slice(start, start + rows)
+        entropy[tile], logprob[tile], topk_ids[tile], topk_probs[tile] = _reduce(
+            output_logits(model, hidden[tile]), targets[tile], temperature, k
+        )
+    return {"entropy": entropy, "logprob": logprob, "topk_ids": topk_ids, "topk_probs": topk_probs}
 
 
 def _reduce(logits: Tensor, target: Tensor, temperature: float, k: int) -> tuple[Tensor, ...]:
