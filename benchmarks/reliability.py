@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -233,29 +234,25 @@ def killed_while_bundling(stage: Scene) -> str:
 
 
 def killed_at(pattern: str, *, applied: bool) -> Callable[[Scene], str]:
-    """Kills the pushing process when its request arrives; `applied`: the Hub still does what it asked for."""
+    """Kills the pushing process when a request arrives, or (`applied`) when the Hub has done what it asks."""
 
     def act(stage: Scene) -> str:
-        import re
-
         killed: list[int] = []
 
-        def kill(method: str, path: str) -> None:
-            if re.search(pattern, f"{method} {path}") and not killed:
+        def kill(method: str = "", path: str = "") -> None:
+            if not killed and (applied or re.search(pattern, f"{method} {path}")):
                 killed.append(process.pid)
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
 
-        if not applied:
-            stage.hub.fail(pattern, "reset")
-        stage.hub.middleware.before.append(kill)
-        process = start(
-            f"""
+        middleware = stage.hub.middleware
+        (middleware.when_lost if applied else middleware.before).append(kill)
+        stage.hub.fail(pattern, "lost" if applied else "reset")
+        program = f"""
             from erpo_hub.publish.hub import push_bundle
             push_bundle({str(stage.bundle)!r}, {REPO!r})
-            """,
-            stage,
-        )
+        """
+        process = start(program, stage)
         process.wait(timeout=60)
         return f"killed by signal {-process.returncode}" if killed else f"exit {process.returncode}"
 

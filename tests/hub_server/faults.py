@@ -62,6 +62,9 @@ class FaultMiddleware:
         self.faults: list[Fault] = []
         self.log: list[str] = []
         self.before: list[Any] = []  # callables (method, path), run before the request is handled
+        self.when_lost: list[
+            Any
+        ] = []  # callables (), run when a request was handled and its answer is withheld
         self._lock = threading.Lock()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -92,6 +95,8 @@ class FaultMiddleware:
             return
         if fault.action == "lost":
             await self.app(scope, receive, _swallow)
+            for hook in self.when_lost:
+                hook()
         elif fault.action == "reset":
             await receive()
         elif fault.action == "stall":
