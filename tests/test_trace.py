@@ -4,6 +4,7 @@ import json
 import math
 import struct
 import time
+from pathlib import Path
 
 import jsonschema
 import pyarrow as pa
@@ -46,7 +47,7 @@ def test_json_gives_back_what_went_in(tmp_path):
 
 
 def test_the_json_schema_describes_what_is_written():
-    schema = json.loads((trace_module.Path(trace_module.__file__).parent / "trace.schema.json").read_text())
+    schema = json.loads((Path(trace_module.__file__).parent / "trace.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     validator.check_schema(schema)
     assert set(schema["properties"]) == set(make_trace().to_dict())
@@ -154,6 +155,15 @@ def test_parquet_gives_back_what_went_in_and_any_row_alone(tmp_path):
             Trace.from_parquet(tmp_path, [outside])
 
 
+def test_long_traces_make_small_row_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "TOKENS_PER_GROUP", 100)
+    traces = [make_trace(60) for _ in range(5)]
+    path = Trace.to_parquet(traces, tmp_path / "t.parquet")
+    assert pq.ParquetFile(path).num_row_groups == 3
+    assert Trace.from_parquet(path) == traces
+    assert Trace.from_parquet(Trace.to_parquet([], tmp_path / "none.parquet")) == []
+
+
 def test_one_row_reads_one_row_group(tmp_path, monkeypatch):
     path = Trace.to_parquet([make_trace()] * 300, tmp_path / "t.parquet")
     groups = []
@@ -188,6 +198,24 @@ def test_damaged_and_foreign_parquet_gives_one_clear_error(tmp_path):
         Trace.from_parquet((tmp_path / "empty").mkdir() or tmp_path / "empty")
 
 
+def test_a_row_group_that_claims_too_much_is_refused_unread(tmp_path, monkeypatch):
+    path = Trace.to_parquet([make_trace(50)] * 4, tmp_path / "t.parquet")
+    monkeypatch.setattr(parquet, "MAX_GROUP_BYTES", 1000)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda *_: pytest.fail("was read"))
+    with pytest.raises(UserError, match="row group 0 states sizes"):
+        Trace.from_parquet(path)
+
+
+def test_hostile_settings_in_parquet_give_one_clear_error(tmp_path):
+    table = pq.read_table(Trace.to_parquet([make_trace()], tmp_path / "t.parquet"))
+    at = table.schema.get_field_index("generation")
+    for text in ("[" * 100_000, '{"a": NaN}', "7", '{"a": {}}'):
+        changed = table.set_column(at, "generation", pa.array([text]))
+        pq.write_table(changed, tmp_path / "bad.parquet")
+        with pytest.raises(UserError, match="bad.parquet: trace 0: "):
+            Trace.from_parquet(tmp_path / "bad.parquet")
+
+
 def test_a_failed_parquet_write_leaves_no_file(tmp_path):
     def broken():
         yield make_trace()
@@ -213,3 +241,19 @@ def test_pivots_are_found_anew():
     t = make_trace(8).with_pivots(0.5, 0.35)
     assert t.pivots == [4, 5, 6]
     assert t.replace(correct=True).correct
+
+
+READY = Path(__file__).parents[1] / "spaces" / "inspector" / "traces"
+
+
+def test_the_ready_traces_are_traces_and_fit_the_schema():
+    schema = json.loads((Path(trace_module.__file__).parent / "trace.schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    files = sorted(READY.glob("*.json"))
+    traces = [Trace.from_json(file) for file in files]
+    for file in files:
+        validator.validate(json.loads(file.read_text()))
+    real = [t for t in traces if "SmolLM2" in t.model]
+    assert len(real) >= 12
+    assert {t.correct for t in real} == {True, False}
+    assert all(t.sensitivity is not None and t.pivots for t in real)
