@@ -1,6 +1,6 @@
 """build_demo: the whole app in one Blocks page, and launch_kwargs: how it is to be launched.
 
-Used alike by `erpo-hub app`, app/app.py and spaces/inspector/app.py. Imports no torch until a model is asked for.
+Used alike by `erpo-hub app`, app/app.py and spaces/inspector/app.py. No torch until a model is asked for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Asking a model: answers, forks and sensitivity as streams of messages for a token view.
 
-Each function yields (message, None) while it works and (message, trace) at its end; what goes wrong becomes the
-last message, in words. On ZeroGPU the work runs inside `spaces.GPU`. May import gradio, traces through engines.
+Each function yields (message, None) while it works and (message, trace) at its end; what goes wrong becomes
+the last message, in words. On ZeroGPU the work runs inside `spaces.GPU`. May import gradio and traces.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .streaming import MODEL_ERRORS, how_it_ended, new_run, stream_messages
 from .token_view import clear_message, start_message, status_message, trace_message
 
 try:
-    from spaces import GPU
+    from spaces import GPU  # type: ignore[attr-defined, unused-ignore]
 except ImportError:  # not a ZeroGPU Space
 
     def GPU(function: Any) -> Any:
@@ -31,13 +31,14 @@ except ImportError:  # not a ZeroGPU Space
 if TYPE_CHECKING:
     from .app import Context
 
+STOP_AT_ONCE = "() => document.querySelectorAll('.tv').forEach((v) => v.__view?.running && v.__view.halt())"
 Messages = Iterator[tuple[str, Trace | None]]
 
 
 def settings(limits: Limits, prefix: str) -> list[gr.components.Component]:
     """The sampling controls, in the order in which `options` takes them."""
     return [
-        gr.Slider(0, 2, 0.7, step=0.05, label="Temperature", info="0 is greedy.", elem_id=f"{prefix}-temperature"),
+        gr.Slider(0, 2, 0.7, step=0.05, label="Temperature (0: greedy)", elem_id=f"{prefix}-temperature"),
         gr.Slider(0.05, 1, 1.0, step=0.05, label="Top-p", elem_id=f"{prefix}-top-p"),
         gr.Slider(
             1, limits.max_new_tokens, min(256, limits.max_new_tokens), step=1, label="Tokens at most",

@@ -12,7 +12,7 @@ def run_app(
     paths: Sequence[str], *, host: str = "127.0.0.1", port: int | None = None, share: bool = False,
     open_browser: bool = False,
 ) -> None:  # fmt: skip
-    """Serve until Ctrl-C. Raises UserError: the app's packages are missing, a path holds nothing, port in use."""
+    """Serve until Ctrl-C. Raises UserError: Gradio is missing, a path holds nothing, the port is in use."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         import gradio  # noqa: F401

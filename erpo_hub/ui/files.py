@@ -1,4 +1,4 @@
-"""Files that the app hands out: traces as JSON and as pages that need no server. Written to Gradio's cache."""
+"""Files that the app hands out: traces as JSON, and as pages that need no server."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def write_json(trace: Trace | None, branch: Trace | None) -> str:
 
 def write_page(trace: Trace | None, branch: Trace | None) -> str:
     """The same as one HTML file."""
-    from .standalone import standalone_page
+    from ..traces.standalone import write_html
 
     chosen = _chosen(trace, branch)
     path = _fresh(chosen, ".html")
-    path.write_text(standalone_page(chosen), encoding="utf-8")
+    write_html(chosen, path)
     return str(path)
 
 

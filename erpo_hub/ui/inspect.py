@@ -48,7 +48,7 @@ def build(context: Context) -> Panel:
         with gr.Column(scale=1, min_width=290):
             panel, buttons = _controls(context, first)
         with gr.Column(scale=3, min_width=300):
-            gr.Plot(_empty_curve(), elem_id=CURVE, elem_classes="erpo-curve", show_label=False)
+            gr.Plot(empty_curve(), elem_id=CURVE, elem_classes="erpo-curve", show_label=False)
             with gr.Row(equal_height=False):
                 with gr.Column(min_width=300):
                     panel.view = token_view(
@@ -119,10 +119,10 @@ def _controls(context: Context, first: str | None) -> tuple[Panel, dict[str, Any
 
 def _tools() -> dict[str, Any]:
     with gr.Row():
-        measure = gr.Button("Measure sensitivity", size="sm", elem_id="measure")
-        json_button = gr.Button("Download JSON", size="sm", elem_id="save-json")
-        page_button = gr.Button("Download HTML", size="sm", elem_id="save-html")
-        link = gr.Button("Copy link", size="sm", elem_id="link")
+        measure = gr.Button("Measure sensitivity", size="sm", min_width=140, elem_id="measure")
+        json_button = gr.Button("Download JSON", size="sm", min_width=140, elem_id="save-json")
+        page_button = gr.Button("Download HTML", size="sm", min_width=140, elem_id="save-html")
+        link = gr.Button("Copy link", size="sm", min_width=140, elem_id="link")
     link_text = gr.Textbox(label="Link", visible=False, elem_id="link-text", buttons=["copy"])
     with gr.Row(elem_classes="erpo-hidden"):
         file = gr.DownloadButton("trace", elem_id="file")
@@ -195,12 +195,14 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
         lambda i: buttons["pairs"][i], buttons["example"], [panel.prompt, panel.gold], **quiet
     )
     inputs = [panel.model, panel.prompt, panel.gold, *panel.settings]
-    gr.on([buttons["run"].click, panel.prompt.submit], answer, inputs, shown, **quiet, **model)
+    # what the session has running ends first, outside the queue: it would hold up what is asked now
+    asked = gr.on([buttons["run"].click, panel.prompt.submit], stop, queue=False, **quiet)
+    asked.then(answer, inputs, shown, **quiet, **model)
     panel.view.fork(
         fork, [panel.trace, panel.model, panel.gold], [panel.branch, panel.forked, column], **quiet, **model
     )
     buttons["measure"].click(measure, [panel.trace, panel.model], [panel.view, panel.trace], **quiet, **model)
-    buttons["stop"].click(stop, queue=False, js=STOP_AT_ONCE, **quiet)
+    buttons["stop"].click(stop, queue=False, js=ask.STOP_AT_ONCE, **quiet)
     for key, writer in (("json", files.write_json), ("page", files.write_page)):
         buttons[key].click(writer, [panel.trace, panel.forked], buttons["file"], **quiet).success(
             None,
@@ -212,13 +214,10 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
     )
 
 
-STOP_AT_ONCE = (
-    "() => document.querySelectorAll('.tv').forEach((v) => v.__view && v.__view.running && v.__view.halt())"
-)
 COPY_LINK = (Path(__file__).parent / "copy_link.js").read_text(encoding="utf-8")
 
 
-def _empty_curve() -> Any:
+def empty_curve() -> Any:
     """Brings plotly.js into the page; the views draw the data."""
     import plotly.graph_objects as go
 

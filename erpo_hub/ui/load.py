@@ -56,7 +56,7 @@ class Limits:
             raise UserError("The question is empty: write one, or take an example.")
         if len(prompt) > self.prompt_characters:
             raise UserError(
-                f"The question has {len(prompt):,} characters and {self.prompt_characters:,} are allowed here:"
+                f"The question has {len(prompt):,} characters; {self.prompt_characters:,} are allowed here:"
                 " shorten it."
             )
 

@@ -1,6 +1,6 @@
 """From an engine's deltas to messages for a token view, and the switch that stops a stream.
 
-A stream of n tokens costs n tokens of traffic, not n²: every message holds new tokens and repeats those of the
+A stream of n tokens costs n tokens of traffic, not n²: a message holds new tokens and repeats those of the
 two messages before it, because a browser may skip one. The last message is the whole trace.
 May import traces. Left out: Gradio.
 """
@@ -90,7 +90,7 @@ def how_it_ended(trace: Trace) -> str:
 
 
 class Switches:
-    """The stop switch of every session's current stream. A session that starts another stops the one before."""
+    """The stop switch of every session's current stream. Starting another stops the one before."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import facts
 from .token_view import style
 
 if TYPE_CHECKING:
@@ -13,12 +14,12 @@ _SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "s
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
 
 _PAGE = """
-.gradio-container { max-width: 1480px !important; margin: 0 auto; }
+.gradio-container { max-width: 1480px !important; width: 100%; margin: 0 auto; }
+.gradio-container > main, .gradio-container .wrap { width: 100%; }
 #erpo-head h1 { font-size: 22px; margin: 6px 0 0; }
 #erpo-head p { margin: 2px 0 6px; max-width: 80ch; }
-.erpo-plain, .erpo-plain > .styler { background: none !important; border: none !important; padding: 0 !important; }
 .erpo-note { font-size: 14px; color: var(--body-text-color-subdued); }
-.erpo-hidden { position: absolute !important; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.erpo-hidden { position: absolute !important; width: 1px; height: 1px; overflow: hidden; }
 .erpo-curve { min-height: 250px; }
 .erpo-curve .js-plotly-plot, .erpo-curve .plot-container { width: 100% !important; }
 .erpo-error { color: #b91c1c; font-weight: 600; }
@@ -31,7 +32,7 @@ footer { opacity: 0.85; }
 
 def css() -> str:
     """All CSS of the app."""
-    return _PAGE + style()
+    return _PAGE + facts.CSS + style()
 
 
 def theme() -> gr.themes.Base:

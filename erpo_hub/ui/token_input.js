@@ -37,6 +37,7 @@ function listen(view) {
   parts.table.addEventListener("toggle", () => drawTable(view));
   if (!config.table) parts.table.remove();
   if (!config.tools) parts.tools.hidden = true;
+  if (config.onlyTools) for (const name of ["title", "status", "prompt", "body", "prev", "next"]) parts[name].hidden = true;
   parts.tokens.setAttribute("aria-label", config.label + ": " + parts.tokens.getAttribute("aria-label"));
   root.setAttribute("aria-label", config.label);
   listenOptions(view);
@@ -134,7 +135,7 @@ function drawHead(view) {
   const { parts, data } = view, { meta } = data, n = data.tokens.length;
   parts.title.textContent = shortText(meta.name || view.config.label, 80);
   parts.promptText.textContent = meta.prompt ? visibleLines(meta.prompt) : "";
-  parts.prompt.hidden = !meta.prompt;
+  parts.prompt.hidden = !meta.prompt || view.config.onlyTools;
   parts.stats.textContent = "";
   const add = (className, text) => parts.stats.appendChild(make("span", className, text));
   if (meta.correct === true) add("tv-badge tv-right", "✓ correct");
@@ -161,6 +162,8 @@ function drawLegend(view) {
   const key = scale + unit + view.edges.join();
   if (legend.dataset.key === key) return;
   legend.dataset.key = key;
+  const shared = scale === "absolute"; // one legend for all views of a group, where it is the same
+  legend.hidden = view.config.onlyTools ? !shared : !view.config.tools && shared;
   legend.textContent = "";
   const number = (h) => (scale === "sensitivity" ? significant(h) : UNITS[unit].of(h).toFixed(UNITS[unit].digits));
   const name = scale === "sensitivity" ? "sensitivity (logit²)" : "entropy (" + UNITS[unit].name + ")";

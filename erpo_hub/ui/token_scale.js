@@ -1,5 +1,5 @@
 // What a number of nats looks like: heat levels, units, quantiles, pivots. Pure functions, no page.
-const EDGES = [0.1, 0.5, 1.0, 1.5, 2.0]; // nats: lower ends of levels 1 to 5; absolute, so that views compare
+// EDGES (nats, lower ends of levels 1 to 5) come from traces.figures: absolute, so that views compare.
 const RANKS = [0.5, 0.75, 0.9, 0.95, 0.99]; // lower ends of the levels in percentile mode
 const UNITS = {
   nats: { name: "nats", digits: 2, of: (h) => h },

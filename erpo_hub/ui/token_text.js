@@ -57,10 +57,12 @@ function layCells(view, final) {
   }
 }
 
+const LONG = 2000; // cells; from here on lines out of sight are not laid out
 const LINE_CELLS = 200; // cells of one line box; long lines are cut so that far ones need no layout
 
 function drawCells(view, firstCell) {
   const allSpaces = view.options.spaces;
+  view.parts.tokens.classList.toggle("tv-long", view.cells.length > LONG);
   const batch = document.createDocumentFragment();
   let line = firstCell === 0 ? null : view.line;
   for (let c = firstCell; c < view.cells.length; c++) {

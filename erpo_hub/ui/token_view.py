@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..traces.figures import ENTROPY_LEVELS
 from ..traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -34,18 +35,20 @@ def token_view(
     table: bool = True,
     fork: bool = False,
     relative: bool = False,
+    only_tools: bool = False,
 ) -> gr.HTML:
     """A `gr.HTML` that shows one trace.
 
     value: a message (see `trace_message`). role: "main", "branch", "a" or "b": its colour on the curve.
     curve: elem_id of the `gr.Plot` to draw on, shared by the views that name it; relative: against progress.
     group: views of one group share their controls. tools, table, fork: which controls it has; with `fork`
-    the event `.fork(handler)` carries `index` and `token` in its EventData.
+    the event `.fork(handler)` carries `index` and `token` in its EventData. only_tools: nothing but the
+    controls and the legend of a group.
     """
     import gradio as gr
 
     config = {"label": label, "role": role, "curve": curve, "group": group, "tools": tools}
-    config |= {"table": table, "fork": fork, "relative": relative}
+    config |= {"table": table, "fork": fork, "relative": relative, "onlyTools": only_tools}
     return gr.HTML(
         value,
         html_template=(_HERE / "token_view.html").read_text(encoding="utf-8"),
@@ -59,7 +62,8 @@ def token_view(
 def script() -> str:
     """The JavaScript of one view: the files in the order in which they build on each other."""
     names = [f"token_{name}.js" for name in _SCRIPTS]
-    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names)
+    parts = [f"const EDGES = {json.dumps(ENTROPY_LEVELS)};"]
+    return "\n".join(parts + [(_HERE / name).read_text(encoding="utf-8") for name in names])
 
 
 def style() -> str:
@@ -78,15 +82,20 @@ def trace_message(
     prefix: int = 0,
     diverge: int | None = None,
     select: int | None = None,
+    prompt: bool = True,
     text: str = "",
 ) -> str:
     """A whole trace.
 
     name: heading (default: the trace's model). run: id of the stream that it completes. prefix: tokens
     shared with the trace it was forked from, shown dimmed. diverge: the first token that differs from the
-    other view's. select: a token to open. text: the status line.
+    other view's. select: a token to open. prompt: show the question. text: the status line.
     """
-    meta = {"name": name or trace.model, "prompt": trace.prompt, "answer": trace.answer}
+    meta: dict[str, Any] = {
+        "name": name or trace.model,
+        "prompt": trace.prompt if prompt else "",
+        "answer": trace.answer,
+    }
     meta |= {"gold": trace.gold, "correct": trace.correct, "select": select}
     message = {"op": "trace", "run": run, "prefix": prefix, "diverge": diverge, "meta": meta, "text": text}
     return _encode(message | columns(trace) | {"strings": trace.strings})

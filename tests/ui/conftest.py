@@ -1,5 +1,5 @@
-"""One app, one server and one browser for all browser tests; every page is watched for errors and for requests
-that leave the machine."""
+"""One app, one server and one browser for all browser tests; every page is watched for errors and for
+requests that leave the machine."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 from erpo_hub.traces.trace import Trace
 
 CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
-    " --disable-sync --no-first-run"
-).split()
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--no-first-run"),
+]
 HOSTILE = [
     "${alert(1)}",
     "\\underline{x}",
@@ -66,8 +66,9 @@ def long_trace(n: int) -> Trace:
 
 
 def traces() -> list[Trace]:
-    """What the test app ships: a plain solution, a hostile one, one with a split character, a sensitivity."""
-    words = "Let x be 3 . Then x plus 4 is 7 .\n So the answer is 7".split(" ")
+    """What the test app ships: a plain solution, a hostile one, a split character, a measured sensitivity."""
+    sentence = "Let x be 3 . Then x plus 4 is 7 .\n So the answer is 7"
+    words = sentence.split(" ")
     plain = make_trace(
         [" " + w for w in words], seed=3, prompt="3 plus 4?", gold="7", correct=True, answer="7"
     )

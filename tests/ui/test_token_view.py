@@ -42,7 +42,8 @@ def test_hostile_text_is_shown_and_does_nothing(page):
 def test_a_token_of_a_megabyte_is_cut_and_counted(page):
     receive(page, trace_message(make_trace(["x" * 1_000_000, " end"])))
     text = tokens(page).first.text_content()
-    assert len(text) < 2100 and "(1,000,000 characters)" in text
+    assert len(text) < 2100
+    assert "(1,000,000 characters)" in text
 
 
 def test_a_split_character_is_one_cell_and_white_space_is_visible(page):
@@ -79,6 +80,7 @@ def test_sensitivity_is_shown_where_it_was_measured(page):
 
 def test_the_sliders_move_the_pivots_without_the_server(page, server):
     trace = traces()[0]
+    page.wait_for_function("performance.getEntriesByType('resource').some((r) => /queue.data/.test(r.name))")
     calls = []
     page.on("request", lambda r: calls.append(r.url))
     for quantile, floor in ((0.5, 0.1), (0.9, 0.0), (0.2, 1.0)):
@@ -141,7 +143,7 @@ def test_keyboard_alone_reads_a_trace(page):
     page.keyboard.press("p")
     assert int(page.evaluate(focused)) == [p for p in pivots if p < len(traces()[0]) - 1][-1]
     page.keyboard.press("ArrowUp")
-    assert int(page.evaluate(focused)) < [p for p in pivots][-1]
+    assert int(page.evaluate(focused)) < pivots[-1]
     page.keyboard.press("Enter")
     expect(page.locator("#view .tv-card.tv-pinned")).to_be_visible()
     page.keyboard.press("Tab")
@@ -154,7 +156,8 @@ def test_keyboard_alone_reads_a_trace(page):
 
 def test_every_token_says_what_it_is(page):
     label = tokens(page).nth(1).get_attribute("aria-label")
-    assert "token 2" in label and "entropy" in label and "probability" in label
+    for word in ("token 2", "entropy", "probability"):
+        assert word in label
     assert ", pivot" in page.locator("#view .tv-tok.tv-pivot").first.get_attribute("aria-label")
 
 
@@ -217,4 +220,5 @@ def test_on_a_phone_the_card_is_a_sheet_and_nothing_overflows(phone):
     assert phone.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
     tokens(phone).nth(3).tap()
     box = phone.locator("#view .tv-card.tv-pinned").bounding_box()
-    assert box["x"] <= 1 and abs(box["y"] + box["height"] - 844) < 3
+    assert box["x"] <= 1
+    assert abs(box["y"] + box["height"] - 844) < 3

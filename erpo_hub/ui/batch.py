@@ -1,0 +1,120 @@
+"""Two models over a task's held-out questions: answered, graded and counted. No gradio here.
+
+May import evaluation and train.tasks, on first use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from .app import Context
+
+PART = 32  # questions between two looks at the switch
+KINDS = ("both right", "only first", "only second", "neither")
+
+
+@dataclass
+class Batch:
+    """What both models answered. rows: one dict a question, see `_row`."""
+
+    names: tuple[str, str]
+    task: str
+    settings: dict[str, Any]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def kind_name(self, kind: str) -> str:
+        """A kind with the model's name in it, where the names tell the models apart."""
+        if self.names[0] == self.names[1] or not kind.startswith("only"):
+            return kind
+        return f"only {self.names[kind == KINDS[2]]}"
+
+    def kinds(self) -> dict[str, int]:
+        """How many questions of each kind."""
+        return {kind: sum(row["kind"] == kind for row in self.rows) for kind in KINDS}
+
+    def totals(self) -> dict[str, Any]:
+        """Accuracies with 95 % intervals, and the paired comparison (second minus first)."""
+        from ..evaluation.statistics import accuracy_interval, paired_comparison
+
+        scores = [[float(row["correct"][i]) for row in self.rows] for i in (0, 1)]
+        sides = [
+            {
+                "name": self.names[i],
+                "correct": int(sum(scores[i])),
+                "n": len(self.rows),
+                "accuracy": sum(scores[i]) / len(self.rows),
+                "interval": accuracy_interval(scores[i]),
+                "length": _mean([row["lengths"][i] for row in self.rows]),
+                "entropy": _mean([row["entropies"][i] for row in self.rows]),
+            }
+            for i in (0, 1)
+        ]
+        return {"sides": sides, "comparison": paired_comparison(scores[0], scores[1])}
+
+
+def run_batch(
+    context: Context,
+    names: tuple[str, str],
+    spec: str,
+    n: float,
+    settings: dict[str, Any],
+    switch: threading.Event,
+) -> Iterator[tuple[str, Batch | None]]:
+    """Yields (what is going on, the rows so far). Raises UserError for a task or model that can't be used.
+
+    settings: temperature, max_new_tokens, seed. Stopped early, the questions that both answered count.
+    """
+    from ..evaluation.sampling import evaluate
+    from ..train.grading import Grader
+    from ..train.tasks import load_task
+
+    n = max(1, min(int(n), context.limits.batch))
+    yield "Loading the task and the models…", None
+    task = load_task(spec, test_size=n)
+    total = min(n, len(task.test))
+    engines = [context.engines.get(name) for name in names]
+    batch = Batch(names, spec, settings)
+    with Grader(task.grader) as grader:
+        for start in range(0, total, PART):
+            if switch.is_set():
+                break
+            rows = task.test.select(range(start, min(start + PART, total)))
+            part = dataclasses.replace(task, test=rows)
+            answers = [
+                evaluate(e.model, part, tokenizer=e.tokenizer, grader=grader, progress=False, **settings)
+                for e in engines
+            ]
+            batch.rows += [_row(start, a, b) for a, b in zip(answers[0].questions, answers[1].questions)]
+            yield f"{len(batch.rows)} of {total} questions", batch
+    if not batch.rows:
+        raise UserError("Stopped before the first questions were answered.")
+    ended = "Stopped early: " if len(batch.rows) < total else "Finished: "
+    yield f"{ended}{len(batch.rows)} questions.", batch
+
+
+def _row(start: int, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    right = (bool(a["correct"][0]), bool(b["correct"][0]))
+    kind = {(True, True): KINDS[0], (True, False): KINDS[1], (False, True): KINDS[2]}.get(right, KINDS[3])
+    prompt = a["prompt"]
+    return {
+        "number": start + a["index"] + 1,
+        "prompt": prompt,
+        "gold": str(a["answer"]),
+        "kind": kind,
+        "correct": right,
+        "completions": (a["completions"][0], b["completions"][0]),
+        "lengths": (a["lengths"][0], b["lengths"][0]),
+        "entropies": (a["entropies"][0], b["entropies"][0]),
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None

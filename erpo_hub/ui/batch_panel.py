@@ -1,0 +1,178 @@
+"""The lower half of Compare: a task's held-out questions as a table to sort, filter and open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ..errors import UserError
+from . import ask
+from .batch import KINDS, Batch, run_batch
+from .facts import encode, facts_table
+from .streaming import MODEL_ERRORS
+from .token_view import clear_message
+
+if TYPE_CHECKING:
+    from .app import Context
+
+HEADERS = ["#", "question", "expected", "result", "tokens 1", "tokens 2", "entropy 1", "entropy 2"]
+TYPES = ["number", "str", "str", "str", "number", "number", "number", "number"]
+ALL = "all"
+SHOW_PAIR = "() => document.querySelector('#view-a').scrollIntoView({ block: 'center' })"
+
+
+def build(context: Context, model_a: gr.Dropdown, model_b: gr.Dropdown, views: list[gr.HTML]) -> None:
+    """Lay it out and connect it."""
+    specs = list(dict.fromkeys(run.record()["dataset"]["spec"] for run in context.library.runs.values()))
+    specs += [s for s in ("builtin:expressions?operands=4",) if s not in specs]
+    limit = context.limits.batch
+    gr.Markdown("## Over a whole task\nBoth models answer the same held-out questions. Open one by its row.")
+    with gr.Row():
+        spec = gr.Dropdown(
+            specs,
+            value=specs[0],
+            label="Task",
+            allow_custom_value=context.limits.models is None,
+            elem_id="batch-task",
+            scale=2,
+        )
+        n = gr.Slider(1, limit, min(64, limit), step=1, label="Questions", elem_id="batch-n")
+        temperature = gr.Slider(0, 2, 0, step=0.05, label="Temperature (0: greedy)")
+        tokens = gr.Slider(
+            1,
+            context.limits.max_new_tokens,
+            min(256, context.limits.max_new_tokens),
+            step=1,
+            label="Tokens at most",
+        )
+    with gr.Row():
+        run = gr.Button("Compare over the task", variant="primary", elem_id="batch-run")
+        stop = gr.Button("Stop", variant="stop", elem_id="batch-stop")
+    totals = facts_table("batch-totals", "Totals")
+    kind = gr.Radio([ALL, *KINDS], value=ALL, label="Show", elem_id="batch-kind", visible=False)
+    table = gr.Dataframe(
+        headers=HEADERS,
+        datatype=TYPES,  # type: ignore[arg-type]
+        interactive=False,
+        visible=False,
+        elem_id="batch-table",
+        label="Questions",
+        max_height=420,
+        show_search="search",
+        column_widths=["60px", "30%", "12%", "14%", "10%", "10%", "10%", "10%"],
+    )
+    state = gr.State(None)
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+    def compare(
+        a: str, b: str, spec: str, n: float, temperature: float, tokens: float, request: gr.Request
+    ) -> Iterator[tuple]:
+        switch = context.switches.start(request.session_hash)
+        settings = {"temperature": temperature, "max_new_tokens": context.limits.tokens(tokens), "seed": 0}
+        try:
+            for text, batch in run_on_gpu(context, (a, b), spec, n, settings, switch):
+                yield (
+                    encode(totals_message(batch, text)),
+                    batch,
+                    _kinds(batch),
+                    _table(batch, ALL),
+                )
+        except MODEL_ERRORS as error:
+            yield encode({"text": ask.explain(error), "error": True}), gr.skip(), gr.skip(), gr.skip()
+
+    def stopped(request: gr.Request) -> None:
+        context.switches.stop(request.session_hash)
+
+    def opened(batch: Batch | None, event: gr.SelectData) -> tuple[Any, Any]:
+        number = event.row_value[0] if event.row_value else None
+        row = next((r for r in batch.rows if str(r["number"]) == str(number)), None) if batch else None
+        if batch is None or row is None:
+            return gr.skip(), gr.skip()
+        return open_row(context, batch, row)
+
+    model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+    run.click(stopped, queue=False, **quiet).then(
+        compare,
+        [model_a, model_b, spec, n, temperature, tokens],
+        [totals, state, kind, table],
+        **quiet,
+        **model,
+    )
+    stop.click(stopped, queue=False, **quiet)
+    kind.input(_table, [state, kind], table, **quiet)
+    table.select(opened, state, views, **quiet, **model).success(
+        None,
+        js="() => document.querySelector('#view-a').scrollIntoView({ block: 'center' })",
+        api_visibility="private",
+    )
+
+
+run_on_gpu = ask.GPU(run_batch)
+
+
+def open_row(context: Context, batch: Batch, row: dict[str, Any]) -> tuple[str, str]:
+    """Both completions of a question, scored token by token by their own models."""
+    from .compare import pair_messages
+
+    try:
+        traces = []
+        for name, completion, correct in zip(batch.names, row["completions"], row["correct"]):
+            temperature = batch.settings["temperature"] or 1.0
+            trace = context.engines.get(name).score(row["prompt"], completion, temperature=temperature)
+            trace = trace.with_pivots(min_entropy=0.1)
+            traces.append(context.engines.grade(trace, None).replace(gold=row["gold"], correct=correct))
+        return pair_messages(traces[0], traces[1], batch.names)
+    except (UserError, *MODEL_ERRORS) as error:
+        return clear_message(ask.explain(error), error=True), clear_message()
+
+
+def _table(batch: Batch | None, kind: str) -> Any:
+    if batch is None:
+        return gr.Dataframe(visible=False)
+    rows = [_cells(batch, r) for r in batch.rows if kind in (ALL, r["kind"])]
+    return gr.Dataframe(rows, visible=True)
+
+
+def _kinds(batch: Batch | None) -> Any:
+    if batch is None:
+        return gr.Radio(visible=False)
+    counts = batch.kinds()
+    named = [(f"{batch.kind_name(kind)} ({counts[kind]})", kind) for kind in KINDS]
+    return gr.Radio([(f"{ALL} ({len(batch.rows)})", ALL), *named], value=ALL, visible=True)
+
+
+def _cells(batch: Batch, row: dict[str, Any]) -> list[Any]:
+    prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
+    question = " ".join(prompt.split())
+    entropies = [round(h, 3) if h is not None else None for h in row["entropies"]]
+    shown = question if len(question) < 120 else question[:119] + "…"
+    return [row["number"], shown, row["gold"][:40], batch.kind_name(row["kind"]), *row["lengths"], *entropies]
+
+
+def totals_message(batch: Batch | None, text: str) -> dict[str, Any]:
+    """The totals as a table of facts."""
+    if batch is None:
+        return {"text": text}
+    totals, kinds = batch.totals(), batch.kinds()
+    rows = [
+        [
+            side["name"],
+            f"{side['correct']} of {side['n']}",
+            f"{side['accuracy']:.1%}",
+            "{:.1%} – {:.1%}".format(*side["interval"]),
+            f"{side['length']:.1f}",
+            "" if side["entropy"] is None else f"{side['entropy']:.3f}",
+        ]
+        for side in totals["sides"]
+    ]
+    c = totals["comparison"]
+    low, high = (100 * end for end in c["interval"])
+    note = (
+        f"Second minus first: {100 * c['difference']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f},"
+        f" p = {c['p_value']:.3g} ({c['test']})."
+        f" {', '.join(f'{batch.kind_name(k)} {v}' for k, v in kinds.items())}."
+    )
+    head = ["model", "right", "accuracy", "95 % interval", "mean tokens", "mean entropy (nats)"]
+    return {"text": text, "head": head, "rows": rows, "note": note}

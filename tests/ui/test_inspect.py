@@ -1,0 +1,194 @@
+"""Inspect, driven as a user would: ask, watch, stop, fork, measure, save, upload, share; and its failures."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+from playwright.sync_api import expect
+
+from erpo_hub.traces.trace import Trace
+
+from .conftest import choose, open_trace, tokens, traces, watched
+from .fakes import SlowEngine
+
+
+def ask(page, model: str, prompt: str, gold: str = "") -> None:
+    choose(page, "#model", model)
+    page.locator("#prompt textarea").fill(prompt)
+    page.locator("#gold textarea").fill(gold)
+    page.locator("#ask").click()
+
+
+def wait_finished(page, view: str = "#view") -> None:
+    expect(page.locator(f"{view} .tv-status")).to_contain_text("Finished.", timeout=30_000)
+
+
+def test_an_answer_streams_and_is_graded(page):
+    ask(page, "builtin:tiny-reasoner", "3+4=", "7")
+    wait_finished(page)
+    expect(page.locator("#view .tv-badge")).to_have_text(re.compile("✓ correct|✗ wrong"))
+    expect(page.locator("#view .tv-title")).to_have_text("builtin:tiny-reasoner")
+    page.wait_for_function(
+        "() => document.querySelector('#curve .js-plotly-plot').dataset.tokens"
+        " === document.querySelector('#view .tv').dataset.tokens"
+    )
+
+
+def test_a_fork_streams_beside_the_original_with_its_beginning_dimmed(page):
+    ask(page, "builtin:tiny-reasoner", "7-2*3+4=", "5")
+    wait_finished(page)
+    tokens(page).nth(2).click()
+    other = page.locator("#view .tv-card .tv-fork").first
+    wanted = other.get_attribute("aria-label").removeprefix("Fork here with ")
+    other.click()
+    wait_finished(page, "#branch")
+    branch = tokens(page, "#branch")
+    expect(branch.nth(2)).to_have_text(wanted)
+    assert branch.nth(2).get_attribute("class").count("tv-shared") == 0
+    assert page.locator("#branch .tv-shared").count() == 2
+    assert branch.all_text_contents()[:2] == tokens(page).all_text_contents()[:2]
+    expect(page.locator("#branch .tv-badge")).to_have_text(re.compile("correct|wrong"))
+    page.wait_for_function("document.querySelector('#curve .js-plotly-plot').dataset.tokens.includes(' ')")
+
+
+def test_a_shipped_trace_that_another_vocabulary_made_says_so(page):
+    tokens(page).nth(4).click()
+    page.locator("#view .tv-card .tv-fork").first.click()
+    expect(page.locator("#branch .tv-status[role=alert]")).to_contain_text("vocabulary")
+
+
+def test_stop_works_at_once_and_keeps_what_there_is(page):
+    ask(page, "slow", "1+1=")
+    expect(page.locator("#view .tv")).to_have_attribute("data-tokens", re.compile(r"^\d*[5-9]$"))
+    started = time.monotonic()
+    page.locator("#stop").click()
+    expect(page.locator("#view .tv-status")).to_have_text("Stopped.")
+    assert time.monotonic() - started < 2
+    kept = tokens(page).count()
+    assert kept >= 5
+    page.wait_for_timeout(300)
+    assert tokens(page).count() == kept
+    assert SlowEngine.running == 0
+
+
+def test_asking_again_ends_what_was_running(page):
+    ask(page, "slow", "1+1=")
+    expect(tokens(page).nth(2)).to_be_attached()
+    ask(page, "builtin:tiny-reasoner", "3+4=", "7")
+    wait_finished(page)
+    assert SlowEngine.running == 0
+
+
+def test_a_closed_tab_ends_its_stream(browser, server):
+    with watched(browser, server) as page:
+        ask(page, "slow", "1+1=")
+        expect(tokens(page).nth(2)).to_be_attached()
+    deadline = time.monotonic() + 20
+    while SlowEngine.running and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert SlowEngine.running == 0
+
+
+def test_failures_are_told_in_the_page_and_the_server_goes_on(page):
+    ask(page, "breaking", "7-2*3+4=")
+    alert = page.locator("#view .tv-status[role=alert]")
+    expect(alert).to_contain_text("CUDA out of memory <img src=x onerror=alert(1)>")
+    ask(page, "breaking", "   ")
+    expect(alert).to_contain_text("The question is empty")
+    ask(page, "breaking", "9" * 30_000)
+    expect(alert).to_contain_text("30,000 characters")
+    page.locator("#model input").fill("nobody/nothing-here")
+    page.locator("#model input").press("Enter")
+    page.locator("#prompt textarea").fill("3+4=")
+    page.locator("#ask").click()
+    expect(alert).to_contain_text("nobody/nothing-here")
+    ask(page, "builtin:tiny-reasoner", "3+4=", "7")
+    wait_finished(page)
+
+
+def test_sensitivity_is_measured_with_progress(page):
+    ask(page, "builtin:tiny-reasoner", "7-2*3+4=")
+    wait_finished(page)
+    page.locator("#measure").click()
+    expect(page.locator("#view .tv-status")).to_contain_text("Sensitivity measured")
+    tokens(page).nth(1).click()
+    expect(page.locator("#view .tv-card")).to_contain_text("logit²")
+
+
+def test_a_trace_is_saved_and_opened_again_as_it_was(page, tmp_path):
+    open_trace(page, "measured")
+    with page.expect_download() as saved:
+        page.locator("#save-json").click()
+    path = tmp_path / "trace.json"
+    saved.value.save_as(path)
+    assert Trace.from_json(path) == traces()[3]
+    with page.expect_download() as saved:
+        page.locator("#save-html").click()
+    assert saved.value.suggested_filename.endswith(".html")
+    open_trace(page, "Smile")
+    page.locator("input[type=file]").first.set_input_files(path)
+    expect(page.locator("#view .tv-title")).to_have_text("Uploaded: trace.json")
+    expect(tokens(page)).to_have_count(len(traces()[3]))
+
+
+def test_hostile_uploads_are_refused_in_words(page, tmp_path):
+    good = json.loads(traces()[0].to_json())
+    cases = {
+        "cut.json": json.dumps(good)[:200],
+        "types.json": json.dumps(good | {"entropy": "<img src=x onerror=alert(1)>"}),
+        "future.json": json.dumps(good | {"schema_version": 99}),
+        "list.json": "[1, 2]",
+        "nan.json": json.dumps(good).replace(str(good["entropy"][0]), "NaN", 1),
+        "deep.json": '{"a":' * 50_000,
+    }
+    alert = page.locator("#view .tv-status[role=alert]")
+    for name, text in cases.items():
+        path = tmp_path / name
+        path.write_text(text)
+        page.locator("input[type=file]").first.set_input_files(path)
+        expect(alert).to_contain_text(f"Not opened: {name}:" if name != "list.json" else "Not opened:")
+    open_trace(page, "Smile")
+    expect(tokens(page)).to_have_count(5)
+
+
+def test_an_upload_over_the_limit_is_refused(page, tmp_path):
+    path = tmp_path / "huge.json"
+    with path.open("wb") as file:
+        file.truncate(200 * 1024 * 1024)
+    before = tokens(page).count()
+    page.locator("input[type=file]").first.set_input_files(path)
+    expect(page.get_by_text(re.compile("exceeds|too large|maximum", re.IGNORECASE)).first).to_be_visible()
+    assert tokens(page).count() == before
+
+
+def test_a_link_opens_a_trace_at_a_token(page, browser, server):
+    open_trace(page, "measured")
+    tokens(page).nth(6).click()
+    page.locator("#link").click()
+    link = page.locator("#link-text textarea, #link-text input").input_value()
+    assert link.startswith(server)
+    with watched(browser, server, link.removeprefix(server)) as other:
+        expect(other.locator("#view .tv-card.tv-pinned")).to_contain_text("token 7 of")
+
+
+def test_a_link_fills_in_a_question_and_hostile_ones_do_nothing(browser, server):
+    query = "?prompt=8*2-9%3D&gold=7&temperature=0.2&seed=5&model=slow&tab=inspect"
+    with watched(browser, server, query) as page:
+        expect(page.locator("#prompt textarea")).to_have_value("8*2-9=")
+        page.get_by_text("Sampling", exact=True).first.click()
+        expect(page.locator("#ask-seed input")).to_have_value("5")
+    hostile = "?trace=%3Cscript%3E&token=-1&tab=evil&prompt=%24%7Balert(1)%7D&temperature=1e999&seed=abc"
+    with watched(browser, server, hostile) as page:
+        expect(page.locator("#prompt textarea")).to_have_value("${alert(1)}")
+        assert tokens(page).count() == len(traces()[0])
+
+
+def test_one_long_stream_arrives_whole(page):
+    page.get_by_text("Sampling", exact=True).first.click()
+    page.locator("#ask-tokens input[type=number]").fill("60")
+    page.locator("#ask-tokens input[type=number]").press("Enter")
+    ask(page, "slow", "1+1=")
+    expect(page.locator("#view .tv-status")).to_contain_text("the limit", timeout=20_000)
+    expect(tokens(page)).to_have_count(60)

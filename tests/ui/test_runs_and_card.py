@@ -1,0 +1,80 @@
+"""Runs and Card: curves, results and arguments from run.json, live; the card as the Hub shows it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from playwright.sync_api import expect
+
+from erpo_hub.ui.runs import smooth
+
+from .conftest import choose
+
+
+@pytest.fixture
+def runs(page):
+    page.get_by_role("tab", name="Runs").click()
+    expect(page.locator("#runs-plot .js-plotly-plot")).to_be_visible()
+    return page
+
+
+def test_both_runs_are_drawn_over_each_other_with_results_and_differences(runs):
+    names = runs.evaluate(
+        "document.querySelector('#runs-plot .js-plotly-plot').data"
+        ".filter((t) => t.showlegend).map((t) => t.name)"
+    )
+    assert names == ["grpo", "erpo"]
+    expect(runs.locator("#runs-results tbody tr")).to_have_count(4)
+    expect(runs.locator("#runs-results")).to_contain_text("62.0%")
+    expect(runs.locator("#runs-results .facts-note")).to_contain_text("p = 0.65")
+    expect(runs.locator("#runs-arguments tbody tr")).to_have_count(1)
+    expect(runs.locator("#runs-arguments")).to_contain_text("learning_rate")
+
+
+def test_a_run_that_is_still_training_is_followed(runs, paired_runs):
+    path = paired_runs / "erpo" / "run.json"
+    before = path.read_text()
+    record = json.loads(before)
+    record["status"] = "running"
+    record["history"] = record["history"][:7]
+    try:
+        path.write_text(json.dumps(record))
+        runs.locator("#runs-refresh").click()
+        row = runs.locator("#runs-state tbody tr").nth(1)
+        expect(row).to_contain_text("running")
+        expect(row.locator("td").nth(4)).to_have_text("7")
+        record["history"] = json.loads(before)["history"][:9]
+        path.write_text(json.dumps(record))
+        expect(row.locator("td").nth(4)).to_have_text("9", timeout=15_000)  # by itself
+        path.write_text('{"half a ')
+        runs.locator("#runs-refresh").click()
+        expect(runs.locator("#runs-state tbody tr")).to_have_count(1)
+    finally:
+        path.write_text(before)
+
+
+def test_smoothing_is_a_running_mean():
+    assert smooth([0.0, 3.0, 6.0, 9.0], 3) == [1.5, 3.0, 6.0, 7.5]
+    assert smooth([1.0, 2.0], 1) == [1.0, 2.0]
+    assert smooth([], 5) == []
+
+
+def test_the_card_is_shown_with_its_pictures_and_can_be_saved(page):
+    page.get_by_role("tab", name="Card").click()
+    card = page.locator("#card-preview")
+    expect(card.get_by_role("heading", name="tiny-reasoner trained with ERPO")).to_be_visible()
+    picture = card.locator("img").first
+    expect(picture).to_be_visible()
+    assert picture.get_attribute("src").startswith("data:image/png")
+    with page.expect_download() as saved:
+        page.locator("#card-save").click()
+    assert saved.value.suggested_filename == "README.md"
+    choose(page, "#card-run", "grpo")
+    expect(card.get_by_role("heading", name="tiny-reasoner trained with GRPO")).to_be_visible()
+
+
+def test_without_a_token_nothing_can_be_pushed(page, monkeypatch):
+    page.get_by_role("tab", name="Card").click()
+    expect(page.get_by_text("log in first")).to_be_visible()
+    assert page.locator("#push").count() == 0
