@@ -1,0 +1,87 @@
+"""`token_advantages` against ten softmaxes over the same tensor, taking turns in one process.
+
+python benchmarks/advantages.py [--rows 64 --tokens 16384]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import torch
+
+from erpo_hub.train.advantages import token_advantages
+
+SETTINGS = {
+    "erpo": {},
+    "ep-grpo": {"bucket_axis": "entropy", "synthesis": "gated", "zero_variance": "reward_sign"},
+}
+DEFAULTS = {
+    "entropy_gate": True,
+    "gate_gamma": 5.0,
+    "progress_eta": 0.2,
+    "progress_beta": 0.1,
+    "num_buckets": 10,
+    "bucket_axis": "position",
+    "synthesis": "additive",
+    "zero_variance": "drop",
+    "reward_threshold": 0.5,
+    "eps": 1e-4,
+}
+
+
+def seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=16384)
+    parser.add_argument("--rounds", type=int, default=30)
+    arguments = parser.parse_args()
+    shape = (arguments.rows, arguments.tokens)
+    torch.manual_seed(0)
+    entropy, logps, ref_logps = (torch.rand(shape) for _ in range(3))
+    outcome, mask = torch.randn(arguments.rows), torch.ones(shape, dtype=torch.bool)
+    group = torch.arange(arguments.rows) // 8
+    print(f"{shape[0]} x {shape[1]} tokens, {torch.get_num_threads()} threads, {arguments.rounds} rounds")
+    print("| settings | token_advantages, ms | 10 softmaxes, ms | median ratio | fastest of each |")
+    print("|:--|--:|--:|--:|--:|")
+    for name, changes in SETTINGS.items():
+        settings = SimpleNamespace(**DEFAULTS | changes)
+
+        def ours(settings: SimpleNamespace = settings) -> None:
+            token_advantages(
+                entropy,
+                logps,
+                ref_logps,
+                outcome,
+                mask,
+                group,
+                num_groups=int(group[-1]) + 1,
+                settings=settings,
+                rewards=outcome,
+            )
+
+        def theirs() -> None:
+            for _ in range(10):
+                torch.softmax(entropy, dim=1)
+
+        ours(), theirs()
+        pairs = [(seconds(ours), seconds(theirs)) for _ in range(arguments.rounds)]
+        a, b = ([p[i] for p in pairs] for i in (0, 1))
+        ratio = statistics.median(x / y for x, y in pairs)
+        print(
+            f"| {name} | {statistics.median(a) * 1e3:.1f} | {statistics.median(b) * 1e3:.1f} | {ratio:.2f} "
+            f"| {min(a) / min(b):.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

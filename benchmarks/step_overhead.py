@@ -1,0 +1,323 @@
+"""What ERPO adds to a GRPO step: time by stage and peak memory, as ratios measured in one process.
+
+    python benchmarks/step_overhead.py                      # the embedded model, a minute
+    python benchmarks/step_overhead.py --smollm2 FOLDER     # and SmolLM2-135M (see examples/smollm2.py)
+    python benchmarks/step_overhead.py --growth             # and 256 to 4,096 tokens, 8 to 64 completions
+    python benchmarks/step_overhead.py --smollm2 FOLDER --growth --write docs/performance.md
+
+Four trainers take turns, round by round, on the same data and seeds: TRL's GRPOTrainer with and without a KL
+term, and ERPOTrainer with the same. The learning rate is 0, so that all of them generate the very same
+completions and only the work differs. Medians over all steps but each training's first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from erpo_hub import ERPOConfig, ERPOTrainer
+from erpo_hub.train.expressions import ExpressionOptions, prompts
+from erpo_hub.train.tasks import EMBEDDED_MODEL, resolve_model
+
+METHODS: dict[str, tuple[type, type, float]] = {
+    "GRPO, KL": (GRPOTrainer, GRPOConfig, 0.02),
+    "ERPO, KL": (ERPOTrainer, ERPOConfig, 0.02),
+    "GRPO": (GRPOTrainer, GRPOConfig, 0.0),
+    "ERPO": (ERPOTrainer, ERPOConfig, 0.0),
+}
+
+
+class Stopwatch:
+    """Seconds of each step by stage, by wrapping what the trainer calls."""
+
+    def __init__(self, trainer: Any):
+        self.steps: list[dict[str, float]] = []
+        self.now: dict[str, float] = defaultdict(float)
+        self._wrap(trainer, "_generate_single_turn", "generate")
+        self._wrap(trainer, "_calculate_rewards", "reward")
+        inner = trainer._get_per_token_logps_and_entropies
+
+        def scored(model: Any, *args: Any, **kwargs: Any) -> Any:
+            if torch.is_grad_enabled():
+                return inner(model, *args, **kwargs)
+            with self._timed("reference" if model is trainer.ref_model else "score"):
+                return inner(model, *args, **kwargs)
+
+        trainer._get_per_token_logps_and_entropies = scored
+        if isinstance(trainer, ERPOTrainer):
+            self._wrap(trainer, "_token_advantages", "advantages and metrics")
+            score = trainer._score
+
+            def rescored(model: Any, out: dict) -> Any:
+                with self._timed("reference" if model is trainer.ref_model else "score"):
+                    return score(model, out)
+
+            trainer._score = rescored
+        step = trainer.training_step
+
+        def stepped(*args: Any, **kwargs: Any) -> Any:
+            self.now = defaultdict(float)
+            started = time.perf_counter()
+            result = step(*args, **kwargs)
+            self.now["step"] = time.perf_counter() - started
+            self.steps.append(dict(self.now))
+            return result
+
+        trainer.training_step = stepped
+
+    def _wrap(self, owner: Any, name: str, stage: str) -> None:
+        inner: Callable = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self._timed(stage):
+                return inner(*args, **kwargs)
+
+        setattr(owner, name, timed)
+
+    def _timed(self, stage: str) -> Any:
+        return _Timer(self.now, stage)
+
+
+class _Timer:
+    def __init__(self, into: dict[str, float], stage: str):
+        self.into, self.stage = into, stage
+
+    def __enter__(self) -> None:
+        self.started = time.perf_counter()
+
+    def __exit__(self, *exc: object) -> None:
+        self.into[self.stage] += time.perf_counter() - self.started
+
+
+def length_reward(completions: list, **kwargs: Any) -> list[float]:
+    """Costs nothing, and differs from completion to completion."""
+    return [(sum(map(ord, c if isinstance(c, str) else c[0]["content"])) % 101) / 101 for c in completions]
+
+
+def reset_peak() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak of the resident set starts anew
+
+
+def peak_mb() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def train(
+    method: str, model: str, dataset: Dataset, folder: str, steps: int, **changes: Any
+) -> dict[str, Any]:
+    trainer_class, config_class, beta = METHODS[method]
+    values: dict[str, Any] = {
+        "output_dir": folder,
+        "beta": beta,
+        "learning_rate": 0.0,
+        "max_steps": steps,
+        "num_generations": 8,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_steps": steps,
+        "disable_tqdm": True,
+        "seed": 0,
+        **changes,
+    }
+    reset_peak()
+    made = trainer_class(model, length_reward, config_class(**values), train_dataset=dataset)
+    made.remove_callback(PrinterCallback)
+    watch = Stopwatch(made)
+    made.train()
+    result = {"steps": watch.steps[1:], "peak_mb": peak_mb()}
+    del made, watch
+    return result
+
+
+def measure(
+    name: str, model: str, dataset: Dataset, rounds: int, steps: int, **changes: Any
+) -> dict[str, Any]:
+    """All methods in turn, `rounds` times; medians, and ratios of methods taken round by round."""
+    found: dict[str, list[dict]] = {method: [] for method in METHODS}
+    with tempfile.TemporaryDirectory() as folder:
+        train("ERPO, KL", model, dataset, folder, 2, **changes)  # warm-up: imports, caches, first allocations
+        for _ in range(rounds):
+            for method in METHODS:
+                found[method].append(train(method, model, dataset, folder, steps + 1, **changes))
+    row: dict[str, Any] = {
+        "setting": name,
+        **{k: v for k, v in changes.items() if isinstance(v, (int, float))},
+    }
+    for method, runs in found.items():
+        every = [step for run in runs for step in run["steps"]]
+        stages = {stage for step in every for stage in step}
+        row[method] = {stage: statistics.median(s.get(stage, 0.0) for s in every) for stage in sorted(stages)}
+        row[method]["peak_mb"] = statistics.median(run["peak_mb"] for run in runs)
+    row["ratios"] = {
+        "step, KL": _ratio(found, "ERPO, KL", "GRPO, KL"),
+        "peak, KL": row["ERPO, KL"]["peak_mb"] / row["GRPO, KL"]["peak_mb"],
+        "step": _ratio(found, "ERPO", "GRPO"),
+        "peak": row["ERPO"]["peak_mb"] / row["GRPO"]["peak_mb"],
+        "reference forward / GRPO step": row["ERPO"]["reference"] / row["GRPO"]["step"],
+        "advantages and metrics / step": row["ERPO, KL"]["advantages and metrics"] / row["ERPO, KL"]["step"],
+    }
+    print(json.dumps({"setting": name, **row["ratios"]}), flush=True)
+    return row
+
+
+def _ratio(found: dict[str, list[dict]], a: str, b: str) -> float:
+    """Median over rounds of the ratio of fastest-half step times: what shares the machine only adds time."""
+
+    def typical(run: dict) -> float:
+        times = sorted(step["step"] for step in run["steps"])
+        return statistics.median(times[: max(1, len(times) // 2)])
+
+    return statistics.median(typical(x) / typical(y) for x, y in zip(found[a], found[b]))
+
+
+def expressions(rows: int = 512) -> Dataset:
+    made = prompts(ExpressionOptions(operands=4), "train", 0)
+    return Dataset.from_list([{"prompt": next(made)} for _ in range(rows)])
+
+
+def questions(rows: int = 64) -> Dataset:
+    text = "What is {} + {}? Think step by step, then give the answer."
+    return Dataset.from_list(
+        [{"prompt": [{"role": "user", "content": text.format(i, 3 * i + 1)}]} for i in range(rows)]
+    )
+
+
+def long_model(folder: str) -> str:
+    """The embedded architecture at random, with room for long completions."""
+    path = resolve_model(EMBEDDED_MODEL)
+    config = AutoModelForCausalLM.from_pretrained(path).config
+    config.max_position_embeddings = 8192
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(path).save_pretrained(folder)
+    return folder
+
+
+def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    embedded = resolve_model(EMBEDDED_MODEL)
+    rows = [
+        measure(
+            "embedded model, 64 completions of at most 64 tokens",
+            embedded,
+            expressions(),
+            arguments.rounds,
+            arguments.steps,
+            per_device_train_batch_size=64,
+            max_completion_length=64,
+        )
+    ]
+    if arguments.smollm2:
+        rows.append(
+            measure(
+                "SmolLM2-135M, 8 completions of 48 tokens",
+                arguments.smollm2,
+                questions(),
+                max(1, arguments.rounds // 2),
+                2,
+                per_device_train_batch_size=8,
+                max_completion_length=48,
+                generation_kwargs={"min_new_tokens": 48},
+            )
+        )
+    if arguments.growth:
+        with tempfile.TemporaryDirectory() as folder:
+            model = long_model(folder)
+            grid = [(8, 256), (8, 1024), (8, 4096), (32, 256), (64, 256)]
+            for batch, length in grid:
+                rows.append(
+                    measure(
+                        f"embedded architecture, {batch} completions of {length} tokens",
+                        model,
+                        expressions(64),
+                        1 if length > 1024 else 2,
+                        2,
+                        per_device_train_batch_size=batch,
+                        max_completion_length=length,
+                        generation_kwargs={"min_new_tokens": length},
+                    )
+                )
+    return rows
+
+
+def as_markdown(rows: list[dict[str, Any]], command: str) -> str:
+    lines = [
+        f"Made by `{command}` (torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{'GPU' if torch.cuda.is_available() else 'CPU'}).",
+        "",
+        "| setting | ERPO / GRPO, with KL | peak | ERPO / GRPO, no KL | peak | "
+        "floor: 1 + reference forward | advantages and metrics |",
+        "|:--|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        r = row["ratios"]
+        lines.append(
+            f"| {row['setting']} | {r['step, KL']:.3f} | {r['peak, KL']:.3f} | {r['step']:.3f} "
+            f"| {r['peak']:.3f} | {1 + r['reference forward / GRPO step']:.3f} | {r['advantages and metrics / step']:.2%} |"
+        )
+    lines += ["", "Median seconds of a step by stage:", ""]
+    stages = ["generate", "reward", "score", "reference", "advantages and metrics", "step"]
+    lines += [f"| setting | method | {' | '.join(stages)} |", "|:--|:--|" + "--:|" * len(stages)]
+    for row in rows:
+        for method in METHODS:
+            cells = " | ".join(f"{row[method].get(stage, 0.0):.4f}" for stage in stages)
+            lines.append(f"| {row['setting']} | {method} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+MARKS = ("<!-- step_overhead:begin -->", "<!-- step_overhead:end -->")
+
+
+def write_into(path: Path, table: str) -> None:
+    """Replace what stands between the marks."""
+    head, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
+    tail = rest.partition(MARKS[1])[2]
+    path.write_text(f"{head}{MARKS[0]}\n{table}{MARKS[1]}{tail}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=6, help="steps of one training")
+    parser.add_argument("--smollm2", help="model folder made by examples/smollm2.py")
+    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--write", type=Path, help="Markdown page whose marked table is replaced")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    rows = run(arguments)
+    command = "python benchmarks/step_overhead.py"
+    command += " --smollm2 FOLDER" if arguments.smollm2 else ""
+    command += " --growth" if arguments.growth else ""
+    table = as_markdown(rows, command)
+    print("\n" + table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1))
+    if arguments.write:
+        write_into(arguments.write, table)
+
+
+if __name__ == "__main__":
+    main()
