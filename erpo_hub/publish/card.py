@@ -32,7 +32,7 @@ METHODS = {
 }
 RECORD = {  # what the template reads of each part of the record; what a run did not write shows as "–"
     "base_model": ("id", "parameters", "architecture"),
-    "dataset": ("id", "spec", "source", "revision", "license", "train_rows", "test_rows", "fingerprint"),
+    "dataset": ("id", "spec", "source", "revision", "license", "train_rows", "test_rows"),
     "cost": ("steps", "completions", "tokens_generated", "wall_seconds", "train_seconds", "co2_kg"),
     "hardware": ("gpus", "cpu", "cores", "memory_gb", "platform"),
     "grader": ("kind", "timeout_s", "timeouts"),
@@ -154,7 +154,8 @@ def picture(figure: dict[str, str]) -> str:
 def _complete(run: dict[str, Any]) -> dict[str, Any]:
     """The record with None for what it lacks, so that a run that broke off has a card too."""
     parts = {name: dict.fromkeys(keys) | (run.get(name) or {}) for name, keys in RECORD.items()}
-    parts["dataset"] = {"samples": []} | parts["dataset"]
+    empty = {"samples": [], "fingerprint": None, "prompt_characters": None}
+    parts["dataset"] = empty | parts["dataset"]
     parts["grader"] = {"reward_functions": []} | parts["grader"]
     return {"adapter": None, "settings": {}, "versions": {}, "seed": None, **run, **parts}
 

@@ -73,11 +73,19 @@ class Task:
             "fingerprint": fingerprint(self.train, self.test),
             "train_rows": len(self.train),
             "test_rows": len(self.test),
+            "prompt_characters": _spread([len(prompt_text(p)) for p in self.train["prompt"]]),
             "samples": [
                 {"prompt": prompt_text(row["prompt"]), "answer": row["answer"]}
                 for row in self.train.select(range(min(2, len(self.train))))
             ],
         }
+
+
+def _spread(lengths: list[int]) -> dict[str, float] | None:
+    """Shortest, mean and longest; None of nothing."""
+    if not lengths:
+        return None
+    return {"min": min(lengths), "mean": round(sum(lengths) / len(lengths), 1), "max": max(lengths)}
 
 
 def resolve_model(name: str) -> str:

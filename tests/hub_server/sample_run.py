@@ -84,6 +84,7 @@ def example_run(**changes: Any) -> dict[str, Any]:
             "fingerprint": "sha256:" + "0f" * 32,
             "train_rows": 4096,
             "test_rows": 200,
+            "prompt_characters": {"min": 8, "mean": 8.4, "max": 9},
             "samples": [{"prompt": "3+4*2-1=", "answer": "10"}, {"prompt": "8-2*3+5=", "answer": "7"}],
         },
         "arguments": {
