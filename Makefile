@@ -12,10 +12,10 @@ demo-quick: $(VENV)/.demo
 	$(BIN)/erpo-hub demo --quick --out runs/demo
 
 test: $(VENV)/.test lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-fast: $(VENV)/.test lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .cli_hub import FREE, Private, Token, commands
 from .errors import UsageError, UserError
 
 app = typer.Typer(
@@ -19,10 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-_FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-Token = Annotated[str | None, typer.Option(envvar="HF_TOKEN", show_envvar=True, help="Hub access token.")]
-Private = Annotated[bool | None, typer.Option("--private/--public", help="For a repository that is made.")]
 
 
 @app.callback()
@@ -49,7 +46,7 @@ def demo(
     run_demo(out, quick=quick, seed=seed)
 
 
-@app.command(context_settings=_FREE)
+@app.command(context_settings=FREE)
 def train(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Hub id, folder, or builtin:tiny-reasoner.")] = None,
@@ -160,7 +157,7 @@ def evaluate(
         typer.echo(f"wrote {out / 'results.json'}")
 
 
-@app.command(context_settings=_FREE)
+@app.command(context_settings=FREE)
 def compare(
     context: typer.Context,
     presets: Annotated[str | None, typer.Option(help="Comma-separated, default grpo,erpo.")] = None,
@@ -205,6 +202,8 @@ def trace(
     max_new_tokens: Annotated[int, typer.Option()] = 256,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
     seed: Annotated[int, typer.Option()] = 0,
+    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Measure that too.")] = False,
+    audit: Annotated[int, typer.Option(help="Continuations of each choice at the pivots.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the trace as JSON.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the trace as Parquet.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw its entropy curve.")] = None,
@@ -216,7 +215,7 @@ def trace(
     """
     _quiet()
     from .traces.command import run_trace
-    from .train.grading import Grader
+    from .train.grading import Grader, extract_answer
     from .train.tasks import resolve_model
 
     with Grader("math") as grader:
@@ -225,6 +224,9 @@ def trace(
             question,
             gold=gold,
             grade=(lambda text: grader.grade([text], [gold])[0]) if gold else None,
+            extract=extract_answer,
+            sensitivity=sensitivity,
+            audit=audit,
             json=json,
             parquet=parquet,
             png=png,
@@ -233,87 +235,6 @@ def trace(
             temperature=temperature,
             seed=seed,
         )
-
-
-@app.command()
-def card(
-    run: Annotated[Path, typer.Argument(help="Folder of a run or a bundle.")],
-    out: Annotated[Path | None, typer.Option(help="File to write; default: print.")] = None,
-    section: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=FILE.md adds or replaces a section, NAME= removes it. Repeatable."),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite edits inside generated blocks.")] = False,
-) -> None:
-    """Render a run's model card from its run.json. Edits outside the generated blocks are kept.
-
-    Example: `erpo-hub card runs/demo/erpo --section notes=notes.md --out README.md`
-    """
-    from .publish.card import render_card, update_card
-
-    sections = _sections(section or [])
-    if out is None:
-        typer.echo(render_card(run, sections=sections))
-        return
-    if out.is_file():
-        text = update_card(out.read_text(encoding="utf-8"), run, sections=sections, force=force)
-    else:
-        text = render_card(run, sections=sections)
-    out.write_text(text, encoding="utf-8")
-    typer.echo(f"wrote {out}")
-
-
-def _sections(given: list[str]) -> dict[str, str | None]:
-    sections: dict[str, str | None] = {}
-    for item in given:
-        name, separator, path = item.partition("=")
-        if not separator or not name:
-            raise UsageError(f"--section {item}: write NAME=FILE.md, or NAME= to leave it out")
-        try:
-            sections[name] = Path(path).read_text(encoding="utf-8") if path else None
-        except OSError as error:
-            raise UsageError(f"--section {item}: {error.strerror}") from error
-    return sections
-
-
-@app.command()
-def push(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
-    repo_id: Annotated[str | None, typer.Argument(help="NAME/MODEL.")] = None,
-    private: Private = None,
-    token: Token = None,
-    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose a pull request.")] = False,
-    revision: Annotated[str | None, typer.Option(help="Branch.")] = None,
-    message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a hand-edited card.")] = False,
-    check_only: Annotated[bool, typer.Option("--check-only", help="Say what is wrong.")] = False,
-) -> None:
-    """Publish a bundle as exactly one commit.
-
-    Example: `erpo-hub push runs/demo/erpo/bundle me/my-first-erpo`
-    """
-    from .publish.bundle import check_bundle
-    from .publish.hub import push_bundle
-
-    if check_only:
-        problems = check_bundle(bundle, token=token)
-        if problems:
-            raise UserError(f"{bundle}: " + "; ".join(problems))
-        typer.echo(f"{bundle} can be published")
-        return
-    if repo_id is None:
-        raise UsageError("where to? erpo-hub push BUNDLE NAME/MODEL")
-    commit = push_bundle(
-        bundle,
-        repo_id,
-        private=private,
-        token=token,
-        create_pr=create_pr,
-        revision=revision,
-        message=message,
-        force=force,
-    )
-    typer.echo(commit.pr_url or commit.commit_url)
 
 
 @app.command("app")
@@ -331,6 +252,9 @@ def open_app(
     from .ui.command import run_app
 
     run_app(paths or [], host=host, port=port, share=share, open_browser=browser)
+
+
+app.add_typer(commands)
 
 
 def _quiet() -> None:

@@ -16,7 +16,6 @@ from trl import TrlParser
 from .errors import UsageError
 from .train.config import ERPOConfig
 
-
 _FIELDS: Any = ERPOConfig  # the parser's annotation does not know classes
 
 

@@ -109,10 +109,10 @@ def token_advantages(
     by_row = _sums_about_zero(
         length, entropy.sum(1, keepdim=True), _squares(entropy), entropy_origin
     )  # (B, 1, 3)
-    by_bucket = _sums_about_zero(
-        *(_bucket_sums(x, bucket, settings.num_buckets) for x in (counts, progress, progress * progress)),
-        progress_origin,
-    )  # (B, K, 3)
+    count, first, second = (
+        _bucket_sums(x, bucket, settings.num_buckets) for x in (counts, progress, progress * progress)
+    )
+    by_bucket = _sums_about_zero(count, first, second, progress_origin)  # (B, K, 3)
     stats = torch.cat([by_row.flatten(1), (outcome != 0)[:, None], by_bucket.flatten(1)], dim=1)
     stats = _add_rows(stats, group_index, num_groups)  # (num_groups, 4 + 3K)
     if reduce is not None:
