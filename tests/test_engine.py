@@ -395,6 +395,14 @@ def test_folders_that_do_not_load(folder, tmp_path):
         Engine.load(folder)
 
 
+def test_a_hub_id_that_cannot_be_reached(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="somebody/absent-model: not on this machine, and the Hub cannot"):
+        Engine.load("somebody/absent-model")
+    with pytest.raises(UserError, match="some body/not an id: not found on the Hub"):
+        Engine.load("some body/not an id")
+
+
 def test_a_tokenizer_of_another_model(folder):
     bigger = byte_tokenizer().__class__.from_pretrained(folder)
     bigger.add_tokens([f"word{i}" for i in range(9)])

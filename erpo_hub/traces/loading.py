@@ -118,32 +118,36 @@ def _load_tokenizer(name: str, where: dict[str, Any]) -> Any:
 
 def _adapter_config(name: str, revision: str | None) -> dict[str, Any] | None:
     """The adapter's own config when `name` is an adapter (a folder, or a Hub repository), else None."""
-    from transformers.utils.hub import cached_file
-
     path = Path(name).expanduser()
-    if path.suffix == ".gguf" or path.is_absolute() or path.exists():
-        file = path / "adapter_config.json" if path.is_dir() else None
-    elif name.count("/") == 1:
-        try:
-            found = cached_file(
-                name,
-                "adapter_config.json",
-                revision=revision,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-                _raise_exceptions_for_gated_repo=False,
-            )
-        except (OSError, ValueError):
-            return None  # no such repository: loading the model itself will say so
-        file = Path(found) if found else None
-    else:
-        file = None
+    file = None
+    if path.is_dir():
+        file = path / "adapter_config.json"
+    elif name.count("/") == 1 and path.suffix != ".gguf" and not path.exists() and not path.is_absolute():
+        file = _hub_adapter_config(name, revision)
     if file is None or not file.exists():
         return None
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise UserError(f"{name}: adapter_config.json is not readable ({_first_line(e)})") from e
+
+
+def _hub_adapter_config(name: str, revision: str | None) -> Path | None:
+    """The file in the cache, fetched if need be. A repository whose config.json is cached is not asked."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+            found = try_to_load_from_cache(name, "adapter_config.json", revision=revision)
+            return Path(found) if isinstance(found, str) else None
+        return Path(hf_hub_download(name, "adapter_config.json", revision=revision))
+    except LocalEntryNotFoundError as e:
+        raise UserError(f"{name}: not on this machine, and the Hub cannot be reached; give a folder") from e
+    except EntryNotFoundError:
+        return None  # the usual case: a model
+    except (HfHubHTTPError, OSError, ValueError) as e:  # no such repository, no access, no valid id
+        raise UserError(f"{name}: not found on the Hub ({_first_line(e)})") from e
 
 
 def _base_of(name: str, config: dict[str, Any]) -> str:
