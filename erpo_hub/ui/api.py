@@ -12,7 +12,7 @@ import gradio as gr
 
 from ..errors import UserError
 from ..traces.trace import Trace
-from . import ask
+from . import ask, gpu
 from .compare import first_difference
 from .streaming import MODEL_ERRORS
 
@@ -26,7 +26,7 @@ def build(context: Context) -> None:
 
     def answered(model: str, prompt: str, gold: str, options: dict[str, Any]) -> Trace:
         limits.check_prompt(prompt)
-        trace = engines.get(model).trace(prompt, **options)
+        trace = gpu.call(engines, model, "trace", prompt=prompt, **options)
         return engines.grade(trace.with_pivots(min_entropy=0.1), gold)
 
     def trace(
@@ -67,7 +67,8 @@ def build(context: Context) -> None:
         def work() -> dict[str, Any]:
             limits.check_prompt(prompt)
             limits.check_prompt(completion)
-            scored = engines.get(model).score(prompt, completion, temperature=temperature)
+            arguments = {"prompt": prompt, "completion": completion, "temperature": temperature}
+            scored = gpu.call(engines, model, "score", **arguments)
             return scored.with_pivots(min_entropy=0.1).to_dict()
 
         return _told(work)
@@ -88,10 +89,9 @@ def build(context: Context) -> None:
         def work() -> dict[str, Any]:
             origin = Trace.from_dict(trace)
             room = limits.tokens(origin.generation.get("max_new_tokens") or 256)
-            engine = engines.for_trace(origin, model)
-            branch = engine.fork_trace(
-                origin, index, token_id, seed=seed, max_new_tokens=max(room, index + 1)
-            )
+            name, _ = engines.for_trace(origin, model)
+            arguments = {"trace": origin, "index": index, "token_id": token_id, "seed": seed}
+            branch = gpu.call(engines, name, "fork_trace", **arguments, max_new_tokens=max(room, index + 1))
             return engines.grade(branch.with_pivots(min_entropy=0.1), origin.gold).to_dict()
 
         return _told(work)
@@ -127,7 +127,7 @@ def build(context: Context) -> None:
         return _told(work)
 
     for function in (trace, score, fork, compare):
-        gr.api(ask.GPU(function), api_name=function.__name__, concurrency_id="model", concurrency_limit=1)
+        gr.api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=1)
 
 
 def _told(work: Any) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def build_demo(
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import gradio as gr
 
-    from . import api, card, compare, inspect, links
+    from . import api, card, compare, gpu, inspect, links
     from . import runs as runs_tab
 
     given = list(traces)
@@ -64,8 +64,10 @@ def build_demo(
     for number, trace in enumerate(t for t in given if isinstance(t, Trace)):
         library.traces[f"{number + 1}: {' '.join(trace.prompt.split())[:60]}"] = trace
     context = Context(library, Engines(library, engines))
+    gpu.share(context.engines)
 
     with gr.Blocks(title="erpo-hub inspector", delete_cache=(3600, 3600)) as demo:
+        api.build(context)  # first: its names are then free of numbers
         gr.Markdown(_INTRO, elem_id="erpo-head")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Inspect", id="inspect"):
@@ -77,7 +79,6 @@ def build_demo(
             with gr.Tab("Card", id="card"):
                 card.build(context)
         links.build(context, demo, tabs, panel)
-        api.build(context)
     demo.queue(max_size=library.limits.queue, default_concurrency_limit=8)
     return demo
 

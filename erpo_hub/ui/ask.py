@@ -1,13 +1,12 @@
 """Asking a model: answers, forks and sensitivity as streams of messages for a token view.
 
 Each function yields (message, None) while it works and (message, trace) at its end; what goes wrong becomes
-the last message, in words. On ZeroGPU the work runs inside `spaces.GPU`. May import gradio and traces.
+the last message, in words. May import gradio and traces.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +14,10 @@ import gradio as gr
 
 from ..errors import UserError
 from ..traces.trace import Trace
+from . import gpu
 from .load import Limits
-from .streaming import MODEL_ERRORS, how_it_ended, new_run, stream_messages
+from .streaming import MODEL_ERRORS, how_it_ended, new_run
 from .token_view import clear_message, start_message, status_message, trace_message
-
-try:
-    from spaces import GPU  # type: ignore[attr-defined, unused-ignore]
-except ImportError:  # not a ZeroGPU Space
-
-    def GPU(function: Any) -> Any:
-        """No GPU to borrow: the function as it is."""
-        return function
-
 
 if TYPE_CHECKING:
     from .app import Context
@@ -60,7 +51,6 @@ def options(
     }
 
 
-@GPU
 def stream_answer(
     context: Context, name: str, prompt: str, gold: str, wanted: dict[str, Any], switch: threading.Event
 ) -> Messages:
@@ -70,10 +60,10 @@ def stream_answer(
         context.limits.check_prompt(prompt)
         if not context.engines.is_loaded(name):
             yield clear_message(f"Loading {name}…"), None
-        engine = context.engines.get(name)
+        context.engines.get(name)
         yield start_message(run, name=name, prompt=prompt, gold=gold or None), None
-        deltas = engine.stream(prompt, **wanted, cancel=switch)
-        for message, trace in stream_messages(deltas, run):
+        arguments = {"prompt": prompt, **wanted}
+        for message, trace in gpu.stream(context.engines, name, "stream", arguments, run, switch):
             if trace is None:
                 yield message, None
             else:
@@ -82,7 +72,6 @@ def stream_answer(
         yield status_message(explain(error), error=True), None
 
 
-@GPU
 def stream_fork(
     context: Context,
     name: str,
@@ -100,12 +89,17 @@ def stream_fork(
         if type(index) is not int or type(token) is not int:
             raise UserError("A fork needs a token's position and another token.")
         yield clear_message("Preparing the fork…"), None
-        engine = context.engines.for_trace(trace, name)
+        name, engine = context.engines.for_trace(trace, name)
         room = context.limits.tokens(trace.generation.get("max_new_tokens") or 256)
-        deltas = engine.fork(trace, index, token, cancel=switch, max_new_tokens=max(room, index + 1))
+        arguments = {
+            "trace": trace,
+            "index": index,
+            "token_id": token,
+            "max_new_tokens": max(room, index + 1),
+        }
         heading = f"Fork at token {index + 1} with {engine.string(token)!r}"
         yield start_message(run, name=heading, prompt="", gold=trace.gold, origin=trace, prefix=index), None
-        for message, branch in stream_messages(deltas, run):
+        for message, branch in gpu.stream(context.engines, name, "fork", arguments, run, switch):
             if branch is None:
                 yield message, None
             else:
@@ -121,17 +115,23 @@ def _finished(
     return trace_message(trace, name=name, run=run, prefix=prefix, text=how_it_ended(trace)), trace
 
 
-@GPU
 def stream_sensitivity(context: Context, name: str, trace: Trace | None, switch: threading.Event) -> Messages:
     """Measure the sensitivity of every token, telling how far it is."""
     try:
         if trace is None or not len(trace):
             raise UserError("There is no trace to measure: open one, or ask a question.")
         yield status_message("Preparing…"), None
-        engine = context.engines.for_trace(trace, name)
-        yield from _measure(engine, trace, switch)
+        name, engine = context.engines.for_trace(trace, name)
+        if gpu.ZERO_GPU:
+            measured = gpu.call(context.engines, name, "with_sensitivity", trace=trace)
+            yield trace_message(measured, text=_MEASURED), measured
+        else:
+            yield from _measure(engine, trace, switch)
     except MODEL_ERRORS as error:
         yield status_message(explain(error), error=True), None
+
+
+_MEASURED = "Sensitivity measured: choose it under Heat, or open a token."
 
 
 class _Stopped(RuntimeError):
@@ -164,8 +164,7 @@ def _measure(engine: Any, trace: Trace, switch: threading.Event) -> Messages:
         yield status_message(f"Measuring sensitivity: {min(1.0, done[0] / passes):.0%}"), None
     if not isinstance(result[0], Trace):
         raise result[0]
-    text = "Sensitivity measured: choose it under Heat, or open a token."
-    yield trace_message(result[0], text=text), result[0]
+    yield trace_message(result[0], text=_MEASURED), result[0]
 
 
 def explain(error: BaseException) -> str:
@@ -177,8 +176,3 @@ def explain(error: BaseException) -> str:
         if isinstance(error, UserError | _Stopped)
         else f"Stopped by an error ({type(error).__name__}): {text}"
     )
-
-
-def timed(started: float) -> str:
-    """Seconds since `time.monotonic()` gave `started`."""
-    return f"{time.monotonic() - started:.1f} s"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ..errors import UserError
-from . import ask
+from . import ask, gpu
 from .batch import KINDS, Batch, run_batch
 from .facts import encode, facts_table
 from .streaming import MODEL_ERRORS
@@ -72,7 +72,7 @@ def build(context: Context, model_a: gr.Dropdown, model_b: gr.Dropdown, views: l
         switch = context.switches.start(request.session_hash)
         settings = {"temperature": temperature, "max_new_tokens": context.limits.tokens(tokens), "seed": 0}
         try:
-            for text, batch in run_on_gpu(context, (a, b), spec, n, settings, switch):
+            for text, batch in run_batch(context, (a, b), spec, n, settings, switch):
                 yield (
                     encode(totals_message(batch, text)),
                     batch,
@@ -109,9 +109,6 @@ def build(context: Context, model_a: gr.Dropdown, model_b: gr.Dropdown, views: l
     )
 
 
-run_on_gpu = ask.GPU(run_batch)
-
-
 def open_row(context: Context, batch: Batch, row: dict[str, Any]) -> tuple[str, str]:
     """Both completions of a question, scored token by token by their own models."""
     from .compare import pair_messages
@@ -120,7 +117,8 @@ def open_row(context: Context, batch: Batch, row: dict[str, Any]) -> tuple[str, 
         traces = []
         for name, completion, correct in zip(batch.names, row["completions"], row["correct"]):
             temperature = batch.settings["temperature"] or 1.0
-            trace = context.engines.get(name).score(row["prompt"], completion, temperature=temperature)
+            arguments = {"prompt": row["prompt"], "completion": completion, "temperature": temperature}
+            trace = gpu.call(context.engines, name, "score", **arguments)
             trace = trace.with_pivots(min_entropy=0.1)
             traces.append(context.engines.grade(trace, None).replace(gold=row["gold"], correct=correct))
         return pair_messages(traces[0], traces[1], batch.names)

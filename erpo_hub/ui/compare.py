@@ -13,9 +13,9 @@ import gradio as gr
 
 from ..errors import UserError
 from ..traces.trace import Trace
-from . import ask, batch_panel
+from . import ask, batch_panel, gpu
 from .inspect import empty_curve
-from .streaming import MODEL_ERRORS, how_it_ended, new_run, stream_messages
+from .streaming import MODEL_ERRORS, how_it_ended, new_run
 from .token_view import clear_message, start_message, status_message, token_view, trace_message
 
 if TYPE_CHECKING:
@@ -163,11 +163,12 @@ def stream_pair(
         for i, name in enumerate(names):
             if switch.is_set():
                 raise UserError("Stopped.")
-            engine = context.engines.get(name)
+            context.engines.get(name)
             yield _one(
                 i, start_message(runs[i], name=name, prompt=prompt if i == 0 else "", gold=gold or None)
             )
-            for message, trace in stream_messages(engine.stream(prompt, **options, cancel=switch), runs[i]):
+            arguments = {"prompt": prompt, **options}
+            for message, trace in gpu.stream(context.engines, name, "stream", arguments, runs[i], switch):
                 if trace is None:
                     yield _one(i, message)
                 else:
@@ -203,7 +204,7 @@ def _connect(
     ) -> Iterator[tuple]:
         switch = context.switches.start(request.session_hash)
         options = ask.options(context.limits, temperature, top_p, tokens, seed)
-        yield from run_pair(context, (a, b), prompt, gold, options, switch)
+        yield from stream_pair(context, (a, b), prompt, gold, options, switch)
 
     def stop(request: gr.Request) -> None:
         context.switches.stop(request.session_hash)
@@ -216,6 +217,3 @@ def _connect(
         run, inputs, views, concurrency_id="model", concurrency_limit=1, trigger_mode="multiple", **quiet
     )
     controls["stop"].click(stop, queue=False, js=ask.STOP_AT_ONCE, **quiet)
-
-
-run_pair = ask.GPU(stream_pair)

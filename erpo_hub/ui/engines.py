@@ -5,6 +5,7 @@ May import traces.engine and train.grading, both on first use: the page opens be
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError
 from ..traces.trace import Trace
 from .load import Library
+from .streaming import MODEL_ERRORS
 
 if TYPE_CHECKING:
     from ..traces.engine import Engine
 
+logger = logging.getLogger(__name__)
 KEPT = 2  # loaded models: the two of a comparison
 
 
@@ -56,11 +59,20 @@ class Engines:
             self._loaded.move_to_end(name)
             return self._loaded[name]
 
-    def for_trace(self, trace: Trace, chosen: str | None) -> Engine:
-        """The engine that made the trace: the one of its name, else the chosen one. Raises UserError."""
-        engine = self.get(trace.model if trace.model in self.names() else chosen)
+    def for_trace(self, trace: Trace, chosen: str | None) -> tuple[str, Engine]:
+        """Name and engine that made the trace: the one of its name, else the chosen one. Raises UserError."""
+        name = trace.model if trace.model in self.names() else (chosen or "")
+        engine = self.get(name)
         engine.check(trace)
-        return engine
+        return name, engine
+
+    def preload(self) -> None:
+        """Loads what the lists offer, as many as are kept; one that does not load is left for later."""
+        for name in self.names()[:KEPT]:
+            try:
+                self.get(name)
+            except MODEL_ERRORS as error:
+                logger.warning("%s does not load yet: %s", name, error)
 
     def is_loaded(self, name: str | None) -> bool:
         """Whether `get` returns at once."""

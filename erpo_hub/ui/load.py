@@ -6,6 +6,7 @@ Reads run records and trace files; loads no model. May import traces' torch-free
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 from ..errors import UserError
 from ..traces.trace import Trace
 
+logger = logging.getLogger(__name__)
 EMBEDDED = "builtin:tiny-reasoner"
 MAX_TRACES = 200  # offered in a list
 _OPERANDS = "builtin:expressions?operands=4"
@@ -195,6 +197,25 @@ def hub_run(repo_id: str, cache: Path) -> RunFolder:
     return RunFolder(repo_id, folder)
 
 
+def traces_from_environment(environment: Mapping[str, str] = os.environ) -> list[Path]:
+    """The folder of the trace dataset that ERPO_TRACES names on the Hub, fetched; empty without one.
+
+    A Space must open without it too: a dataset that can't be read is a line in the log.
+    """
+    repo_id = environment.get("ERPO_TRACES", "").strip()
+    if not repo_id:
+        return []
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(repo_id, repo_type="dataset", allow_patterns=["*.parquet", "*.json"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        logger.warning("%s: its traces can't be read (%s)", repo_id, str(error).strip().splitlines()[0])
+        return []
+    return [Path(found)]
+
+
 def _add_folder(library: Library, path: Path) -> None:
     if (path / "run.json").is_file():
         _add_run(library, path)
@@ -207,7 +228,9 @@ def _add_folder(library: Library, path: Path) -> None:
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         library.models[_fresh(library.models, path.name)] = str(path)
         return
-    files = sorted([*path.glob("*.json"), *path.glob("*.parquet"), *path.glob("*/*.json")])
+    files = sorted(
+        [*path.glob("*.json"), *path.glob("*.parquet"), *path.glob("*/*.json"), *path.glob("*/*.parquet")]
+    )
     if not files:
         raise UserError(f"{path}: holds no run, model or trace")
     for file in files:

@@ -1,0 +1,11 @@
+"""The Space: shipped traces at once, models on demand. Settings: see README.md beside this file."""
+
+from pathlib import Path
+
+from erpo_hub.ui import build_demo, launch_kwargs
+from erpo_hub.ui.load import traces_from_environment
+
+demo = build_demo(traces=[Path(__file__).parent / "traces", *traces_from_environment()])
+
+if __name__ == "__main__":
+    demo.launch(**launch_kwargs())
