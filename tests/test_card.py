@@ -10,6 +10,7 @@ import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -97,7 +98,7 @@ def test_the_table_has_the_baseline_the_paired_run_and_this_model():
         "GRPO, the paired run",
         "**ERPO, this model**",
     ]
-    assert "55.3–68.7\u00a0%" in rows[2]
+    assert "55.3–\u206068.7\u00a0%" in rows[2]
     assert "124/200" in rows[2]
 
 
@@ -156,8 +157,11 @@ def test_the_pivots_of_the_worked_example_are_marked():
 
 def test_the_trace_opens_in_the_runs_space_where_there_is_one():
     assert "huggingface.co/spaces" not in render_card(full_run())
-    card = render_card(full_run() | {"space": "alice/inspector"})
-    assert "https://huggingface.co/spaces/alice/inspector?" in card
+    card = render_card(full_run() | {"space": "alice/inspector", "repo_id": "alice/erpo"})
+    address = re.search(r"\((https://huggingface.co/spaces/alice/inspector\?[^)]*)\)", card).group(1)
+    query = parse_qs(urlsplit(address).query)
+    assert query["trace"] == ["test-00000-of-00001: ✓ 3+4*2-1="], "as ui/load.py labels the dataset's rows"
+    assert (query["prompt"], query["gold"], query["model"]) == (["3+4*2-1="], ["10"], ["alice/erpo"])
 
 
 def test_a_run_that_broke_off_has_a_card_too():

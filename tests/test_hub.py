@@ -67,6 +67,8 @@ def test_the_pushed_card_names_its_repository_and_the_bundle_is_left_as_it_was(h
     before = (bundle / "README.md").read_text()
     push(hub, bundle)
     assert 'model_id = "alice/erpo"' in hub.files(REPO)["README.md"].data.decode()
+    push(hub, bundle, space="alice/inspector")
+    assert "https://huggingface.co/spaces/alice/inspector?" in hub.files(REPO)["README.md"].data.decode()
     assert (bundle / "README.md").read_text() == before
 
 

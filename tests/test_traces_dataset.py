@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -11,8 +13,9 @@ import yaml
 from erpo_hub.errors import UserError
 from erpo_hub.publish import commit
 from erpo_hub.publish.bundle import build_bundle
+from erpo_hub.publish.card import DATASET_FILE
 from erpo_hub.publish.merge import split_front_matter
-from erpo_hub.publish.traces_dataset import PARQUET, push_traces
+from erpo_hub.publish.traces_dataset import push_traces
 from erpo_hub.traces.trace import Trace
 from tests.hub_server import HubServer
 from tests.hub_server.fixtures import hub  # noqa: F401
@@ -33,7 +36,7 @@ def test_traces_are_one_commit_and_come_back(hub, tmp_path):
     traces = [example_trace(), example_trace().replace(correct=False)]
     push(hub, traces, model="alice/erpo")
     assert len(hub.commits(REPO, "datasets")) == 1
-    file = hf_hub_download(REPO, PARQUET, repo_type="dataset", endpoint=hub.url, cache_dir=tmp_path)
+    file = hf_hub_download(REPO, DATASET_FILE, repo_type="dataset", endpoint=hub.url, cache_dir=tmp_path)
     assert Trace.from_parquet(file) == traces
     card = hub.files(REPO, "datasets")["README.md"].data.decode()
     assert "1 of the 2 graded answers are correct" in card
@@ -85,3 +88,18 @@ def test_a_token_in_a_trace_is_refused(hub):
     with pytest.raises(UserError, match="holds an access token"):
         push(hub, [example_trace().replace(prompt="hf_" + "S" * 34)])
     assert hub.requests == []
+
+
+def test_the_cards_link_names_the_trace_as_the_space_lists_it(tmp_path):
+    from erpo_hub.publish.card import Card
+    from erpo_hub.ui.load import open_library
+
+    file = tmp_path / DATASET_FILE
+    file.parent.mkdir()
+    Trace.to_parquet([example_trace()], file)
+    labels = open_library([tmp_path]).traces
+    bundle = build_bundle(
+        example_run(), fake_weights(tmp_path / "w"), tmp_path / "b", traces=[example_trace()], figures=False
+    )
+    run = json.loads((bundle / "run.json").read_text()) | {"space": "alice/inspector"}
+    assert parse_qs(urlsplit(Card(run).space_link).query)["trace"] == list(labels)

@@ -202,13 +202,14 @@ def _with_base_id(content: Any, base: str) -> Any:
 
 
 def _write_traces(traces: Sequence[Trace], folder: Path, run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Writes traces/ and returns run.json's "traces" block; the first trace is the card's worked example."""
+    """Writes traces/ and returns run.json's "traces" block; one of them is the card's worked example."""
     if not traces:
         return []
     (folder / "traces").mkdir()
     public = [trace.replace(model=_last_part(trace.model)) for trace in traces]
     Trace.to_parquet(public, folder / "traces" / "traces.parquet")
     rows = []
+    example = worked_example(public)
     for number, trace in enumerate(public[:JSON_TRACES], 1):
         name = f"traces/{number:04d}.json"
         trace.to_json(folder / name)
@@ -218,7 +219,7 @@ def _write_traces(traces: Sequence[Trace], folder: Path, run: dict[str, Any]) ->
             "prompt": trace.prompt,
             "answer": trace.answer,
         }
-        if number == 1:
+        if number - 1 == example:
             completion = {
                 "pieces": trace.pieces,
                 "pivots": trace.pivots,
@@ -230,13 +231,19 @@ def _write_traces(traces: Sequence[Trace], folder: Path, run: dict[str, Any]) ->
     return rows
 
 
+def worked_example(traces: Sequence[Trace]) -> int:
+    """Which trace the card shows: the first correct one that is written as JSON, else the first."""
+    return next((i for i, trace in enumerate(traces[:JSON_TRACES]) if trace.correct), 0)
+
+
 def _draw(run: dict[str, Any], traces: Sequence[Trace], folder: Path) -> None:
     from . import plots
 
     (folder / "figures").mkdir(exist_ok=True)
     run["figures"] = []
+    example = traces[worked_example(traces)] if traces else None
     try:
-        run["figures"] = plots.draw_all(run, list(traces), folder / "figures")
+        run["figures"] = plots.draw_all(run, example, folder / "figures")
     except CARD_ERRORS as error:
         warnings.warn(f"a figure could not be drawn ({error!r}); the card goes without it", stacklevel=3)
 

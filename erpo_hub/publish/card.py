@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from ..errors import UserError
 from . import markdown, words
@@ -24,6 +25,7 @@ from .usage import usage_snippet
 
 CARD_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 Sections = Mapping[str, str | None]
+DATASET_FILE = "data/test-00000-of-00001.parquet"  # of a trace dataset, see traces_dataset.py
 METHODS = {
     "erpo": "[ERPO](https://arxiv.org/abs/2603.28204), token-level entropy-regulated policy optimisation,",
     "grpo": "[GRPO](https://arxiv.org/abs/2402.03300), group relative policy optimisation,",
@@ -67,13 +69,17 @@ def update_card(
     return merge_cards(existing_text, fresh, force=force) if existing_text.strip() else fresh
 
 
-def with_repo_id(card: str, run: dict[str, Any], repo_id: str) -> str:
-    """The card with the repository's name in its usage block, unless that block was edited or replaced."""
-    usage = blocks_of(card).get("usage")
-    if usage is None or usage.edited or usage.yours:
-        return card
-    fresh = next(block for block in _generated_blocks(run | {"repo_id": repo_id}) if block.name == "usage")
-    return card.replace(str(usage), str(fresh))
+def with_address(card: str, run: dict[str, Any], repo_id: str, space: str | None = None) -> str:
+    """The card with the repository's name in its usage block and a link to the Space in its example.
+
+    A block that was edited or replaced stays as it is.
+    """
+    there = blocks_of(card)
+    for fresh in _generated_blocks(run | {"repo_id": repo_id} | ({"space": space} if space else {})):
+        block = there.get(fresh.name)
+        if fresh.name in {"usage", "example"} and block and not block.edited and not block.yours:
+            card = card.replace(str(block), str(fresh))
+    return card
 
 
 def block_names() -> list[str]:
@@ -154,7 +160,7 @@ def picture(figure: dict[str, str]) -> str:
 def _complete(run: dict[str, Any]) -> dict[str, Any]:
     """The record with None for what it lacks, so that a run that broke off has a card too."""
     parts = {name: dict.fromkeys(keys) | (run.get(name) or {}) for name, keys in RECORD.items()}
-    empty = {"samples": [], "fingerprint": None, "prompt_characters": None}
+    empty: dict[str, Any] = {"samples": [], "fingerprint": None, "prompt_characters": None}
     parts["dataset"] = empty | parts["dataset"]
     parts["grader"] = {"reward_functions": []} | parts["grader"]
     return {"adapter": None, "settings": {}, "versions": {}, "seed": None, **run, **parts}
@@ -276,6 +282,23 @@ class Card:
         return next((t for t in self.run.get("traces") or [] if t.get("completion")), None)
 
     @property
+    def example_note(self) -> str:
+        """How the example was chosen, so that nobody takes one correct completion for the rule."""
+        traces = self.run.get("traces") or []
+        graded = [t for t in traces if t.get("correct") is not None]
+        if len(graded) < 2 or not (self.example or {}).get("correct"):
+            return ""
+        right = sum(t["correct"] for t in graded)
+        return f"The first correct one of {len(graded)} recorded traces; {right} of them are correct."
+
+    @property
+    def example_answer(self) -> str:
+        example = self.example or {}
+        if example.get("answer") is None:
+            return "No answer could be read from it"
+        return f"Answer {markdown.code(example['answer'])}: {'correct' if example['correct'] else 'wrong'}"
+
+    @property
     def marked_completion(self) -> str:
         """The example's completion with each pivot between ⟦ and ⟧."""
         completion = (self.example or {})["completion"]
@@ -284,11 +307,21 @@ class Card:
 
     @property
     def space_link(self) -> str | None:
-        """The address that opens the worked example in the run's Space, where there is one."""
+        """The address that opens the worked example in the run's Space, where there is one.
+
+        `trace` is the label under which the Space lists a row of the trace dataset (ui/load.py); where it has
+        other traces, the question is filled in.
+        """
         space, example = self.run.get("space"), self.example
         if not space or not example:
             return None
-        return f"https://huggingface.co/spaces/{space}?trace={example['file']}"
+        question = " ".join(example["prompt"].split())
+        verdict = {True: "✓ ", False: "✗ ", None: ""}[example["correct"]]
+        shown = question if len(question) <= 60 else question[:59] + "…"
+        query = {"tab": "inspect", "trace": f"{Path(DATASET_FILE).stem}: {verdict}{shown}"}
+        query |= {"prompt": example["prompt"], "gold": example["completion"]["gold"] or ""}
+        query |= {"model": self.run["repo_id"]} if self.run.get("repo_id") else {}
+        return f"https://huggingface.co/spaces/{space}?{urlencode(query)}"
 
     @property
     def usage(self) -> str:

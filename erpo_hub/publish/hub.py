@@ -17,7 +17,7 @@ from .. import __version__
 from ..errors import UsageError, UserError
 from . import commit
 from .bundle import check_bundle
-from .card import load_run, with_repo_id
+from .card import load_run, with_address
 from .failures import no_commit_on_failure
 from .merge import is_ours, merge_cards, split_front_matter
 
@@ -38,6 +38,7 @@ def push_bundle(
     revision: str | None = None,
     message: str | None = None,
     force: bool = False,
+    space: str | None = None,
     endpoint: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> CommitInfo:
@@ -50,6 +51,7 @@ def push_bundle(
         revision: a branch, made from main where it is missing.
         force: replace a card that people have edited inside its generated blocks, or did not get from
         erpo-hub.
+        space: a Space that shows this model; the card's worked example links to it.
         endpoint: the Hub's address; default HF_ENDPOINT, else https://huggingface.co.
         report: is told in one line what happened; default: stderr.
 
@@ -57,6 +59,8 @@ def push_bundle(
     """
     folder, report = Path(folder), report or to_stderr
     check_repo_id(repo_id)
+    if space:
+        check_repo_id(space)
     if create_pr and revision not in (None, "main"):
         raise UsageError("create_pr proposes a change to main: leave revision out")
     if problems := check_bundle(folder, token=token):
@@ -70,7 +74,7 @@ def push_bundle(
         outcome = commit.commit_once(
             api,
             repo_id,
-            _content(api, folder, repo_id, head, force),
+            _content(api, folder, repo_id, head, force, space),
             head=head,
             message=message or _message(folder),
             revision=revision,
@@ -153,13 +157,15 @@ def _message(folder: Path) -> str:
     return f"Publish {run['name']}: {run['algorithm'].upper()}, {steps} steps (erpo-hub {__version__})"
 
 
-def _content(api: HfApi, folder: Path, repo_id: str, head: str, force: bool) -> commit.Content:
+def _content(
+    api: HfApi, folder: Path, repo_id: str, head: str, force: bool, space: str | None
+) -> commit.Content:
     """The bundle's files, its card merged with the Hub's, and what an earlier bundle left there to delete."""
     files: dict[str, Path | bytes] = {
         path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
     }
     remote = commit.remote_files(api, repo_id, "model", head)
-    card = with_repo_id((folder / "README.md").read_text(encoding="utf-8"), load_run(folder), repo_id)
+    card = with_address((folder / "README.md").read_text(encoding="utf-8"), load_run(folder), repo_id, space)
     files["README.md"] = keep_edits(api, repo_id, card, head, force).encode()
     stale = [path for path in remote if _OURS.fullmatch(path) and path not in files]
     return commit.Content(files, tuple(sorted(stale)) if "run.json" in remote else ())

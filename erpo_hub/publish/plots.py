@@ -19,17 +19,17 @@ CURVES = (
 COLOURS = {"this": "#0b6e99", "paired": "#b5651d"}
 
 
-def draw_all(run: dict[str, Any], traces: list[Trace], folder: Path) -> list[dict[str, str]]:
+def draw_all(run: dict[str, Any], example: Trace | None, folder: Path) -> list[dict[str, str]]:
     """Draws what the run has data for; returns run.json's "figures", paths relative to the bundle."""
     drawn = []
     if any(_series(run["history"], key)[0] for key, _ in CURVES):
         training_curves(run, folder / "training.png")
         drawn.append(_training_entry(run))
-    if traces:
+    if example is not None:
         from ..traces.figures import entropy_png
 
-        entropy_png(traces[0], folder / "trace-entropy.png")
-        drawn.append(_trace_entry(traces[0]))
+        entropy_png(example, folder / "trace-entropy.png")
+        drawn.append(_trace_entry(example))
     return drawn
 
 

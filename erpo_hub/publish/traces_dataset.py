@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError
 from ..traces.trace import Trace
 from . import commit
-from .card import environment
+from .card import DATASET_FILE, environment
 from .check import content_problems, own_secrets
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, keep_edits, prepare_repo, to_stderr, what_happened
@@ -22,7 +22,6 @@ from .merge import Block, compose
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
-PARQUET = "data/test-00000-of-00001.parquet"
 COLUMNS = (
     ("prompt", "text", "what was asked"),
     ("completion", "text", "what the model wrote"),
@@ -76,7 +75,7 @@ def push_traces(
             outcome = commit.commit_once(
                 api,
                 repo_id,
-                commit.Content({PARQUET: file, "README.md": card.encode()}),
+                commit.Content({DATASET_FILE: file, "README.md": card.encode()}),
                 head=head,
                 message=f"Publish {len(records)} traces",
                 repo_type="dataset",

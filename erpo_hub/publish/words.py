@@ -13,7 +13,8 @@ def percent(fraction: float) -> str:
 
 
 def interval(ends: list[float]) -> str:
-    return f"{100 * ends[0]:.1f}–{100 * ends[1]:.1f}\u00a0%"
+    """Both ends in per cent, kept on one line."""
+    return f"{100 * ends[0]:.1f}–\u2060{100 * ends[1]:.1f}\u00a0%"
 
 
 def number(value: Any, digits: int = 3) -> str:
