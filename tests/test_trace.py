@@ -256,4 +256,5 @@ def test_the_ready_traces_are_traces_and_fit_the_schema():
     real = [t for t in traces if "SmolLM2" in t.model]
     assert len(real) >= 12
     assert {t.correct for t in real} == {True, False}
+    assert len([t for t in traces if "tiny-reasoner" in t.model]) == 6
     assert all(t.sensitivity is not None and t.pivots for t in real)
