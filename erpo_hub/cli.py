@@ -279,6 +279,8 @@ def main() -> None:
     except UserError as error:
         if os.environ.get("ERPO_HUB_DEBUG"):
             raise
+        if difference := getattr(error, "diff", None):  # a card edited inside a generated block
+            print(difference, file=sys.stderr)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except SystemExit as exit_:

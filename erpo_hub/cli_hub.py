@@ -69,6 +69,7 @@ def push(
     force: Annotated[bool, typer.Option("--force", help="Replace a hand-edited card.")] = False,
     check_only: Annotated[bool, typer.Option("--check-only", help="Say what is wrong.")] = False,
     traces: Annotated[str | None, typer.Option(help="Publish its traces as this dataset instead.")] = None,
+    space: Annotated[str | None, typer.Option(help="A Space that shows it, for a link in the card.")] = None,
 ) -> None:
     """Publish a bundle as exactly one commit.
 
@@ -108,6 +109,7 @@ def push(
         revision=revision,
         message=message,
         force=force,
+        space=space,
     )
     typer.echo(commit.pr_url or commit.commit_url)
 

@@ -11,6 +11,7 @@ import yaml
 from erpo_hub import __version__
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.publish import commit, space
+from erpo_hub.publish.check import problems_in
 from erpo_hub.publish.merge import split_front_matter
 from erpo_hub.publish.space import deploy_space
 from tests.hub_server import HubServer
@@ -177,3 +178,12 @@ def test_one_or_two_models(template, models):
 def test_a_missing_template_is_one_line(tmp_path):
     with pytest.raises(UserError, match="it needs README.md and app.py"):
         deploy_space(SPACE, models=MODELS, source=tmp_path, dry_run=tmp_path / "out")
+
+
+def test_the_template_that_ships_can_be_published(tmp_path):
+    folder = deploy_space(SPACE, models=MODELS, dry_run=tmp_path / "out")
+    assert problems_in(folder, also_allowed=space.CODE) == []
+    data = front_matter(folder)
+    assert (data["sdk"], data["app_file"], data["models"]) == ("gradio", "app.py", MODELS)
+    assert len(data["short_description"]) <= 60
+    assert f"erpo-hub[app]=={__version__}" in (folder / "requirements.txt").read_text()
