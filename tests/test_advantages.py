@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erpo_hub.train.advantages import NonFiniteError, progress_buckets, token_advantages
+from erpo_hub.train.advantages import NonFiniteError, progress_share, token_advantages
 
 GOLDEN = Path(__file__).parent / "golden" / "token_advantages.json"
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference_erpo.py"
@@ -327,11 +327,11 @@ def test_unscored_completions_have_no_direction() -> None:
 @given(st.integers(1, 400), st.integers(1, 20))
 @settings(max_examples=100, deadline=None)
 def test_position_buckets_are_the_integer_quotient(length: int, buckets: int) -> None:
-    got = progress_buckets(torch.ones(1, length), torch.ones(1, length), buckets, "position")
+    got = progress_share(torch.ones(1, length), torch.ones(1, length), buckets, "position").long()
     assert got[0].tolist() == [buckets * t // length for t in range(length)]
 
 
 def test_position_buckets_of_a_long_completion() -> None:
     length = 700_000
-    got = progress_buckets(torch.ones(1, length), torch.ones(1, length), 10, "position")[0]
+    got = progress_share(torch.ones(1, length), torch.ones(1, length), 10, "position")[0].long()
     assert torch.equal(got, 10 * torch.arange(length) // length)

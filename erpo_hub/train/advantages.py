@@ -93,25 +93,24 @@ def token_advantages(
     dtype = torch.float64 if entropy.dtype == torch.float64 else torch.float32
     hidden = ~mask.bool()
     counts = mask.bool().to(dtype)  # (B, T) of 0 and 1
-    entropy, logps, ref_logps = (
-        _masked(x, hidden, name, dtype)
-        for x, name in ((entropy, "entropy"), (logps, "logps"), (ref_logps, "ref_logps"))
-    )
     outcome = group_advantages.to(dtype)
+    logps, ref_logps = logps.to(dtype), ref_logps.to(dtype)
+    # Under the mask anything may stand, NaN included. Below, memory is used again where that is safe: at this
+    # size a new (B, T) costs more than the arithmetic on it.
+    entropy = torch.where(hidden, 0, entropy.to(dtype))
+    progress = (logps - ref_logps).masked_fill_(hidden, 0).mul_(settings.progress_beta)  # eq. 3, (B, T)
+    _check_finite(hidden, entropy, progress, logps, ref_logps)
 
-    progress = (logps - ref_logps).mul_(settings.progress_beta)  # eq. 3, (B, T)
-    bucket = progress_buckets(entropy, counts, settings.num_buckets, settings.bucket_axis)  # eq. 4, (B, T)
-    bucket = bucket.masked_fill_(hidden, 0)
+    share = progress_share(entropy, counts, settings.num_buckets, settings.bucket_axis)  # eq. 4, (B, T)
+    stretch = _stretches(share, settings.num_buckets)  # (B, K)
+    bucket = share.mul_(counts).long()
     length = counts.sum(1, keepdim=True)  # (B, 1)
     # Both columns are used as distances from their row's mean, which keeps float32 sums exact enough.
     entropy, entropy_origin = _centred(entropy, counts, length)
     progress, progress_origin = _centred(progress, counts, length)
-    by_row = _sums_about_zero(
-        length, entropy.sum(1, keepdim=True), _squares(entropy), entropy_origin
-    )  # (B, 1, 3)
-    count, first, second = (
-        _bucket_sums(x, bucket, settings.num_buckets) for x in (counts, progress, progress * progress)
-    )
+    by_row = _sums_about_zero(length, entropy.sum(1, keepdim=True), _squares(entropy), entropy_origin)
+    scratch = progress.square()  # (B, T)
+    count, first, second = (_stretch_sums(x, stretch) for x in (counts, progress, scratch))
     by_bucket = _sums_about_zero(count, first, second, progress_origin)  # (B, K, 3)
     stats = torch.cat([by_row.flatten(1), (outcome != 0)[:, None], by_bucket.flatten(1)], dim=1)
     stats = _add_rows(stats, group_index, num_groups)  # (num_groups, 4 + 3K)
@@ -130,8 +129,8 @@ def token_advantages(
     # fewer than two tokens gets the slope 0.
     mean, std, count = _moments(stats[group_index, 4:].view(-1, settings.num_buckets, 3))  # (B, K) each
     slope = (count > 1) / (std + settings.eps)
-    progress = progress.sub_((mean - progress_origin).to(dtype).gather(1, bucket))
-    progress = progress.mul_(slope.to(dtype).gather(1, bucket)).mul_(counts)
+    progress.sub_(torch.gather((mean - progress_origin).to(dtype), 1, bucket, out=scratch))
+    progress.mul_(torch.gather(slope.to(dtype), 1, bucket, out=scratch)).mul_(counts)
 
     # Eq. 6: the outcome decides the direction.
     polarity = torch.sign(outcome)
@@ -141,30 +140,30 @@ def token_advantages(
         dead = stats[:, 3][group_index] == 0  # no advantage in the whole group
         by_reward = torch.sign(rewards.to(dtype) - settings.reward_threshold).nan_to_num(nan=0.0)
         polarity = torch.where(dead, by_reward, polarity)
-    anchor = (gate * progress).mul_(polarity[:, None])  # Psi, (B, T)
+    anchor = torch.mul(gate, progress, out=scratch).mul_(polarity[:, None])  # Psi, (B, T)
 
     # Eq. 7.
-    advantages = outcome[:, None] * counts  # (B, T)
+    weight = counts
     if settings.synthesis == "gated" and settings.entropy_gate:
         # [ours] W / mean_G(W): the mean outcome advantage of a group keeps GRPO's size.
         gate_sum = _add_rows(gate.sum(1, keepdim=True, dtype=stats.dtype), group_index, num_groups)
         if reduce is not None:
             gate_sum = reduce(gate_sum)
         per_gate = stats[:, :1] / gate_sum.clamp(min=torch.finfo(dtype).tiny)  # 1 / mean, (num_groups, 1)
-        advantages = advantages.mul_(gate).mul_(per_gate[group_index].to(dtype))
+        weight, outcome = gate, outcome * per_gate[group_index, 0].to(dtype)
+    advantages = torch.addcmul(anchor.mul_(settings.progress_eta), outcome[:, None], weight)
     return TokenAdvantages(
-        advantages=advantages.add_(anchor, alpha=settings.progress_eta),
+        advantages=advantages,
         gate=gate,
         progress=progress,
         bucket=bucket,
     )
 
 
-def progress_buckets(entropy: Tensor, counts: Tensor, num_buckets: int, axis: str) -> Tensor:
-    """Eq. 4: the window of relative progress a token falls in, (B, T) long, never falling along a row.
+def progress_share(entropy: Tensor, counts: Tensor, num_buckets: int, axis: str) -> Tensor:
+    """Eq. 4: K times the relative progress before a token, (B, T), never falling; its floor is the bucket.
 
-    `counts` is 1 at tokens that count and 0 elsewhere; `entropy` is 0 elsewhere. What stands at such a place
-    has no meaning and may be `num_buckets`; a token that counts is in [0, num_buckets).
+    `counts` is 1 at tokens that count and 0 elsewhere, where `entropy` is 0 and the result means nothing.
 
     `axis="position"`: share of the completion's counting tokens before it, an exact integer quotient.
     `axis="entropy"`: share of the completion's entropy spent before it; a completion with no entropy at all
@@ -176,30 +175,50 @@ def progress_buckets(entropy: Tensor, counts: Tensor, num_buckets: int, axis: st
     length = counts.sum(1, keepdim=True).clamp_(min=1)  # (B, 1)
     share = counts.cumsum(1).sub_(counts).mul_(num_buckets).div_(length)  # (B, T)
     if axis == "entropy":
-        entropy = entropy.to(_statistics_dtype(entropy.device))
-        running = entropy.cumsum(1)
-        spent = torch.nn.functional.pad(running[:, :-1], (1, 0))
-        # What each addition rounded away (two-sum), so that the total does not depend on the padding's width.
-        added = running - spent
-        lost = (entropy - added).add_(spent - (running - added))
-        total = running[:, -1:] + lost.sum(1, keepdim=True)  # (B, 1)
-        by_entropy = spent.div_(total).mul_(num_buckets).clamp_(max=num_buckets - 1)
+        spent, total = _spent(entropy.to(_statistics_dtype(entropy.device)))
+        by_entropy = spent.div_(total).mul_(num_buckets)
         share = torch.where(total > 0, by_entropy, share.to(by_entropy.dtype))
-    return share.long()
+    return share.clamp_(max=num_buckets - 1)
+
+
+def _spent(entropy: Tensor) -> tuple[Tensor, Tensor]:
+    """Running sum before each column, (B, T), and total, (B, 1).
+
+    The total takes back what each addition rounded away (two-sum): an edge between buckets that only rounding
+    decides is then decided alike everywhere.
+    """
+    running = entropy.cumsum(1)
+    before, after = running[:, :-1], running[:, 1:]
+    added = after - before
+    lost = before - (after - added)
+    lost.add_(entropy[:, 1:]).sub_(added)
+    total = running[:, -1:] + lost.sum(1, keepdim=True)
+    return torch.nn.functional.pad(before, (1, 0)), total
+
+
+def _stretches(share: Tensor, num_buckets: int) -> Tensor:
+    """How many columns of a row each bucket spans, (B, K): one stretch each, since `share` never falls."""
+    rows, width = share.shape
+    first = torch.arange(1, num_buckets, device=share.device, dtype=share.dtype)
+    edges = torch.searchsorted(share, first.expand(rows, -1).contiguous())  # (B, K-1), where a bucket begins
+    ends = edges.new_full((rows, 1), width)
+    return torch.cat([edges, ends], dim=1).diff(dim=1, prepend=edges.new_zeros(rows, 1))
+
+
+def _stretch_sums(x: Tensor, stretch: Tensor) -> Tensor:
+    """Sums of (B, T) over each stretch, (B, K)."""
+    sums = torch.segment_reduce(x.flatten(), "sum", lengths=stretch.flatten(), initial=0, unsafe=True)
+    return sums.view(stretch.shape)
 
 
 def _centred(x: Tensor, counts: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     """Rows as distances from their own mean, 0 where hidden; changes `x`. The means, (B, 1), are wide."""
     origin = x.sum(1, keepdim=True) / length.clamp(min=1)
-    return x.sub_(origin).mul_(counts), origin.to(_statistics_dtype(x.device))
+    return x.addcmul_(counts, origin, value=-1), origin.to(_statistics_dtype(x.device))
 
 
 def _squares(x: Tensor) -> Tensor:
-    return torch.linalg.vecdot(x, x)[:, None]  # (B, 1)
-
-
-def _bucket_sums(x: Tensor, bucket: Tensor, num_buckets: int) -> Tensor:
-    return x.new_zeros(len(x), num_buckets).scatter_add_(1, bucket, x)  # (B, K)
+    return torch.linalg.vector_norm(x, dim=1, keepdim=True).square()  # (B, 1)
 
 
 def _sums_about_zero(count: Tensor, first: Tensor, second: Tensor, origin: Tensor) -> Tensor:
@@ -224,18 +243,21 @@ def _add_rows(rows: Tensor, group_index: Tensor, num_groups: int) -> Tensor:
 
 
 def _statistics_dtype(device: torch.device) -> torch.dtype:
-    """Sums of squares about 0 need the digits; MPS has no float64."""
+    """Sums about 0 need the digits; MPS has no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _masked(x: Tensor, hidden: Tensor, name: str, dtype: torch.dtype) -> Tensor:
-    x = x.to(dtype).masked_fill(hidden, 0)  # what stands under the mask may be anything, NaN included
-    if not torch.isfinite(x.sum()):  # one pass; a sum of large finite numbers may overflow, so look again
-        bad = ~torch.isfinite(x)
+def _check_finite(
+    hidden: Tensor, entropy: Tensor, progress: Tensor, logps: Tensor, ref_logps: Tensor
+) -> None:
+    """Raises NonFiniteError by name and place. One pass where all is well."""
+    if torch.isfinite(entropy.sum() + progress.sum()):
+        return
+    for name, x in (("entropy", entropy), ("logps", logps), ("ref_logps", ref_logps)):
+        bad = ~torch.isfinite(x.masked_fill(hidden, 0))
         if bad.any():
             row, position = bad.nonzero()[0].tolist()
             raise NonFiniteError(name, row, position, int(bad.any(1).sum()))
-    return x
 
 
 def _check_shapes(
