@@ -25,6 +25,11 @@ _PAGE = """
 .erpo-error { color: #b91c1c; font-weight: 600; }
 .dark .erpo-error { color: #fca5a5; }
 #card-preview table { display: block; overflow-x: auto; }
+#card-preview pre { white-space: pre-wrap; overflow-wrap: anywhere; overflow: visible !important; }
+#card-preview pre code { white-space: inherit; overflow: visible !important; }
+#tabs button[role="tab"].selected { color: #9a3412; }
+.dark #tabs button[role="tab"].selected { color: #fdba74; }
+#card-preview pre .token { color: inherit; background: none; }
 #card-preview img { max-width: 100%; }
 footer { opacity: 0.85; }
 """
