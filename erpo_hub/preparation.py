@@ -41,7 +41,8 @@ def prepare_folder(output_dir: str | Path, resume: bool) -> Path:
         raise UserError(f"{folder} is a file: give a folder for the run")
     if resume and not (folder / "run.json").is_file():
         raise UserError(f"nothing to resume: {folder} holds no run.json")
-    if not resume and folder.is_dir() and any(folder.iterdir()):
+    first = os.environ.get("RANK", "0") == "0"  # the others may come when it has begun to write
+    if not resume and first and folder.is_dir() and any(folder.iterdir()):
         what = "another run" if (folder / "run.json").is_file() else "other files"
         raise UserError(f"{folder} holds {what}: give another --output-dir, or --resume to go on with a run")
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
