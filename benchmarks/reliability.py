@@ -151,7 +151,8 @@ def observe(name: str, act: Callable[[Scene], str], *, xet: bool = True) -> Row:
 
 
 def _public(line: str, stage: Scene) -> str:
-    """The line without addresses of this run."""
+    """The line without addresses and ids of this run."""
+    line = re.sub(r"\b[0-9a-f]{12}\b", "COMMIT", line)
     line = (
         line.replace(str(stage.folder), "").replace(stage.hub.url, "https://hub").replace("/bundle", "BUNDLE")
     )
