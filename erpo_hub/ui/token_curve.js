@@ -41,13 +41,15 @@ function drawCurve(curve, wait) {
   if (!curve || curve.due) return;
   curve.due = setTimeout(() => {
     curve.due = 0;
+    const started = performance.now();
     const plot = curve.plot;
     if (!plot || !plot.isConnected || !plot.offsetParent) return;
     const shown = [...curve.views.values()].filter((v) => v.data.tokens.length);
     curve.order = shown;
     const data = shown.flatMap((view) => viewTraces(view, shown.length));
     window.Plotly.react(plot, data, curveLayout(shown), { displayModeBar: false, responsive: true });
-  }, wait);
+    curve.cost = performance.now() - started;
+  }, Math.max(wait, wait && 5 * (curve.cost || 0)));
 }
 
 // Plotly reads a small markup in hover texts; the ampersand form shows it literally.

@@ -111,7 +111,10 @@ function listenOptions(view) {
       return;
     }
     view.scale();
-    view.cells.forEach((cell) => paintCell(view, cell));
+    view.cells.forEach((cell) => {
+      paintCell(view, cell);
+      nameCell(view, cell);
+    });
     view.describe();
     drawCurve(view.curve, 0);
     drawTable(view);

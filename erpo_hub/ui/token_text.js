@@ -2,7 +2,10 @@
 const LONGEST = 2000; // characters of one token that are drawn
 const INVISIBLE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
+const PLAIN = /^ ?[\x21-\x7e]{1,200}$/; // most tokens: nothing in them needs a sign
+
 function visibleText(text, allSpaces) {
+  if (!allSpaces && PLAIN.test(text)) return text;
   const cut = text.length > LONGEST;
   let out = cut ? text.slice(0, LONGEST) : text;
   out = out.replace(INVISIBLE, (c) => "⟨U+" + c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0") + "⟩");
@@ -83,6 +86,7 @@ function drawCells(view, firstCell) {
     node.dataset.c = c;
     cell.node = node;
     paintCell(view, cell);
+    if (!cell.unit) nameCell(view, cell);
     line.appendChild(node);
     view.lineCount += 1;
     view.lineFull = text.includes("\n") || view.lineCount >= LINE_CELLS;
@@ -101,15 +105,20 @@ function paintCell(view, cell) {
   if (data.pieces[cell.to] === "") name += " tv-special";
   if (data.diverge !== null && cell.from <= data.diverge && data.diverge <= cell.to) name += " tv-diverge";
   if (cell === view.selected) name += " tv-selected";
-  if (cell.node.className !== name) cell.node.className = name;
-  cell.node.setAttribute("aria-label", cellLabel(view, cell));
+  if (cell.node.className === name) return;
+  cell.node.className = name;
+  nameCell(view, cell);
 }
 
-function cellLabel(view, cell) {
-  const { data } = view, t = cell.main;
-  let label = shortText(tokenText(data, cell.to), 40) + ", token " + (t + 1) + ", entropy " + inUnit(data.entropy[t], view.options.unit);
-  label += ", probability " + percent(Math.exp(data.logprob[t]));
+function nameCell(view, cell) {
+  const { data } = view, t = cell.main, unit = view.options.unit;
+  if (cell.unit !== unit) {
+    cell.unit = unit;
+    cell.label = shortText(tokenText(data, cell.to), 40) + ", token " + (t + 1) + ", entropy " + inUnit(data.entropy[t], unit);
+    cell.label += ", probability " + percent(Math.exp(data.logprob[t]));
+  }
+  let label = cell.label;
   if (view.pivotSet.has(t)) label += ", pivot";
   if (data.diverge !== null && cell.from <= data.diverge && data.diverge <= cell.to) label += ", first difference";
-  return label;
+  cell.node.setAttribute("aria-label", label);
 }

@@ -41,10 +41,11 @@ const view = {
     data.topk = m.topk_ids.map((ids, t) => ids.map((id, j) => [id, m.topk_probs[t][j]]));
     const same = m.run && m.run === this.run && !this.gap && data.tokens.length === this.data.tokens.length && data.prefix === this.data.prefix;
     if (!same) return this.show(data, m);
+    const changed = data.diverge !== this.data.diverge || data.sensitivity !== this.data.sensitivity;
     this.data = data;
     this.running = false;
     this.extend(true);
-    this.cells.forEach((cell) => paintCell(this, cell));
+    if (changed) this.cells.forEach((cell) => paintCell(this, cell));
     this.describe();
     this.say(m.text, m.kind);
     if (this.selected) showCard(this, this.selected, true);
@@ -125,7 +126,7 @@ const view = {
     this.pivotSet = new Set(this.pivots);
     this.repaint(before, Infinity);
     this.describe();
-    drawCurve(this.curve, 0);
+    drawCurve(this.curve, 80);
     drawTable(this);
   },
 

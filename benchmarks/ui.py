@@ -1,0 +1,186 @@
+"""How fast the app is, in a real browser: `python benchmarks/ui.py`. Prints a table; exits 1 over a budget.
+
+Measured as a user meets it: a cold cache for the first screen, clicks through Gradio's own queue, the time
+until the page holds and has painted the result. The stream comes from an engine that makes tokens at once, so
+that what is timed is the app. A number is the median of `ROUNDS`. Needs chromium and the `test` extra.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from gradio_client import Client
+from playwright.sync_api import Page, sync_playwright
+
+from erpo_hub.traces.trace import Trace
+from erpo_hub.ui import build_demo, launch_kwargs
+from erpo_hub.ui.load import Limits
+from tests.ui.conftest import CHROMIUM, FLAGS, choose, long_trace, traces
+
+ROUNDS = 5
+STREAMED = 4000
+LONG = 10_000
+BUDGETS = {
+    "first screen with a shipped trace (s)": 2.0,
+    "10,000 tokens, click to drawn (s)": 1.0,
+    "hover to details (ms)": 50.0,
+    "slider to pivots redrawn, 10,000 tokens (ms)": 100.0,
+    "4,000 tokens streamed: page / gradio_client": 1.5,
+}
+
+
+class Instant:
+    """An engine whose tokens cost nothing: what is left is the app's own time."""
+
+    name, vocab_size = "instant", 64
+
+    def __init__(self, trace: Trace):
+        self.made = trace
+
+    def stream(self, prompt: str, *, cancel: Any = None, **_: Any) -> Iterator[Any]:
+        from erpo_hub.traces.draft import Delta
+
+        t = self.made.replace(prompt=prompt, finish_reason="length")
+        for i in range(len(t)):
+            at = slice(i, i + 1)
+            done = i == len(t) - 1
+            columns = [t.tokens[at], t.pieces[at], t.entropy[at], t.logprob[at], [0.0], t.topk_ids[at]]
+            yield Delta(i, *columns, t.topk_probs[at], t.strings if i == 0 else {}, done, t if done else None)
+
+    def check(self, trace: Trace) -> None:
+        """Every trace will do."""
+
+
+def median(measure: Callable[[], float]) -> float:
+    """The median of ROUNDS calls."""
+    return statistics.median(measure() for _ in range(ROUNDS))
+
+
+def drawn(page: Page, n: int) -> None:
+    """Waits until the view shows n tokens and the browser has painted them."""
+    page.wait_for_function(
+        "(n) => document.querySelectorAll('#view .tv-tok').length === n"
+        " && new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(() => r(true))))",
+        arg=n,
+        polling=5,
+    )
+
+
+def first_screen(browser: Any, url: str) -> float:
+    context = browser.new_context(viewport={"width": 1360, "height": 950})
+    page = context.new_page()
+    started = time.perf_counter()
+    page.goto(url, wait_until="commit")
+    page.wait_for_selector("#view .tv-tok", state="visible")
+    took = time.perf_counter() - started
+    context.close()
+    return took
+
+
+STAMP = "document.addEventListener('pointerdown', () => (window.clicked = performance.now()), true)"
+
+
+def click_to_drawn(page: Page) -> float:
+    choose(page, "#shipped", "3 plus 4?")
+    drawn(page, len(traces()[0]))
+    page.locator("#shipped input").click()
+    option = page.get_by_role("option", name="long", exact=False).first
+    option.wait_for()
+    page.evaluate(STAMP)
+    option.click()
+    drawn(page, LONG)
+    return page.evaluate("performance.now() - window.clicked") / 1000
+
+
+HOVER = """() => new Promise((done) => {
+  const spans = document.querySelectorAll("#view .tv-tok");
+  const card = document.querySelector("#view .tv-card");
+  const token = spans[20 + Math.floor(Math.random() * 100)], started = performance.now();
+  token.dispatchEvent(new PointerEvent("pointerover", { bubbles: true, pointerType: "mouse" }));
+  requestAnimationFrame(() => { const c = new MessageChannel();
+    c.port1.onmessage = () => done(card.hidden ? Infinity : performance.now() - started);
+    c.port2.postMessage(0); });
+})"""
+SLIDE = """() => new Promise((done) => {
+  const slider = document.querySelector("#view .tv-quantile");
+  const view = document.querySelector("#view .tv").__view;
+  slider.value = Number(slider.value) > 0.7 ? 0.5 : 0.9;
+  const started = performance.now(), before = view.pivots.length;
+  slider.dispatchEvent(new Event("input", { bubbles: true }));
+  requestAnimationFrame(() => { const c = new MessageChannel();
+    c.port1.onmessage = () => done(view.pivots.length === before ? Infinity : performance.now() - started);
+    c.port2.postMessage(0); });
+})"""
+
+
+CLEAR = """() => document.querySelector("#view .tv").__view.receive('{"op":"clear"}')"""
+ASK = "() => { window.clicked = performance.now(); document.querySelector('#ask').click(); }"
+CUT = "() => document.querySelector('#view .tv-status').textContent.includes('the limit')"
+
+
+def streamed_to_page(page: Page) -> float:
+    page.evaluate(CLEAR)
+    page.evaluate(ASK)
+    page.wait_for_function(CUT, polling=5)
+    drawn(page, STREAMED)
+    return page.evaluate("performance.now() - window.clicked") / 1000
+
+
+def streamed_to_client(client: Client, number: int) -> float:
+    """The same endpoint of the page, driven by gradio_client: the time the stream itself takes."""
+    started = time.perf_counter()
+    inputs = ["instant", "1+1=", "", 0.7, 1.0, STREAMED, 0]
+    job = client.submit(*inputs, fn_index=number)
+    job.result(timeout=120)
+    return time.perf_counter() - started
+
+
+def main() -> int:
+    """Serves, measures, prints."""
+    long = long_trace(LONG).replace(prompt="long")
+    stream = long_trace(STREAMED)
+    engines: dict[str, Any] = {"instant": Instant(stream)}
+    demo = build_demo(engines=engines, traces=[traces()[0], long], limits=Limits(max_new_tokens=STREAMED))
+    number = next(i for i, f in demo.fns.items() if getattr(f.fn, "__name__", "") == "answer")
+    demo.fns[number].api_visibility = "public"  # for the measurement only
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs())
+    found = {}
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        first_screen(browser, url)
+        names = iter(BUDGETS)
+        found[next(names)] = median(lambda: first_screen(browser, url))
+        page = browser.new_page(viewport={"width": 1360, "height": 950})
+        page.goto(url)
+        page.wait_for_selector("#curve .js-plotly-plot")
+        found[next(names)] = median(lambda: click_to_drawn(page))
+        page.wait_for_timeout(500)
+        found[next(names)] = median(lambda: page.evaluate(HOVER))
+        found[next(names)] = median(lambda: page.evaluate(SLIDE))
+        client = Client(url, verbose=False)
+        alone = median(lambda: streamed_to_client(client, number))
+        in_page = median(lambda: streamed_to_page(page))
+        found[next(names)] = in_page / alone
+        browser.close()
+    demo.close()
+    print(f"streamed: page {in_page:.2f} s, gradio_client {alone:.2f} s; load {os.getloadavg()[0]:.1f}")
+    over = 0
+    for name, budget in BUDGETS.items():
+        over += found[name] > budget
+        verdict = "over" if found[name] > budget else "ok"
+        print(f"{verdict:<5}{name:<50}{found[name]:>9.2f}  (budget {budget:g})")
+    return int(over > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
