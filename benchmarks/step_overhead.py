@@ -5,10 +5,10 @@
     python benchmarks/step_overhead.py --growth             # and 256 to 4,096 tokens, 8 to 64 completions
     python benchmarks/step_overhead.py --smollm2 FOLDER --growth --write docs/performance.md
 
-Four trainers take turns, round by round, on the same data and seeds: TRL's GRPOTrainer with and without a KL
-term, and ERPOTrainer with the same. The learning rate is 0, so that all of them generate the very same
-completions and only the work differs. Medians over all steps but each training's first. Without a GPU, seconds
-are the process's own CPU seconds: whatever else the machine does stretches the wall clock only.
+Four trainers take turns, round by round, on the same data and seeds: TRL's GRPOTrainer with and without a
+KL term, and ERPOTrainer with the same. The learning rate is 0, so that all of them generate the very same
+completions and only the work differs. Medians over all steps but each training's first. Without a GPU,
+seconds are the process's own CPU seconds: whatever else the machine does stretches the wall clock only.
 """
 
 from __future__ import annotations
@@ -282,7 +282,8 @@ def as_markdown(rows: list[dict[str, Any]], command: str) -> str:
             f"| {row['setting']} | {r['step, KL']:.3f} | {r['peak, KL']:.3f} | {r['step']:.3f} "
             f"| {r['peak']:.3f} | {1 + r['reference forward / GRPO step']:.3f} | {r['advantages and metrics / step']:.2%} |"
         )
-    lines += ["", f"Median {'' if torch.cuda.is_available() else 'CPU '}seconds of a step by stage:", ""]
+    clock = "" if torch.cuda.is_available() else "CPU "
+    lines += ["", f"Median {clock}seconds of a step by stage:", ""]
     stages = ["generate", "reward", "score", "reference", "advantages and metrics", "step"]
     lines += [f"| setting | method | {' | '.join(stages)} |", "|:--|:--|" + "--:|" * len(stages)]
     for row in rows:
