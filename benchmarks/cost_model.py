@@ -123,8 +123,8 @@ def predict(model: Model, gpus: int) -> dict[str, Any]:
 
 def table() -> str:
     lines = [
-        f"{COMPLETIONS} completions of {TOKENS} tokens a step, prompts of {PROMPT}; seconds by stage. Memory: "
-        "weights, gradients, Adam and reference on each GPU, without activations and vLLM; ✗ does not fit.",
+        f"{COMPLETIONS} completions of {TOKENS} tokens, prompts of {PROMPT}; seconds of a step by stage. "
+        "Memory: weights, gradients, Adam, reference on each GPU, without activations and vLLM; ✗: does not fit.",
         "",
         "| model | H100s | generate | score | reference | advantages | train | ERPO / GRPO, KL | no KL | "
         "largest | memory, GB | with LoRA | ERPO's own traffic |",
@@ -147,7 +147,7 @@ def table() -> str:
 def check(path: Path) -> str:
     """The model's ratios beside the measured ones, on whatever machine made the file."""
     lines = [
-        "Of one step of ERPO without a KL term. The model says: a reference forward is 2 operations against 6 "
+        "Of a step of ERPO without a KL term. The model says: a reference forward is 2 operations against 6 "
         "of training (no recomputation), over prompt and completion alike.",
         "",
         "| setting | reference / training, model | measured | ERPO / GRPO, model | measured |",

@@ -280,7 +280,8 @@ def as_markdown(rows: list[dict[str, Any]], command: str) -> str:
         r = row["ratios"]
         lines.append(
             f"| {row['setting']} | {r['step, KL']:.3f} | {r['peak, KL']:.3f} | {r['step']:.3f} "
-            f"| {r['peak']:.3f} | {1 + r['reference forward / GRPO step']:.3f} | {r['advantages and metrics / step']:.2%} |"
+            f"| {r['peak']:.3f} | {1 + r['reference forward / GRPO step']:.3f} "
+            f"| {r['advantages and metrics / step']:.2%} |"
         )
     clock = "" if torch.cuda.is_available() else "CPU "
     lines += ["", f"Median {clock}seconds of a step by stage:", ""]

@@ -317,11 +317,12 @@ def test_weights_without_safetensors_are_refused(tmp_path):
 
 
 def test_publishing_loads_no_torch(tmp_path, weights):
+    out = str(tmp_path / "b")
     program = f"""
         import sys
         from erpo_hub.publish import bundle, card, hub, job, space, traces_dataset
         from tests.hub_server.sample_run import example_run, example_trace
-        bundle.build_bundle(example_run(), {str(weights)!r}, {str(tmp_path / "b")!r}, traces=[example_trace()])
+        bundle.build_bundle(example_run(), {str(weights)!r}, {out!r}, traces=[example_trace()])
         assert not {{"torch", "transformers", "trl"}} & set(sys.modules)
     """
     start = time.perf_counter()
