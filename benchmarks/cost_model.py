@@ -124,7 +124,7 @@ def predict(model: Model, gpus: int) -> dict[str, Any]:
 def table() -> str:
     lines = [
         f"{COMPLETIONS} completions of {TOKENS} tokens, prompts of {PROMPT}; seconds of a step by stage. "
-        "Memory: weights, gradients, Adam, reference on each GPU, without activations and vLLM; ✗: does not fit.",
+        "Memory: weights, gradients, Adam, reference on each GPU, without activations and vLLM; ✗: too much.",
         "",
         "| model | H100s | generate | score | reference | advantages | train | ERPO / GRPO, KL | no KL | "
         "largest | memory, GB | with LoRA | ERPO's own traffic |",
