@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -20,8 +21,12 @@ QUICK: dict[str, Any] = {"max_steps": 40, "questions": 256}
 
 def run_demo(out: Path, *, quick: bool = False, seed: int = 0) -> None:
     """Train, judge and bundle both; print a table and the next command. Replaces an earlier demo in `out`."""
+    import torch
+
     from .runs import train_and_push
 
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # the model is so small that threads would mostly wait for each other
     console = Console(highlight=False)
     budget = QUICK if quick else FULL
     _clear(out)
