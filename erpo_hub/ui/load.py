@@ -136,7 +136,7 @@ class Library:
             by_prompt.setdefault(trace.prompt, []).append(label)
         pairs = {}
         for prompt, labels in by_prompt.items():
-            labels.sort(key=lambda label: "erpo" in label.lower())  # GRPO left, ERPO right
+            labels.sort(key=lambda label: ("erpo" in label.lower(), "grpo" not in label.lower()))
             a, b = labels[0], labels[-1]
             if self.traces[a].model != self.traces[b].model or a.split(":")[0] != b.split(":")[0]:
                 pairs[" ".join(prompt.split())[:80]] = (a, b)

@@ -41,7 +41,7 @@ function cardNumbers(view, cell) {
   row("probability", percent(Math.exp(data.logprob[t])));
   if (data.sensitivity) row("sensitivity", significant(data.sensitivity[t]) + " logit²");
   if (cell.to > cell.from) row("pieces", cell.to - cell.from + 1 + " tokens make this character; the most uncertain is shown");
-  if (data.diverge !== null && cell.from <= data.diverge && data.diverge <= cell.to) row("⑂", "the two completions differ from here");
+  if (data.diverge !== null && cell.from <= data.diverge && data.diverge <= cell.to) row("≠", "the two completions differ from here");
   return list;
 }
 

@@ -151,7 +151,7 @@ function drawHead(view) {
   add("", n + (n === 1 ? " token" : " tokens"));
   add("", "mean entropy " + inUnit(total / n, view.options.unit));
   add("tv-pivot-count", view.pivots.length + (view.pivots.length === 1 ? " pivot" : " pivots"));
-  if (data.diverge !== null) add("", "⑂ differs from token " + (data.diverge + 1));
+  if (data.diverge !== null) add("", "≠ differs from token " + (data.diverge + 1));
   if (data.prefix) add("", data.prefix + " tokens shared");
 }
 
