@@ -136,6 +136,16 @@ def test_evaluation_and_one_generation_a_prompt(tiny_model: str, tmp_path: Path)
     assert "eval_erpo/gate_mean" in entry
 
 
+def test_evaluation_whose_last_batch_is_short(tiny_model: str, tmp_path: Path) -> None:
+    """Five prompts of four completions in batches of eight: the last batch holds one group."""
+    args = config(tmp_path, eval_strategy="steps", eval_steps=1, num_generations_eval=4, max_steps=1)
+    made = trainer(tiny_model, args, eval_dataset=sums(5))
+    batches = Batches(made)
+    made.train()
+    assert [len(b["advantages"]) for b in batches.seen] == [8, 8, 8, 4]
+    assert all(torch.isfinite(b["advantages"]).all() for b in batches.seen)
+
+
 @pytest.mark.parametrize(
     ("changes", "source"),
     [
