@@ -19,7 +19,7 @@ from erpo_hub.ui import build_demo, launch_kwargs
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb"]
-SIZE = {"width": 1360, "height": 900}
+SIZE = {"width": 1360, "height": 1000}
 
 
 def inspect(page: Page, path: Path) -> None:
@@ -42,7 +42,9 @@ def compare(page: Page, path: Path) -> None:
     page.locator("#view-b .tv-diverge").wait_for(timeout=60_000)
     page.wait_for_timeout(1500)
     page.mouse.move(0, 0)
-    page.screenshot(path=path, full_page=True)
+    page.evaluate("window.scrollTo(0, 0)")
+    page.wait_for_timeout(300)
+    page.screenshot(path=path)
 
 
 def main(runs: str = "runs/demo") -> None:

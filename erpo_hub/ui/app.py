@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..traces.trace import Trace
 from .engines import Engines
-from .load import Library, Limits, open_library
+from .load import Library, Limits, RunFolder, open_library
 from .streaming import Switches
 from .theme import css, theme
 
@@ -42,7 +42,7 @@ class Context:
 
 def build_demo(
     engines: Mapping[str, Engine] | None = None,
-    runs: Iterable[str | Path] = (),
+    runs: Iterable[str | Path | RunFolder] = (),
     traces: Iterable[Trace | str | Path] = (),
     *,
     limits: Limits | None = None,

@@ -23,8 +23,8 @@ ALL = "all"
 SHOW_PAIR = "() => document.querySelector('#view-a').scrollIntoView({ block: 'center' })"
 
 
-def build(context: Context, model_a: gr.Dropdown, model_b: gr.Dropdown, views: list[gr.HTML]) -> None:
-    """Lay it out and connect it."""
+def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> None:
+    """Lay it out and connect it. controls: the upper half's `a`, `b` (models), `prompt` and `gold`."""
     specs = list(dict.fromkeys(run.record()["dataset"]["spec"] for run in context.library.runs.values()))
     specs += [s for s in ("builtin:expressions?operands=4",) if s not in specs]
     limit = context.limits.batch
@@ -85,24 +85,25 @@ def build(context: Context, model_a: gr.Dropdown, model_b: gr.Dropdown, views: l
     def stopped(request: gr.Request) -> None:
         context.switches.stop(request.session_hash)
 
-    def opened(batch: Batch | None, event: gr.SelectData) -> tuple[Any, Any]:
+    def opened(batch: Batch | None, event: gr.SelectData) -> tuple:
         number = event.row_value[0] if event.row_value else None
         row = next((r for r in batch.rows if str(r["number"]) == str(number)), None) if batch else None
         if batch is None or row is None:
-            return gr.skip(), gr.skip()
-        return open_row(context, batch, row)
+            return (gr.skip(),) * 4
+        return *open_row(context, batch, row), _question(row), row["gold"]
 
+    filled = [*views, controls["prompt"], controls["gold"]]
     model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
     run.click(stopped, queue=False, **quiet).then(
         compare,
-        [model_a, model_b, spec, n, temperature, tokens],
+        [controls["a"], controls["b"], spec, n, temperature, tokens],
         [totals, state, kind, table],
         **quiet,
         **model,
     )
     stop.click(stopped, queue=False, **quiet)
     kind.input(_table, [state, kind], table, **quiet)
-    table.select(opened, state, views, **quiet, **model).success(
+    table.select(opened, state, filled, **quiet, **model).success(
         None,
         js="() => document.querySelector('#view-a').scrollIntoView({ block: 'center' })",
         api_visibility="private",
@@ -141,9 +142,13 @@ def _kinds(batch: Batch | None) -> Any:
     return gr.Radio([(f"{ALL} ({len(batch.rows)})", ALL), *named], value=ALL, visible=True)
 
 
+def _question(row: dict[str, Any]) -> str:
+    """The prompt as text: what the user said last, where it is a chat."""
+    return row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
+
+
 def _cells(batch: Batch, row: dict[str, Any]) -> list[Any]:
-    prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
-    question = " ".join(prompt.split())
+    question = " ".join(_question(row).split())
     entropies = [round(h, 3) if h is not None else None for h in row["entropies"]]
     shown = question if len(question) < 120 else question[:119] + "…"
     return [row["number"], shown, row["gold"][:40], batch.kind_name(row["kind"]), *row["lengths"], *entropies]

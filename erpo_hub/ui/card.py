@@ -98,7 +98,7 @@ def _push(context: Context, label: str, repo: str, private: bool, token: str | N
     try:
         bundle = context.library.runs[label].bundle
         if bundle is None:
-            raise UserError("This run has no bundle yet: it is made when training ends.")
+            raise UserError("This run has no bundle here: one is made when training ends.")
         if not repo.strip():
             raise UserError("Where to? Give a repository as name/model.")
         commit = push_bundle(bundle, repo.strip(), private=private, token=token)

@@ -45,7 +45,7 @@ def build(context: Context) -> None:
                     view_b = _pane("b", right)
     views = [view_a, view_b]
     _connect(context, controls, views, pairs)
-    batch_panel.build(context, controls["a"], controls["b"], views)
+    batch_panel.build(context, controls, views)
 
 
 def _hint() -> str:
@@ -140,6 +140,11 @@ def pair_messages(
     return messages[0], messages[1]
 
 
+def _open_recorded(context: Context, labels: tuple[str, str]) -> tuple[str, str, str, str]:
+    trace = context.library.traces[labels[0]]
+    return *_recorded(context, labels), trace.prompt, trace.gold or ""
+
+
 def _recorded(context: Context, labels: tuple[str, str]) -> tuple[str, str]:
     a, b = (context.library.traces[label] for label in labels)
     names = (labels[0].split(":")[0], labels[1].split(":")[0])
@@ -210,7 +215,10 @@ def _connect(
         context.switches.stop(request.session_hash)
 
     controls["recorded"].input(
-        lambda chosen: _recorded(context, pairs[chosen]), controls["recorded"], views, **quiet
+        lambda chosen: _open_recorded(context, pairs[chosen]),
+        controls["recorded"],
+        [*views, controls["prompt"], controls["gold"]],
+        **quiet,
     )
     inputs = [controls["a"], controls["b"], controls["prompt"], controls["gold"], *controls["settings"]]
     controls["run"].click(stop, queue=False, **quiet).then(

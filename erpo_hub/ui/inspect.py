@@ -190,7 +190,7 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
         context.switches.stop(request.session_hash)
 
     panel.shipped.input(open_shipped, panel.shipped, shown, **quiet)
-    buttons["upload"].upload(open_upload, buttons["upload"], shown, **quiet)
+    buttons["upload"].upload(open_upload, buttons["upload"], shown, trigger_mode="multiple", **quiet)
     buttons["example"].input(
         lambda i: buttons["pairs"][i], buttons["example"], [panel.prompt, panel.gold], **quiet
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,7 +144,7 @@ class Library:
         return pairs
 
 
-def open_library(paths: Iterable[str | Path], limits: Limits | None = None) -> Library:
+def open_library(paths: Iterable[str | Path | RunFolder], limits: Limits | None = None) -> Library:
     """Sort paths into runs, traces and models; anything that is no path is taken for a Hub model id.
 
     A folder with run.json is a run; one that holds such folders, all of them; one of trace files, those; one
@@ -151,6 +152,9 @@ def open_library(paths: Iterable[str | Path], limits: Limits | None = None) -> L
     """
     library = Library(limits=limits or Limits.from_environment())
     for given in paths:
+        if isinstance(given, RunFolder):
+            library.runs[given.label] = given
+            continue
         path = Path(given).expanduser()
         if path.is_dir():
             _add_folder(library, path)
@@ -214,6 +218,17 @@ def traces_from_environment(environment: Mapping[str, str] = os.environ) -> list
         logger.warning("%s: its traces can't be read (%s)", repo_id, str(error).strip().splitlines()[0])
         return []
     return [Path(found)]
+
+
+def runs_from_environment(environment: Mapping[str, str] = os.environ) -> list[RunFolder]:
+    """The run records of the models that ERPO_MODELS names on the Hub; a model without one is passed over."""
+    found = []
+    for name in Limits.from_environment(environment).models or ():
+        try:
+            found.append(hub_run(name, Path(tempfile.gettempdir()) / "erpo-hub-runs"))
+        except UserError as error:
+            logger.warning("%s", error)
+    return found
 
 
 def _add_folder(library: Library, path: Path) -> None:

@@ -74,6 +74,8 @@ def test_a_task_is_compared_filtered_and_a_row_opens_the_pair(compare):
     for view in ("#view-a", "#view-b"):
         expect(compare.locator(f"{view} .tv-badge")).to_have_text("✓ correct", timeout=20_000)
     expect(compare.locator("#view-a .tv-status")).to_contain_text("same, token by token")
+    question = compare.locator("#view-a .tv-prompt-text").text_content()
+    expect(compare.locator("#compare-prompt textarea")).to_have_value(question)
 
 
 def test_a_task_that_is_none_is_named(compare):

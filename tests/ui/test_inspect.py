@@ -192,3 +192,39 @@ def test_one_long_stream_arrives_whole(page):
     ask(page, "slow", "1+1=")
     expect(page.locator("#view .tv-status")).to_contain_text("the limit", timeout=20_000)
     expect(tokens(page)).to_have_count(60)
+
+
+def test_the_keyboard_is_enough_to_ask_and_to_fork(page):
+    choose(page, "#model", "builtin:tiny-reasoner")
+    page.locator("#prompt textarea").focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("7-2*3+4=")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("5")
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id === 'ask'"):
+            break
+    page.keyboard.press("Enter")
+    wait_finished(page)
+    page.locator("#view .tv-tok[tabindex='0']").focus()
+    page.keyboard.press("n")
+    page.keyboard.press("Enter")
+    expect(page.locator("#view .tv-card.tv-pinned")).to_be_visible()
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.classList.contains('tv-fork')"):
+            break
+    page.keyboard.press("Enter")
+    wait_finished(page, "#branch")
+    assert tokens(page, "#branch").count() > 0
+
+
+def test_ask_and_fork_on_a_phone(phone):
+    ask(phone, "builtin:tiny-reasoner", "7-2*3+4=", "5")
+    wait_finished(phone)
+    tokens(phone).nth(2).tap()
+    phone.locator("#view .tv-card .tv-fork").first.tap()
+    wait_finished(phone, "#branch")
+    assert phone.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")

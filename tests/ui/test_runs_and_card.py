@@ -78,3 +78,41 @@ def test_without_a_token_nothing_can_be_pushed(page, monkeypatch):
     page.get_by_role("tab", name="Card").click()
     expect(page.get_by_text("log in first")).to_be_visible()
     assert page.locator("#push").count() == 0
+
+
+def test_a_repository_that_is_not_there_is_named(runs):
+    runs.get_by_label("Add a run from the Hub").fill("nobody/nothing")
+    runs.get_by_role("button", name="Add").click()
+    expect(runs.locator("#runs-state .facts-text[role=alert]")).to_contain_text("nobody/nothing")
+
+
+def test_a_push_uses_the_visitors_token_and_none_without_one(paired_runs, monkeypatch):
+    import gradio as gr
+
+    from erpo_hub.errors import UserError
+    from erpo_hub.publish import hub
+    from erpo_hub.ui import card
+    from erpo_hub.ui.app import Context
+    from erpo_hub.ui.engines import Engines
+    from erpo_hub.ui.load import Limits, open_library
+
+    library = open_library([paired_runs], Limits())
+    push = card._push_on_space(Context(library, Engines(library)))
+    calls = []
+
+    def fake(folder, repo_id, **options):
+        calls.append((folder.name, repo_id, options))
+        if repo_id == "me/refused":
+            raise UserError("me/refused: you may not write there")
+        return type("Commit", (), {"commit_url": "https://hub/me/model/commit/1"})
+
+    monkeypatch.setattr(hub, "push_bundle", fake)
+    assert json.loads(push("erpo", "me/model", True, None))["error"]
+    assert calls == []
+    token = gr.OAuthToken(token="hf_visitor", scope="", expires_at=0)
+    assert json.loads(push("erpo", " me/model ", True, token))["text"].startswith("Pushed: https://hub")
+    assert calls == [("bundle", "me/model", {"private": True, "token": "hf_visitor"})]
+    assert (
+        json.loads(push("erpo", "me/refused", True, token))["text"] == "me/refused: you may not write there"
+    )
+    assert json.loads(push("erpo", " ", True, token))["error"]

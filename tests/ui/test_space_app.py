@@ -64,8 +64,8 @@ def test_the_staged_folder_runs_in_a_clean_environment(browser, tmp_path):
             page.wait_for_selector("#view .tv-tok")
             assert page.locator("#model input").input_value() == "builtin:tiny-reasoner"
             page.locator("#ask").click()
-            page.wait_for_selector("#view .tv-badge", timeout=90_000)
-            assert "builtin:tiny-reasoner" in page.locator("#view .tv-title").text_content()
+            page.locator("#view .tv-status", has_text="Finished.").wait_for(timeout=90_000)
+            assert page.locator("#view .tv-title").text_content() == "builtin:tiny-reasoner"
     finally:
         app.terminate()
         app.wait(20)
@@ -88,7 +88,7 @@ def _staged(tmp_path: Path) -> Path:
 
 
 def _install(python: Path, staged: Path, tmp_path: Path) -> None:
-    """What the Hub does: requirements.txt, then Gradio at sdk_version. The wheel comes from beside the app."""
+    """What the Hub does with requirements.txt; the wheel comes from beside the app."""
     wheel = next(staged.glob("*.whl"))
     text = (staged / "requirements.txt").read_text()
     text = re.sub(r"^erpo-hub\[app\] @ \S+$", f"erpo-hub[app] @ file://{wheel}", text, flags=re.MULTILINE)
