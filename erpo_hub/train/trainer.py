@@ -9,6 +9,7 @@ here runs, and training is GRPO's bit for bit.
 from __future__ import annotations
 
 import math
+import tempfile
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -79,7 +80,7 @@ class ERPOTrainer(GRPOTrainer):
     num_generations_eval: int
     _logs: dict[str, Any]
 
-    def __init__(self, model: Any, reward_funcs: Any = None, args: Any = None, **kwargs: Any):
+    def __init__(self, model: Any, reward_funcs: Any = None, args: Any = None, *rest: Any, **kwargs: Any):
         if args is None:
             name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
             args = ERPOConfig(f"{name.split('/')[-1]}-ERPO")
@@ -95,8 +96,13 @@ class ERPOTrainer(GRPOTrainer):
         self._loss_entropy: Tensor | None = None
         self._source_logged: str | None = None
         wants_reference = self._erpo is not None and self._erpo.uses_reference
-        with _reference_without_kl(args) if wants_reference else nullcontext():
-            super().__init__(model, reward_funcs, args, **kwargs)
+        in_memory = not isinstance(model, str) and not model.config._name_or_path
+        needs_folder = wants_reference and in_memory and not is_peft_model(model)
+        with (
+            _reference_without_kl(args) if wants_reference else nullcontext(),
+            _saved(model) if needs_folder and kwargs.get("peft_config") is None else nullcontext(),
+        ):
+            super().__init__(model, reward_funcs, args, *rest, **kwargs)
         self.beta = args.beta
         if self._erpo is not None and self.ref_model is not None:
             _check_vocabulary(*(self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model)))
@@ -231,6 +237,7 @@ class ERPOTrainer(GRPOTrainer):
             model, *args, compute_entropy=True, **kwargs
         )
         self._scored.append((entropy, logps))
+        self._loss_entropy = entropy  # of an evaluation's loss, which needs no gradient
         return logps, entropy if wanted else None, aux
 
     def _score(self, model: Any, out: dict) -> tuple[Tensor, Tensor]:
@@ -346,6 +353,18 @@ def _reference_without_kl(args: Any):
         yield
     finally:
         args.beta = beta
+
+
+@contextmanager
+def _saved(model: Any):
+    """TRL reads the reference from the folder its policy came from: give a policy made in memory one."""
+    with tempfile.TemporaryDirectory(prefix="erpo-reference-") as folder:
+        model.save_pretrained(folder)
+        model.config._name_or_path = folder
+        try:
+            yield
+        finally:
+            model.config._name_or_path = ""
 
 
 def _at_step(error: NonFiniteError, step: int) -> NonFiniteError:
