@@ -1,0 +1,89 @@
+"""Tiny models for the compatibility suite: a Qwen3 that calls tools, reward models, an MoE; no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import trl
+from conftest import ALPHABET, save_char_tokenizer
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForSequenceClassification,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
+
+CHAT = (
+    "{% for m in messages %}{{ m['role'][0] }} {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ prefix | default('a') }} {% endif %}"
+)
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+ADDED = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+
+
+def chat_tokenizer(folder: str) -> Any:
+    """The tiny model's tokenizer with a chat template that takes one optional setting, `prefix`."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def size(vocabulary: int = len(ALPHABET) + 3, **changes: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 2048,
+        "initializer_range": 0.3,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "bos_token_id": None,
+        **changes,
+    }
+
+
+def save_reward_model(folder: Path) -> Path:
+    """Scores a text by one number, as a preference model does."""
+    torch.manual_seed(1)
+    Qwen2ForSequenceClassification(Qwen2Config(**size(), num_labels=1)).save_pretrained(folder)
+    save_char_tokenizer(folder)
+    return folder
+
+
+def save_moe(folder: Path) -> Path:
+    torch.manual_seed(2)
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8}
+    model = Qwen3MoeForCausalLM(Qwen3MoeConfig(**size(), **experts, router_aux_loss_coef=0.1))
+    model.save_pretrained(folder)
+    save_char_tokenizer(folder)
+    return folder
+
+
+def save_tool_caller(folder: Path) -> Path:
+    """A random Qwen3 over bytes with Qwen3's special tokens and TRL's copy of its chat template."""
+    vocab = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    core = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    core.add_tokens([AddedToken(token, special=False, normalized=False) for token in ADDED])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token=SPECIAL[0], eos_token=SPECIAL[2], padding_side="left"
+    )
+    tokenizer.chat_template = (Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(3)
+    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    model = Qwen3ForCausalLM(Qwen3Config(**size(len(tokenizer), **ends), head_dim=8))
+    model.save_pretrained(folder)
+    return folder
