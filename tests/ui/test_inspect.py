@@ -61,6 +61,7 @@ def test_a_shipped_trace_that_another_vocabulary_made_says_so(page):
 
 def test_stop_works_at_once_and_keeps_what_there_is(page):
     ask(page, "slow", "1+1=")
+    expect(page.locator("#view .tv-title")).to_have_text("slow")
     expect(page.locator("#view .tv")).to_have_attribute("data-tokens", re.compile(r"^\d*[5-9]$"))
     started = time.monotonic()
     page.locator("#stop").click()
@@ -75,6 +76,7 @@ def test_stop_works_at_once_and_keeps_what_there_is(page):
 
 def test_asking_again_ends_what_was_running(page):
     ask(page, "slow", "1+1=")
+    expect(page.locator("#view .tv-title")).to_have_text("slow")
     expect(tokens(page).nth(2)).to_be_attached()
     ask(page, "builtin:tiny-reasoner", "3+4=", "7")
     wait_finished(page)
@@ -84,7 +86,9 @@ def test_asking_again_ends_what_was_running(page):
 def test_a_closed_tab_ends_its_stream(browser, server):
     with watched(browser, server) as page:
         ask(page, "slow", "1+1=")
+        expect(page.locator("#view .tv-title")).to_have_text("slow")
         expect(tokens(page).nth(2)).to_be_attached()
+        assert SlowEngine.running == 1
     deadline = time.monotonic() + 20
     while SlowEngine.running and time.monotonic() < deadline:
         time.sleep(0.2)
