@@ -101,7 +101,7 @@ const view = {
     this.repaint(before, first);
     if (!this.tab && this.cells.length) this.rove(this.cells[0]);
     this.root.dataset.tokens = this.data.tokens.length;
-    drawCurve(this.curve, this.running ? 250 : 0);
+    drawCurve(this.curve, this.running ? 250 : 60); // the text is painted first
     if (!this.running) drawTable(this);
   },
 
