@@ -1,9 +1,9 @@
 """How fast the app is, in a real browser: `python benchmarks/ui.py`. Prints a table; exits 1 over a budget.
 
 Measured as a user meets it: a cold cache for the first screen, clicks through Gradio's own queue, the time
-until the page holds and has painted the result. The stream comes from an engine that only waits, so that what is
-timed is the app: about 0.2 s at the start and end of a stream, whatever its length, and little beside. A number
-is the median of `ROUNDS`; run it on a machine that does nothing else. Needs chromium and the `test` extra.
+until the page holds and has painted the result. The stream comes from an engine that only waits, so that what
+is timed is the app: about 0.2 s around a stream, whatever its length, and little beside. A number is the
+median of `ROUNDS`; run it on a machine that does nothing else. Needs chromium and the `test` extra.
 """
 
 from __future__ import annotations
