@@ -305,13 +305,12 @@ def test_tokens_reach_the_completions_table(tiny_model: str, tmp_path: Path) -> 
     made = trainer(tiny_model, config(tmp_path, log_completions=True, num_completions_to_print=1))
     made.train()
     table = pd.read_parquet(tmp_path / "completions" / "completions_00001.parquet")
-    for _, row in table.iterrows():
-        assert len(row["token_ids"]) == len(row["entropy"])
+    for row, completion in zip(table["erpo/tokens"], table["completion"]):
+        assert len(row["ids"]) == len(row["entropy"]) == len(row["logprob"])
         edge = torch.quantile(torch.tensor(row["entropy"]), 0.75)
         above = [t for t, h in enumerate(row["entropy"]) if h > edge + 1e-3]
         assert set(above) <= set(row["pivots"])
-        text = made.processing_class.decode(row["token_ids"], skip_special_tokens=True)
-        assert text == row["completion"]
+        assert made.processing_class.decode(row["ids"], skip_special_tokens=True) == completion
 
 
 def test_pivots_of_a_batch_are_those_of_each_completion() -> None:

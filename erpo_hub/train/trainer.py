@@ -120,7 +120,7 @@ class ERPOTrainer(GRPOTrainer):
             entropy, logps = self._sampling_policy(out)
             ref_logps = self._reference_logps(out, logps)
             if self.log_completions:
-                self._log_tokens(out["completion_ids"], out["completion_mask"], entropy)
+                self._log_tokens(out, entropy, logps)
             if self._erpo.on_nonfinite == "skip" and self._broken_anywhere(mask, entropy, logps, ref_logps):
                 self._skip_batch = mode == "train"
                 self._metrics[mode]["erpo/skipped_batches"].append(1.0)
@@ -302,27 +302,35 @@ class ERPOTrainer(GRPOTrainer):
 
     # --- what a reader of the run sees ---
 
-    def _log_tokens(self, completion_ids: Tensor, completion_mask: Tensor, entropy: Tensor) -> None:
-        """Token ids, entropies (nats) and pivots of every logged completion, for the completions table."""
-        pivots = pivot_mask(entropy, completion_mask)
-        columns: dict[str, list] = {"token_ids": [], "entropy": [], "pivots": []}
-        for ids, valid, row, pivot in zip(
-            completion_ids, completion_mask.bool(), entropy, pivots, strict=True
-        ):
-            columns["token_ids"].append(TokenColumn(ids[valid].tolist()))
-            columns["entropy"].append(TokenColumn(round(h, 4) for h in row[valid].tolist()))
-            columns["pivots"].append(TokenColumn(pivot[valid].nonzero()[:, 0].tolist()))
-        for name, values in columns.items():
-            self._logs["extra"][name].extend(gather_object(values))
+    def _log_tokens(self, out: dict, entropy: Tensor, logps: Tensor) -> None:
+        """One column of the completions table: see LoggedTokens. `traces.completions` reads it back."""
+        prompt_mask, mask = out["prompt_mask"].bool(), out["completion_mask"].bool()
+        pivots = pivot_mask(entropy, mask)
+        vocabulary = self.accelerator.unwrap_model(self.model).config.get_text_config().vocab_size
+        rows = [
+            LoggedTokens(
+                prompt_ids=out["prompt_ids"][i][prompt_mask[i]].tolist(),
+                ids=out["completion_ids"][i][mask[i]].tolist(),
+                entropy=[round(x, 4) for x in entropy[i][mask[i]].tolist()],
+                logprob=[round(x, 4) for x in logps[i][mask[i]].tolist()],
+                pivots=pivots[i][mask[i]].nonzero()[:, 0].tolist(),
+                temperature=self.temperature,
+                vocab_size=vocabulary,
+            )
+            for i in range(len(mask))
+        ]
+        self._logs["extra"]["erpo/tokens"].extend(gather_object(rows))
 
 
-class TokenColumn(list):
-    """One completion's values: a list in Parquet and Trackio, a short line in the printed table."""
+class LoggedTokens(dict):
+    """One completion in the completions table: its ids, entropies and log-probs (nats), pivots, prompt ids.
+
+    A struct in Parquet and a mapping in Trackio, a short line in the printed table.
+    """
 
     def __str__(self) -> str:
-        if not self or isinstance(self[0], int):
-            return f"{len(self)} tokens"
-        return f"mean {sum(self) / len(self):.3f} nats"
+        mean = sum(self["entropy"]) / max(len(self["entropy"]), 1)
+        return f"{len(self['ids'])}, {mean:.3f} nats"
 
 
 def straddling_reduce(accelerator: Any, rows: int, num_generations: int) -> Any:
