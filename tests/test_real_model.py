@@ -44,13 +44,13 @@ def test_train_and_push_a_lora_adapter(
         peft_config=LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"),
         output_dir=tmp_path / "run",
         max_steps=2,
-        per_device_train_batch_size=8,
+        per_device_train_batch_size=4,
         num_generations=4,
-        max_completion_length=16,
+        max_completion_length=12,
         temperature=0.7,
         gradient_checkpointing=False,
         learning_rate=1e-4,
-        evaluation={"n": 8, "batch_size": 8},
+        evaluation={"n": 4, "batch_size": 4},
     )
     assert len(hub.commits("alice/smollm2-erpo")) == 1
     files = set(hub.files("alice/smollm2-erpo"))
@@ -62,6 +62,6 @@ def test_train_and_push_a_lora_adapter(
     for entry in record["history"]:
         assert 0 < entry["erpo/gate_mean"] < 1
     assert record["history"][0]["erpo/progress_std"] < 0.05  # the adapter starts as its reference
-    assert record["results"]["final"]["n"] == 8
+    assert record["results"]["final"]["n"] == 4
     card = (result.bundle_dir / "README.md").read_text()
     assert "chain_sum" in card
