@@ -43,7 +43,10 @@ METHODS: dict[str, tuple[type, type, float]] = {
 
 
 def now() -> float:
-    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()  # kernels run on after the call that started them
+    return time.perf_counter()
 
 
 class Stopwatch:
