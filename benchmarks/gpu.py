@@ -5,11 +5,11 @@
     python benchmarks/gpu.py --device cpu --tiny               # a smoke test of this script, seconds on a CPU
 
 **No GPU was at hand when this was written**: it has run with `--device cpu --tiny` only, and none of its
-numbers is quoted anywhere. The model is Qwen2.5-0.5B's architecture at random, built from its configuration, so
-that nothing is downloaded. Completions are forced to their full length, so its answers do not matter. With
-learning rate 0 all methods generate the same completions (with vLLM: as many). Peak memory is PyTorch's; in
-vLLM's colocate mode it includes the share that vLLM reserves, and each training has a process of its own,
-because an engine does not give its memory back. Left out: several GPUs, and vLLM in server mode.
+numbers is quoted anywhere. The model is the architecture of Qwen2.5-0.5B at random, so nothing is downloaded.
+Completions are forced to their full length, so its answers do not matter. With learning rate 0 all methods
+generate the same completions (with vLLM: as many). Peak memory is PyTorch's; in vLLM's colocate mode it
+includes the share that vLLM reserves, and each training has a process of its own, because an engine does not
+give its memory back. Left out: several GPUs, and vLLM in server mode.
 """
 
 from __future__ import annotations

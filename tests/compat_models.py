@@ -1,4 +1,4 @@
-"""Tiny models for the compatibility suite: a Qwen3 that calls tools, reward models, an MoE; no network."""
+"""Tiny models for the compatibility suite: one that calls tools, one that judges, an MoE, one that sees."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from typing import Any
 import torch
 import trl
 from conftest import ALPHABET, save_char_tokenizer
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoTokenizer,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForSequenceClassification,
@@ -86,4 +91,49 @@ def save_tool_caller(folder: Path) -> Path:
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     model = Qwen3ForCausalLM(Qwen3Config(**size(len(tokenizer), **ends), head_dim=8))
     model.save_pretrained(folder)
+    return folder
+
+
+def save_vision_model(folder: Path) -> Path:
+    """A random LLaVA for images of 16 x 16 pixels: four patches and so four image tokens each."""
+    from transformers.models.clip import CLIPImageProcessorPil  # needs no torchvision
+
+    names = ["<pad>", "<eos>", "<unk>", "<image>", *ALPHABET]
+    core = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    core.decoder = decoders.Fuse()
+    core.add_special_tokens(["<image>"])
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        padding_side="left",
+        extra_special_tokens={"image_token": "<image>"},
+        **special,
+    )
+    part = "{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}"
+    images = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template="{% for m in messages %}{% for c in m['content'] %}"
+        + part
+        + "{% endfor %}\n{% endfor %}",
+    ).save_pretrained(folder)
+    eye = {"image_size": 16, "patch_size": 8, "projection_dim": 16, "initializer_range": 0.3}
+    shape = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    text = size(len(names))
+    torch.manual_seed(4)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**{name: text[name] for name in shape}, **eye),
+        text_config=LlamaConfig(**text),
+        image_token_index=names.index("<image>"),
+        vision_feature_layer=-1,
+        image_seq_length=4,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
     return folder
