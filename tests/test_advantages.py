@@ -294,6 +294,17 @@ def test_non_finite_input_is_refused_by_name_and_place(name: str, value: float) 
     token_advantages(*tensors.values(), *arguments, num_groups=1, settings=ERPO)
 
 
+def test_non_finite_entropy_is_refused_on_the_entropy_axis_too() -> None:
+    """Its buckets are made of the broken column itself."""
+    entropy, other = torch.rand(3, 4), torch.rand(3, 4)
+    entropy[2, 1] = math.nan
+    arguments = (torch.ones(3), torch.ones(3, 4), torch.zeros(3, dtype=torch.long))
+    with pytest.raises(NonFiniteError, match="entropy holds NaN or infinity at row 2, token 1"):
+        token_advantages(
+            entropy, other, other, *arguments, num_groups=1, settings=EP_GRPO, rewards=torch.ones(3)
+        )
+
+
 def test_wrong_calls() -> None:
     x = torch.rand(3, 4)
     group = torch.zeros(3, dtype=torch.long)

@@ -97,9 +97,9 @@ def token_advantages(
     logps, ref_logps = logps.to(dtype), ref_logps.to(dtype)
     # Under the mask anything may stand, NaN included. Below, memory is used again where that is safe: at this
     # size a new (B, T) costs more than the arithmetic on it.
-    entropy = torch.where(hidden, 0, entropy.to(dtype))
-    progress = (logps - ref_logps).masked_fill_(hidden, 0).mul_(settings.progress_beta)  # eq. 3, (B, T)
-    _check_finite(hidden, entropy, progress, logps, ref_logps)
+    given_entropy, entropy = entropy, torch.where(hidden, 0, entropy.to(dtype))
+    # Eq. 3, (B, T); its beta is put in with the slope of eq. 5.
+    progress = (logps - ref_logps).masked_fill_(hidden, 0)
 
     share = progress_share(entropy, counts, settings.num_buckets, settings.bucket_axis)  # eq. 4, (B, T)
     stretch = _stretches(share, settings.num_buckets)  # (B, K)
@@ -108,8 +108,10 @@ def token_advantages(
     # Both columns are used as distances from their row's mean, which keeps float32 sums exact enough.
     entropy, entropy_origin = _centred(entropy, counts, length)
     progress, progress_origin = _centred(progress, counts, length)
+    if not torch.isfinite(entropy_origin + progress_origin).all():
+        _raise_non_finite(hidden, given_entropy, logps, ref_logps)
     by_row = _sums_about_zero(length, entropy.sum(1, keepdim=True), _squares(entropy), entropy_origin)
-    scratch = progress.square()  # (B, T)
+    scratch = torch.mul(progress, progress, out=share if share.dtype == dtype else None)  # (B, T)
     count, first, second = (_stretch_sums(x, stretch) for x in (counts, progress, scratch))
     by_bucket = _sums_about_zero(count, first, second, progress_origin)  # (B, K, 3)
     stats = torch.cat([by_row.flatten(1), (outcome != 0)[:, None], by_bucket.flatten(1)], dim=1)
@@ -128,7 +130,8 @@ def token_advantages(
     # Eq. 5: progress against the tokens of the same group at the same stage of the solution. A bucket with
     # fewer than two tokens gets the slope 0.
     mean, std, count = _moments(stats[group_index, 4:].view(-1, settings.num_buckets, 3))  # (B, K) each
-    slope = (count > 1) / (std + settings.eps)
+    beta = settings.progress_beta
+    slope = (count > 1) * beta / (beta * std + settings.eps)
     progress.sub_(torch.gather((mean - progress_origin).to(dtype), 1, bucket, out=scratch))
     progress.mul_(torch.gather(slope.to(dtype), 1, bucket, out=scratch)).mul_(counts)
 
@@ -140,7 +143,7 @@ def token_advantages(
         dead = stats[:, 3][group_index] == 0  # no advantage in the whole group
         by_reward = torch.sign(rewards.to(dtype) - settings.reward_threshold).nan_to_num(nan=0.0)
         polarity = torch.where(dead, by_reward, polarity)
-    anchor = torch.mul(gate, progress, out=scratch).mul_(polarity[:, None])  # Psi, (B, T)
+    anchor = torch.mul(gate, progress, out=scratch).mul_(settings.progress_eta * polarity[:, None])  # eta Psi
 
     # Eq. 7.
     weight = counts
@@ -151,7 +154,7 @@ def token_advantages(
             gate_sum = reduce(gate_sum)
         per_gate = stats[:, :1] / gate_sum.clamp(min=torch.finfo(dtype).tiny)  # 1 / mean, (num_groups, 1)
         weight, outcome = gate, outcome * per_gate[group_index, 0].to(dtype)
-    advantages = torch.addcmul(anchor.mul_(settings.progress_eta), outcome[:, None], weight)
+    advantages = anchor.addcmul_(outcome[:, None], weight)  # (B, T)
     return TokenAdvantages(
         advantages=advantages,
         gate=gate,
@@ -247,12 +250,8 @@ def _statistics_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _check_finite(
-    hidden: Tensor, entropy: Tensor, progress: Tensor, logps: Tensor, ref_logps: Tensor
-) -> None:
-    """Raises NonFiniteError by name and place. One pass where all is well."""
-    if torch.isfinite(entropy.sum() + progress.sum()):
-        return
+def _raise_non_finite(hidden: Tensor, entropy: Tensor, logps: Tensor, ref_logps: Tensor) -> None:
+    """Raises NonFiniteError by name and place; returns where only a sum of finite numbers overflowed."""
     for name, x in (("entropy", entropy), ("logps", logps), ("ref_logps", ref_logps)):
         bad = ~torch.isfinite(x.masked_fill(hidden, 0))
         if bad.any():
