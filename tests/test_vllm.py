@@ -6,6 +6,7 @@ vLLM says about its own log-probs, NaN included.
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 import torch
 from compat import ERPO, GRPO, KINDS, build, check_batches, logged, run
+from compat_models import save_tool_caller
 from peft import LoraConfig
+from test_grpo_compat_tools import call, multiply, questions
 from training import sums
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from vllm_stand_in import Recording, install
 
 MODES = ["server", "colocate"]
@@ -209,3 +212,34 @@ def test_continuous_batching(tiny_model: str, tmp_path: Path, kind) -> None:
     check_batches(made)
     if kind is ERPO:
         assert made._source_logged == EXTRA
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("correction", "source"), [(True, FORWARD), (False, EXTRA)])
+def test_tools(tmp_path: Path, monkeypatch, mode: str, correction: bool, source: str) -> None:
+    """Two turns: TRL gives the tool's tokens the log-prob 0, and they count for nobody."""
+    folder = save_tool_caller(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    class Dialogue(Recording):
+        def next(self, prompt: list[int]) -> tuple[list[int], list[float]]:
+            asked = "tool_response" not in tokenizer.decode(prompt)
+            text = call("multiply", a=3, b=4) if asked else f"it is {len(self.calls)}{'!' * next(count)}"
+            ids = tokenizer(text)["input_ids"]
+            return ids, [math.nan, *[-1.0] * (len(ids) - 1)]
+
+    count = itertools.count()
+    options = {"vllm_mode": mode, "vllm_importance_sampling_correction": correction, "tools": [multiply]}
+    options |= {"dataset": questions(2), "reward_funcs": lengths, "max_completion_length": 200}
+    options |= {"vllm_importance_sampling_mode": "token_truncate"}  # these texts are unlikely for the model
+    made = run(with_vllm(ERPO, tmp_path, str(folder), Dialogue([]), monkeypatch, **options))
+    batch = made.batches[0]
+    hidden = (batch["tool_mask"] == 0) & batch["completion_mask"].bool()
+    assert hidden.any(1).all()
+    assert (batch["advantages"][hidden] == 0).all()
+    assert (batch["sampling_per_token_logps"][hidden] == 0).all()
+    assert made._source_logged == source
+
+
+def lengths(completions: list, **kwargs: Any) -> list[float]:
+    return [float(len(completion[-1]["content"])) for completion in completions]
