@@ -41,7 +41,9 @@ async def later(completions: list, **kwargs: Any) -> list:
 
 
 @pytest.mark.parametrize(
-    "funcs", [[digits_reward, half], [later], [later, digits_reward], [digits_reward, nothing]], ids=str
+    "funcs",
+    [[digits_reward, half], [later], [later, digits_reward], [digits_reward, nothing]],
+    ids=lambda funcs: "+".join(f.__name__ for f in funcs),
 )
 @pytest.mark.parametrize("aggregation", ["sum_then_normalize", "normalize_then_sum"])
 def test_reward_functions(make, funcs: list, aggregation: str) -> None:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..traces.completions import traces_from_completions
 from ..traces.trace import Trace
 
 logger = logging.getLogger(__name__)
 EMBEDDED = "builtin:tiny-reasoner"
 MAX_TRACES = 200  # offered in a list
+MAX_LOGGED = 16  # completions of a run in progress
 _OPERANDS = "builtin:expressions?operands=4"
 EXAMPLES = [("7-2*3+4=", "5"), ("8*2-9+1=", "8"), ("3+4*2-6=", "5"), ("9-3-2*2=", "2")]
 
@@ -260,11 +262,27 @@ def _add_run(library: Library, folder: Path) -> None:
     if run.bundle:
         for file in sorted((run.bundle / "traces").glob("*.json")):
             _add_trace(library, f"{label}: ", Trace.from_json(file))
+    else:
+        _add_newest_completions(library, label, folder)
+
+
+def _add_newest_completions(library: Library, label: str, folder: Path) -> None:
+    """A run that still trains: what it logged last, where it logs completions."""
+    files = sorted((folder / "checkpoints" / "completions").glob("completions_*.parquet"))
+    if not files:
+        return
+    try:
+        for trace in traces_from_completions(files[-1], model=label)[:MAX_LOGGED]:
+            _add_trace(library, f"{label}, {files[-1].stem}: ", trace)
+    except UserError as error:  # the run itself can be followed all the same
+        logger.warning("%s: its logged completions can't be shown (%s)", label, error)
 
 
 def _add_file(library: Library, path: Path) -> None:
     if path.suffix == ".parquet":
-        for trace in Trace.from_parquet(path)[:MAX_TRACES]:
+        logged = path.name.startswith("completions_")  # by a training, see traces.completions
+        found = traces_from_completions(path) if logged else Trace.from_parquet(path)
+        for trace in found[:MAX_TRACES]:
             _add_trace(library, f"{path.stem}: ", trace)
     elif path.suffix == ".json":
         prefix = path.parent.name if path.parent.name not in ("traces", "") else path.stem
