@@ -262,7 +262,7 @@ def _train(run: _Run, record: dict[str, Any], resume: bool) -> None:
             f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}, {where}: "
             f"the same command with --resume goes on in {folder}"
         ) from interrupt
-    except BaseException:
+    except BaseException:  # whatever it was, it goes on up; only the record learns of it
         record["status"] = "failed"
         raise
     finally:
