@@ -262,10 +262,9 @@ def _train(run: _Run, record: dict[str, Any], resume: bool) -> None:
             f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}, {where}: "
             f"the same command with --resume goes on in {folder}"
         ) from interrupt
-    except BaseException:  # whatever it was, it goes on up; only the record learns of it
-        record["status"] = "failed"
-        raise
     finally:
+        if record["status"] == "running":  # neither finished nor stopped
+            record["status"] = "failed"
         record["history"] = records.history(trainer.state.log_history)
         record["cost"]["train_seconds"] = round(before + time.perf_counter() - started, 1)
         run.write(record)

@@ -130,7 +130,6 @@ trainer(sys.argv[1], args).train()
 
 def test_trackio_gets_the_same_table(tiny_model: str, tmp_path: Path) -> None:
     """Offline and local. Trackio reads its folder when it is imported, so it gets a process of its own."""
-    pytest.importorskip("trackio")
     read = (
         "import json, sys\nfrom trackio.sqlite_storage import SQLiteStorage\n"
         "logs = SQLiteStorage.get_logs('demo', 'first')\n"

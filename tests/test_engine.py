@@ -308,7 +308,7 @@ def test_loads_a_folder_and_an_adapter_on_its_base(folder, tmp_path):
 
 
 def test_loads_a_gguf_file(tmp_path):
-    gguf = pytest.importorskip("gguf")
+    import gguf
     from tokenizers.pre_tokenizers import ByteLevel
 
     model, tokens = tiny_model("llama"), [*sorted(ByteLevel.alphabet()), "<eos>", "zq"]

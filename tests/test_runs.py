@@ -267,6 +267,15 @@ def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(tiny_model: str, tmp_path:
     assert (folder / "bundle" / "model.safetensors").is_file()
 
 
+def test_a_run_that_breaks_says_so_in_its_record(tiny_model: str, tmp_path: Path) -> None:
+    def broken(completions: list, **kwargs: Any) -> list[float]:
+        raise ZeroDivisionError("no such reward")
+
+    with pytest.raises(ZeroDivisionError):
+        run(tiny_model, tmp_path / "run", reward_funcs=broken)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
 def test_resuming_another_run_is_refused(pair: dict[str, Any], tiny_model: str) -> None:
     with pytest.raises(UserError, match="another learning_rate: resume with the arguments it had"):
         run(tiny_model, pair["folder"] / "grpo", algorithm="grpo", resume=True, learning_rate=3.0)

@@ -120,7 +120,8 @@ def server(engine, paired_runs) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
+    import playwright.sync_api as playwright
+
     playwright.expect.set_options(timeout=15_000)  # a busy machine is not a fault of the page
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
