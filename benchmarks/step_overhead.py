@@ -2,7 +2,7 @@
 
     python benchmarks/step_overhead.py                      # the embedded model, a minute
     python benchmarks/step_overhead.py --smollm2 FOLDER     # and SmolLM2-135M (see examples/smollm2.py)
-    python benchmarks/step_overhead.py --growth             # and 256 to 4,096 tokens, 8 to 64 completions
+    python benchmarks/step_overhead.py --growth             # 256 to 4,096 tokens, 8 to 64 completions: an hour
     python benchmarks/step_overhead.py --smollm2 FOLDER --growth --write docs/performance.md
 
 Four trainers take turns, round by round, on the same data and seeds: TRL's GRPOTrainer with and without a
@@ -21,7 +21,7 @@ import tempfile
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -224,50 +224,45 @@ def long_model(folder: str) -> str:
     return folder
 
 
-def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    embedded = resolve_model(EMBEDDED_MODEL)
-    rows = [
-        measure(
-            "embedded model, 64 completions of at most 64 tokens",
-            embedded,
-            expressions(),
-            arguments.rounds,
-            arguments.steps,
-            per_device_train_batch_size=64,
-            max_completion_length=64,
-        )
-    ]
+# Completions and tokens a step, and how often the methods take turns: shorter steps scatter more.
+GROWTH = [(8, 256, 4), (8, 1024, 3), (8, 4096, 2), (32, 256, 3), (64, 256, 3)]
+
+
+def run(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    yield measure(
+        "embedded model, 64 completions of at most 64 tokens",
+        resolve_model(EMBEDDED_MODEL),
+        expressions(),
+        arguments.rounds,
+        arguments.steps,
+        per_device_train_batch_size=64,
+        max_completion_length=64,
+    )
     if arguments.smollm2:
-        rows.append(
-            measure(
-                "SmolLM2-135M, 8 completions of 32 tokens",
-                arguments.smollm2,
-                questions(),
-                max(1, arguments.rounds // 2),
-                2,
-                per_device_train_batch_size=8,
-                max_completion_length=32,
-                generation_kwargs={"min_new_tokens": 32},
-            )
+        yield measure(
+            "SmolLM2-135M, 8 completions of 32 tokens",
+            arguments.smollm2,
+            questions(),
+            max(1, arguments.rounds // 2),
+            2,
+            per_device_train_batch_size=8,
+            max_completion_length=32,
+            generation_kwargs={"min_new_tokens": 32},
         )
     if arguments.growth:
         with tempfile.TemporaryDirectory() as folder:
             model = long_model(folder)
-            grid = [(8, 256), (8, 1024), (8, 4096), (32, 256), (64, 256)]
-            for batch, length in grid:
-                rows.append(
-                    measure(
-                        f"embedded architecture, {batch} completions of {length} tokens",
-                        model,
-                        expressions(64),
-                        1 if length > 1024 else 2,
-                        2,
-                        per_device_train_batch_size=batch,
-                        max_completion_length=length,
-                        generation_kwargs={"min_new_tokens": length},
-                    )
+            for batch, length, rounds in GROWTH:
+                yield measure(
+                    f"embedded architecture, {batch} completions of {length} tokens",
+                    model,
+                    expressions(64),
+                    rounds,
+                    2,
+                    per_device_train_batch_size=batch,
+                    max_completion_length=length,
+                    generation_kwargs={"min_new_tokens": length},
                 )
-    return rows
 
 
 def as_markdown(rows: list[dict[str, Any]], command: str) -> str:
@@ -317,14 +312,16 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="Markdown page whose marked table is replaced")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    rows = run(arguments)
+    rows = []
+    for row in run(arguments):
+        rows.append(row)
+        if arguments.json:  # an hour's run keeps what it has
+            arguments.json.write_text(json.dumps(rows, indent=1))
     command = "python benchmarks/step_overhead.py"
     command += " --smollm2 FOLDER" if arguments.smollm2 else ""
     command += " --growth" if arguments.growth else ""
     table = as_markdown(rows, command)
     print("\n" + table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
     if arguments.write:
         write_into(arguments.write, table)
 
