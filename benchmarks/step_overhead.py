@@ -2,7 +2,7 @@
 
     python benchmarks/step_overhead.py                      # the embedded model, a minute
     python benchmarks/step_overhead.py --smollm2 FOLDER     # and SmolLM2-135M (see examples/smollm2.py)
-    python benchmarks/step_overhead.py --growth             # 256 to 4,096 tokens, 8 to 64 completions: an hour
+    python benchmarks/step_overhead.py --growth             # 256 to 4,096 tokens, 8 to 64 completions
     python benchmarks/step_overhead.py --smollm2 FOLDER --growth --write docs/performance.md
 
 Four trainers take turns, round by round, on the same data and seeds: TRL's GRPOTrainer with and without a
