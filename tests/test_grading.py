@@ -81,6 +81,25 @@ def test_extract_answer(text, answer):
         (boxed("7"), r"we find $x=3$, so \boxed{7}", 1),
         ("", "3", 0),
         ("   \n", "3", 0),
+        # the question copied, or left half done: what a policy finds where only the value counts
+        ("3+4*2-1", "10", 0),
+        ("3+4*2-1\n", "10", 0),
+        ("3+8-1\n11-1", "10", 0),
+        ("3+4*2-1=", "10", 0),
+        (boxed("3+4*2-1"), "10", 0),
+        (boxed(r"3 + 4 \times 2 - 1"), "10", 0),
+        (boxed(r"\left(3+4\right)"), "7", 0),
+        (boxed("(3)(4)"), "12", 0),
+        (boxed("x = 11 - 1"), "10", 0),
+        (boxed(r"\frac{20}{4}"), "5", 0),
+        ("#### 20/4", "5", 0),
+        # ways to write a number
+        (boxed("11 - 1 = 10"), "10", 1),
+        (boxed("7/2"), "3.5", 1),
+        (boxed(r"-\frac{7}{2}"), "-3.5", 1),
+        (boxed("2^5"), "32", 1),
+        (boxed(r"1.2\times 10^{3}"), "1200", 1),
+        (boxed("-3"), "-3", 1),
     ],
 )
 def test_grade(grader, completion, gold, score):

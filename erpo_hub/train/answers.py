@@ -19,6 +19,12 @@ _ANSWER_IS = re.compile(r"\banswer\s{0,9}(?:is|=|:)\s{0,9}[:=]?", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\$?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+(?![\d/]))?")
 _PLAIN = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:,\d{3})+)?(?:\.\d+)?")
+# Arithmetic between a digit or a closing bracket and the next operand, `(3)(4)` too.
+_OPERATION = re.compile(
+    r"[\d.)}\]]\s*(?:\\(?:times|cdot|ast|div)|[-+*×·⋅÷−])\s*(?:\\left\s*)?[-+]?[\d.(\[{\\]|\)\s*\("
+)
+_SCIENTIFIC = re.compile(r"(\d)\s*(?:\\times|\\cdot|[*×·⋅])\s*10\s*\^\s*(?:\{\s*[-+]?\d+\s*\}|[-+]?\d+)")
+_DIVISION = re.compile(r"[\d)}]\s*/\s*[\d({]|\\[dt]?frac\b")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
 
 
@@ -123,16 +129,33 @@ def as_text(answer: str) -> str:
     return letter.group(1) if letter else answer
 
 
+def is_unfinished(candidate: str, value: Fraction) -> bool:
+    r"""Whether an answer leaves to the grader what the question asked for: the arithmetic.
+
+    `3+4*2-1` has the value 10, but who answers with it has only copied the question; a policy finds that out
+    within a few hundred steps of training. `value` is the gold answer's. Past the last `=`, a sum, a
+    difference or a product of numbers is unfinished, a division too where the value is whole. `7/2`, `2^5`
+    and `1.2\times 10^3` are ways to write a number.
+    """
+    stated = candidate.rpartition("=")[2]
+    if _OPERATION.search(_SCIENTIFIC.sub(r"\1", stated)):
+        return True
+    return value.denominator == 1 and _DIVISION.search(stated) is not None
+
+
 def quick_verdict(candidate: str, gold: str) -> bool | None:
     """Equal, different, or None where only mathematics can tell.
 
-    Two plain decimals are compared at six decimal places, as math-verify does.
+    Two plain decimals are compared at six decimal places, as math-verify does. Where the gold answer is a
+    number, arithmetic that was not carried out is different from it.
     """
     if as_text(candidate) == as_text(gold):
         return True
     ours, theirs = as_number(candidate), as_number(gold)
     if ours is not None and theirs is not None:
         return round(ours, 6) == round(theirs, 6)
+    if theirs is not None and is_unfinished(candidate, theirs):
+        return False
     if len(candidate) > MAX_ANSWER or len(gold) > MAX_ANSWER:
         return False
     return None
