@@ -51,7 +51,7 @@ def train(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Hub id, folder, or builtin:tiny-reasoner.")] = None,
     dataset: Annotated[str | None, typer.Argument(help="Task, such as reasoning-gym:chain_sum.")] = None,
-    algorithm: Annotated[str, typer.Option(help="erpo, grpo, ep-grpo or forking-tokens.")] = "erpo",
+    algorithm: Annotated[str, typer.Option(help="erpo, grpo, ep-grpo, forking-tokens or holder.")] = "erpo",
     output_dir: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of ERPOConfig fields.")] = None,
     push_to: Annotated[str | None, typer.Option(help="Repository to publish to, NAME/MODEL.")] = None,

@@ -31,6 +31,7 @@ METHODS = {
     "grpo": "[GRPO](https://arxiv.org/abs/2402.03300), group relative policy optimisation,",
     "ep-grpo": "[EP-GRPO](https://arxiv.org/abs/2605.04960), entropy-progress GRPO,",
     "forking-tokens": "GRPO on [forking tokens](https://arxiv.org/abs/2506.01939), those of highest entropy,",
+    "holder": "[HölderPO](https://arxiv.org/abs/2605.12058), GRPO with a power mean of importance ratios,",
 }
 RECORD = {  # what the template reads of each part of the record; what a run did not write shows as "–"
     "base_model": ("id", "parameters", "architecture"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "erpo": {},
     "ep-grpo": {"bucket_axis": "entropy", "synthesis": "gated", "zero_variance": "reward_sign"},
     "forking-tokens": {"entropy_gate": False, "progress_eta": 0.0, "top_entropy_quantile": 0.2},
+    "holder": {
+        "entropy_gate": False,
+        "progress_eta": 0.0,
+        "holder_start": 2.0,
+        "holder_end": -2.0,
+        "importance_sampling_level": "sequence",
+        "loss_type": "grpo",
+    },
 }
 
 _CHOICES = {
@@ -22,6 +31,8 @@ _CHOICES = {
     "zero_variance": ("drop", "reward_sign"),
     "on_nonfinite": ("stop", "skip"),
 }
+
+_CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 
 
 @dataclass
@@ -52,6 +63,10 @@ class ERPOConfig(GRPOConfig):
             Added to every deviation. It also silences float noise while policy and reference still agree.
         on_nonfinite (`str`, *optional*, defaults to `"stop"`):
             NaN or infinite logits: `"stop"` before the update, or `"skip"` the generation batch.
+        holder_start, holder_end (`float`, *optional*):
+            HölderPO (arXiv 2605.12058): weigh a completion by the power mean of its tokens' importance
+            ratios, whose power goes linearly from the one to the other over the run. Needs
+            `importance_sampling_level="sequence"`; acts only where a batch is used for several updates.
     """
 
     entropy_gate: bool = field(
@@ -78,6 +93,12 @@ class ERPOConfig(GRPOConfig):
         default="stop",
         metadata={"help": "NaN or infinite logits: 'stop' before the update or 'skip' the generation batch."},
     )
+    holder_start: float | None = field(
+        default=None, metadata={"help": "HölderPO: power of the mean of importance ratios at the first step."}
+    )
+    holder_end: float | None = field(
+        default=None, metadata={"help": "HölderPO: the power at the last step, reached linearly."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,10 +112,28 @@ class ERPOConfig(GRPOConfig):
                 raise UsageError(f"{name}={getattr(self, name)}: give a finite number that is not negative")
         if not 0 < self.eps < float("inf"):
             raise UsageError(f"eps={self.eps}: give a finite number above 0")
+        self._check_holder()
+
+    def _check_holder(self) -> None:
+        """The power mean reaches TRL's loss as a completion's mean log-ratio: refuse what reads more."""
+        powers = (self.holder_start, self.holder_end)
+        if powers == (None, None):
+            return
+        if not all(p is not None and math.isfinite(p) for p in powers):
+            raise UsageError(f"holder_start={powers[0]}, holder_end={powers[1]}: give two finite numbers")
+        wanted = {"importance_sampling_level": "sequence", "beta": 0.0, "off_policy_mask_threshold": None}
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                raise UsageError(f"{name}={getattr(self, name)!r}: the Hölder mean needs {name}={value!r}")
+        if self.use_liger_kernel or self.loss_type not in _CLIPPED_LOSSES:
+            raise UsageError(
+                f"the Hölder mean needs TRL's own loss, one of {', '.join(_CLIPPED_LOSSES)}: this is "
+                + ("the Liger kernel's" if self.use_liger_kernel else repr(self.loss_type))
+            )
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> ERPOConfig:
-        """The settings of a published method: "grpo", "erpo", "ep-grpo" or "forking-tokens".
+        """The settings of a published method: "grpo", "erpo", "ep-grpo", "forking-tokens" or "holder".
 
         `overrides` are further fields and win over the preset's. Raises UsageError for an unknown name.
         """

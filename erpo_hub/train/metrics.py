@@ -63,3 +63,14 @@ def quantile(values: Tensor, q: float) -> Tensor:
     if not values.numel():
         return values.new_zeros(())
     return values.kthvalue(max(1, round(q * values.numel()))).values
+
+
+class LoggedTokens(dict):
+    """One completion in the completions table: its ids, entropies and log-probs (nats), pivots, prompt ids.
+
+    A struct in Parquet and a mapping in Trackio, a short line in the printed table.
+    """
+
+    def __str__(self) -> str:
+        mean = sum(self["entropy"]) / max(len(self["entropy"]), 1)
+        return f"{len(self['ids'])}, {mean:.3f} nats"

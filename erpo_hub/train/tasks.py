@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -188,16 +188,23 @@ def _expression_rows(spec: Spec, seed: int, train_size: int, test_size: int) -> 
 def _reasoning_gym_rows(
     spec: Spec, seed: int, train_size: int, test_size: int
 ) -> tuple[list[Row], list[Row]]:
-    """Rows with the scorer's `entry`. A prompt drawn for both splits goes to one of them, by its hash."""
-    train = _gym_draw(spec, _gym_seed("train", seed), train_size)
-    test = _gym_draw(spec, _gym_seed("test", seed), test_size)
-    shared = {row["prompt"] for row in train} & {row["prompt"] for row in test}
-    to_test = {prompt for prompt in shared if hashlib.sha256(prompt.encode()).digest()[0] % 2}
-    train = [row for row in train if row["prompt"] not in to_test]
-    test = list({row["prompt"]: row for row in test if row["prompt"] not in shared - to_test}.values())
+    """Rows with the scorer's `entry`. A prompt drawn for both splits goes to one of them, by its hash.
+
+    Test prompts differ: what is drawn twice or goes to train is replaced by up to `test_size` further draws.
+    """
+    train = list(_gym_draw(spec, _gym_seed("train", seed), train_size))
+    trained, first = {row["prompt"] for row in train}, _gym_seed("test", seed)
+    test: dict[str, Row] = {}
+    for row in chain(*(_gym_draw(spec, first + more, test_size) for more in (0, test_size))):
+        prompt = row["prompt"]
+        if prompt not in trained or hashlib.sha256(prompt.encode()).digest()[0] % 2:
+            test.setdefault(prompt, row)
+        if len(test) == test_size:
+            break
+    train = [row for row in train if row["prompt"] not in test]
     if not train or not test:
         raise UserError(f"{spec.text}: has too few different questions to hold some out; widen its options")
-    return train, test
+    return train, list(test.values())
 
 
 def _gym_seed(split: str, seed: int) -> int:
@@ -205,19 +212,17 @@ def _gym_seed(split: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{split}/{seed}".encode()).digest()[:4]) >> 1
 
 
-def _gym_draw(spec: Spec, seed: int, size: int) -> list[Row]:
+def _gym_draw(spec: Spec, seed: int, size: int) -> Iterator[Row]:
     from tqdm import tqdm
 
     source = reasoning_gym_dataset("reasoning-gym:" + spec.name + _query(spec.own_options()), seed, size)
-    rows = []
     for index in tqdm(range(size), desc=f"making {spec.name}", delay=2, leave=False, disable=None):
         entry = source[index]
         try:
             packed = dump_entry(entry)
         except TypeError as error:
             raise UserError(f"{spec.text}: its entries cannot be stored in a dataset ({error})") from error
-        rows.append({"prompt": entry["question"], "answer": str(entry["answer"] or ""), "entry": packed})
-    return rows
+        yield {"prompt": entry["question"], "answer": str(entry["answer"] or ""), "entry": packed}
 
 
 def _query(options: dict[str, str]) -> str:

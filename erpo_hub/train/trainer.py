@@ -26,7 +26,8 @@ from . import compat
 from .advantages import NonFiniteError, TokenAdvantages, token_advantages
 from .capture import DecodeCapture
 from .config import ERPOConfig
-from .metrics import METRICS, batch_metrics, pivot_mask
+from .holder import annealed_p, with_holder_mean
+from .metrics import METRICS, LoggedTokens, batch_metrics, pivot_mask
 
 logger = logging.get_logger(__name__)
 compat.check_trl()
@@ -88,12 +89,11 @@ class ERPOTrainer(GRPOTrainer):
         if isinstance(args, ERPOConfig) and args.reshapes_advantages:
             self._erpo = args
         self._captured: list[tuple[Tensor, Tensor] | None] = []  # one entry a call of generate, (B, T) each
-        self._scored: list[
-            tuple[Tensor, Tensor]
-        ] = []  # one entry a scoring forward of the policy, (B, T) each
+        self._scored: list[tuple[Tensor, Tensor]] = []  # one entry a forward that scores, (B, T) each
         self._rewards: Tensor | None = None  # (B of all processes,), NaN where nobody scored
         self._skip_batch = False
         self._loss_entropy: Tensor | None = None
+        self._loss_inputs: dict | None = None  # of the loss under way, where it takes the Hölder mean
         self._source_logged: str | None = None
         wants_reference = self._erpo is not None and self._erpo.uses_reference
         in_memory = not isinstance(model, str) and not model.config._name_or_path
@@ -228,10 +228,12 @@ class ERPOTrainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
         """The fused head computes both for the policy on every call: keep them while a batch is scored."""
         if self._erpo is None or torch.is_grad_enabled() or model is not self.model:
-            result = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
-            if result[1] is not None:
-                self._loss_entropy = result[1].detach()
-            return result
+            logps, entropy, aux = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+            if entropy is not None:
+                self._loss_entropy = entropy.detach()
+            if self._loss_inputs is not None and torch.is_grad_enabled():
+                logps = self._with_holder_mean(logps, self._loss_inputs)
+            return logps, entropy, aux
         wanted = kwargs.pop("compute_entropy", False)
         logps, entropy, aux = super()._get_per_token_logps_and_entropies(
             model, *args, compute_entropy=True, **kwargs
@@ -283,6 +285,7 @@ class ERPOTrainer(GRPOTrainer):
     def compute_loss(self, model: Any, inputs: dict, *args: Any, **kwargs: Any) -> Tensor:
         if self._skip_batch:
             return self._no_loss(model)
+        self._loss_inputs = inputs if getattr(self.args, "holder_start", None) is not None else None
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         if self._erpo is None or torch.isfinite(loss):
             return loss
@@ -294,6 +297,13 @@ class ERPOTrainer(GRPOTrainer):
             raise _at_step(error, self.state.global_step)
         logger.warning(f"step {self.state.global_step}: {error}; skipped")
         return self._no_loss(model)
+
+    def _with_holder_mean(self, logps: Tensor, inputs: dict) -> Tensor:
+        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+        args, state = self.args, self.state
+        p = annealed_p(args.holder_start, args.holder_end, state.global_step, state.max_steps)
+        self._metrics["train"]["erpo/holder_p"].append(p)
+        return with_holder_mean(logps, inputs.get("old_per_token_logps"), mask, p)
 
     def _no_loss(self, model: Any) -> Tensor:
         """0 with gradient 0 for every parameter, so that no process waits for another's."""
@@ -320,17 +330,6 @@ class ERPOTrainer(GRPOTrainer):
             for i in range(len(mask))
         ]
         self._logs["extra"]["erpo/tokens"].extend(gather_object(rows))
-
-
-class LoggedTokens(dict):
-    """One completion in the completions table: its ids, entropies and log-probs (nats), pivots, prompt ids.
-
-    A struct in Parquet and a mapping in Trackio, a short line in the printed table.
-    """
-
-    def __str__(self) -> str:
-        mean = sum(self["entropy"]) / max(len(self["entropy"]), 1)
-        return f"{len(self['ids'])}, {mean:.3f} nats"
 
 
 def straddling_reduce(accelerator: Any, rows: int, num_generations: int) -> Any:
