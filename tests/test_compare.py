@@ -122,6 +122,8 @@ def test_report_files(stand_in, tmp_path):
     assert "fewer than three seeds" in text
     assert "Every training used 640 completions." in text
     assert "progress_eta=0.5" in text
+    assert "| minus grpo | seeds | length, tokens | t | p | entropy, nats | t | p |" in text
+    assert "| erpo | 2 | -0.50 ± 0.00 |" in text
     assert not re.search(r"\b(nan|None)\b", text)
     assert "erpo" in report.table()
 

@@ -139,7 +139,7 @@ def _fit_threads(model: Any) -> None:
 
 def _finite(row: dict[str, Any]) -> dict[str, float | None]:
     return {
-        key: value if math.isfinite(value) else None
+        key: float(f"{value:.6g}") if math.isfinite(value) else None
         for key, value in row.items()
         if isinstance(value, (int, float))
     }

@@ -274,6 +274,21 @@ def _comparison_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]
     return head, body
 
 
+def _other_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """What ERPO promises besides accuracy, over the seeds: differences ± standard error, t, p."""
+    head = [f"minus {data['baseline']}", "seeds", "length, tokens", "t", "p", "entropy, nats", "t", "p"]
+    body = []
+    for one in data["comparisons"]:
+        if one["measure"] == "sampled":
+            cells = [one["name"], str(one["seeds"])]
+            for value, digits in ((one["length"], 2), (one["entropy"], 3)):
+                shown = {"mean": value["difference"], "error": value["error"]}
+                t = "–" if value["t"] is None else f"{value['t']:+.1f}"
+                cells += [_number(shown, digits, sign="+"), t, _p(value["p_value"])]
+            body.append(cells)
+    return head, body
+
+
 _WHAT = (
     "Model `{model}`, task `{task}`, {steps} steps. Sampled: {n_sampled} questions × {k_sampled} completions "
     "at T = 1; greedy: {n_greedy} questions; the same for every row. Values are mean ± standard error over "
@@ -304,6 +319,7 @@ def _markdown(data: dict[str, Any]) -> str:
         f"## Against {data['baseline']}",
         _markdown_table(*_comparison_table(data)) if data["comparisons"] else "Nothing to compare it with.",
         _TESTS + (_FEW_SEEDS if few else ""),
+        _markdown_table(*_other_table(data)) if data["comparisons"] else "",
         "## Curves",
         *(f"![{title}](figures/{_file_name(column)}.png)" for column, (_, title) in CURVES.items()),
         "## Settings",
@@ -312,7 +328,7 @@ def _markdown(data: dict[str, Any]) -> str:
     ]
     if data["missing"]:
         parts.insert(2, f"**Not finished, and left out:** {', '.join(data['missing'])}.")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _completions_text(rows: list[dict[str, Any]]) -> str:
@@ -347,11 +363,11 @@ def _points(value: dict[str, float | None]) -> str:
     return _number({key: None if v is None else 100 * v for key, v in value.items()}, 1)
 
 
-def _number(value: dict[str, float | None], digits: int) -> str:
+def _number(value: dict[str, float | None], digits: int, sign: str = "") -> str:
     if value["mean"] is None:
         return "–"
     error = "" if value["error"] is None else f" ± {value['error']:.{digits}f}"
-    return f"{value['mean']:.{digits}f}{error}"
+    return f"{value['mean']:{sign}.{digits}f}{error}"
 
 
 def _p(value: float | None) -> str:
