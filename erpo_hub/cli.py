@@ -51,9 +51,13 @@ def train(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Hub id, folder, or builtin:tiny-reasoner.")] = None,
     dataset: Annotated[str | None, typer.Argument(help="Task, such as reasoning-gym:chain_sum.")] = None,
-    algorithm: Annotated[str, typer.Option(help="erpo, grpo, ep-grpo, forking-tokens or holder.")] = "erpo",
+    algorithm: Annotated[
+        str | None, typer.Option(help="erpo (default), grpo, ep-grpo, forking-tokens or holder.")
+    ] = None,
     output_dir: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of ERPOConfig fields.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of ERPOConfig fields; MODEL and DATASET may stand in it.")
+    ] = None,
     push_to: Annotated[str | None, typer.Option(help="Repository to publish to, NAME/MODEL.")] = None,
     private: Private = None,
     token: Token = None,
@@ -63,6 +67,7 @@ def train(
     paired_run: Annotated[Path | None, typer.Option(help="Run to compare with, usually GRPO's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     flags: Annotated[bool, typer.Option("--flags", help="List every ERPOConfig flag and exit.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="One step on a tiny random model, offline.")] = False,
 ) -> None:
     """Train a model and, with --push-to, publish it. Takes every field of ERPOConfig as a flag.
 
@@ -74,11 +79,35 @@ def train(
     if flags:
         typer.echo(flags_help())
         return
+    from .dry_run import RECIPE_KEYS, check_processes, dry_run, read_launch, take_recipe
+
+    names, arguments = _names_and_flags([model, dataset, *context.args])
+    fields = parse_flags(arguments, config, own=RECIPE_KEYS)
+    fields.pop("output_dir", None)
+    recipe = take_recipe(fields, config)
+    model = names[0] if names else recipe["model"]
+    dataset = names[1] if len(names) > 1 else recipe["dataset"]
     if model is None or dataset is None:
         raise UsageError("give a model and a dataset: erpo-hub train MODEL DATASET")
-    overrides = parse_flags(context.args, config)
-    overrides.pop("output_dir", None)
+    algorithm = algorithm or recipe["algorithm"] or "erpo"
+    eval_dataset = eval_dataset or recipe["eval_dataset"]
+    eval_questions = eval_questions or recipe["eval_questions"]
+    peft_config = _lora(recipe["lora_r"] if lora_r is None else lora_r)
+    launch = read_launch(recipe["accelerate"], config)
     _quiet()
+    if dry:
+        found = dry_run(
+            model,
+            dataset,
+            algorithm=algorithm,
+            overrides=fields,
+            peft_config=peft_config,
+            eval_dataset=eval_dataset,
+            launch=launch,
+        )
+        typer.echo("\n  ".join(["dry run: it works so far", *found]))
+        return
+    check_processes(launch, config)
     from .runs import train_and_push
 
     result = train_and_push(
@@ -86,7 +115,7 @@ def train(
         dataset,
         push_to,
         algorithm=algorithm,
-        peft_config=_lora(lora_r),
+        peft_config=peft_config,
         eval_dataset=eval_dataset,
         push=push_to is not None,
         private=private,
@@ -95,14 +124,25 @@ def train(
         resume=resume,
         paired_run=paired_run,
         evaluation={"n": eval_questions} if eval_questions else None,
-        **overrides,
+        **fields,
     )
+    if "final" not in result.metrics:  # a process beside the first one, which judged the model
+        return
     final, low_high = result.metrics["final"], result.metrics["final"]["interval"]
     typer.echo(
         f"accuracy {result.metrics['baseline']['accuracy']:.1%} -> {final['accuracy']:.1%} "
         f"(95 % {low_high[0]:.1%} to {low_high[1]:.1%}, {final['n']} questions)"
     )
     typer.echo(result.commit_url or f"push it with: erpo-hub push {result.bundle_dir} NAME/MODEL")
+
+
+def _names_and_flags(given: list[str | None]) -> tuple[list[str], list[str]]:
+    """MODEL and DATASET apart from ERPOConfig's flags, which typer takes for them where they are left out."""
+    rest = [text for text in given if text is not None]
+    names: list[str] = []
+    while rest and len(names) < 2 and not rest[0].startswith("--"):
+        names.append(rest.pop(0))
+    return names, rest
 
 
 def _lora(rank: int | None) -> Any:

@@ -6,7 +6,9 @@ Only what the user gave comes back, so that presets and defaults for the model c
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,17 +36,34 @@ def _parser() -> _Parser:
     return parser
 
 
-def parse_flags(arguments: list[str], config: Path | None = None) -> dict[str, Any]:
+def parse_flags(
+    arguments: list[str], config: Path | None = None, *, own: Collection[str] = ()
+) -> dict[str, Any]:
     """ERPOConfig fields from a YAML file and from flags; flags win. A YAML `env:` block sets variables.
+
+    own: further keys that the file may hold; they come back as they stand there.
 
     Raises UsageError: unknown flag or key, a value of the wrong type, a file that is no YAML mapping.
     """
+    content = _read_yaml(config)
+    known = {*ERPOConfig.__dataclass_fields__, *own}
+    if unknown := sorted(str(key) for key in set(content) - known):
+        near = difflib.get_close_matches(unknown[0], sorted(known), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "`erpo-hub train --flags` lists every one"
+        raise UsageError(f"{config}: unknown key {unknown[0]!r}; {hint}")
     parser = _parser()
-    given = {**_read_yaml(config), **vars(parser.parse_args(arguments))}
-    known = ERPOConfig.__dataclass_fields__
-    if unknown := sorted(set(given) - set(known)):
-        raise UsageError(f"{config}: unknown key {unknown[0]!r} (`erpo-hub train --flags` lists every one)")
-    return given
+    given = dict(content)
+    for key, value in content.items():
+        if key not in own and isinstance(value, (str, int, float)):  # typed as on the command line: 1e-6 too
+            given |= vars(_parse(parser, [f"--{key}={value}"], config))
+    return given | vars(parser.parse_args(arguments))
+
+
+def _parse(parser: _Parser, arguments: list[str], config: Path | None) -> argparse.Namespace:
+    try:
+        return parser.parse_args(arguments)
+    except UsageError as error:
+        raise UsageError(f"{config}: {error}") from error
 
 
 def _read_yaml(path: Path | None) -> dict[str, Any]:
