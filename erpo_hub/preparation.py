@@ -176,6 +176,8 @@ def load_policy(name: str, config: ERPOConfig) -> tuple[Any, Any]:
 
     path = resolve_model(name)
     kwargs: dict[str, Any] = dict(config.model_init_kwargs or {})  # type: ignore[arg-type]
+    if config.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):  # as TRL's own trainer does
+        kwargs["device_map"] = None  # by default every process would spread its copy over all GPUs
     if (path.startswith((".", "/", "~")) or path.count("/") > 1) and not Path(path).is_dir():
         raise UserError(f"no such folder: {path}; give a Hub id or a folder with a model")
     try:
