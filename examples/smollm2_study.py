@@ -1,12 +1,12 @@
 """GRPO against ERPO on a real language model, on a CPU: SmolLM2-135M with LoRA on short sums.
 
     python examples/smollm2.py runs/smollm2-135m
-    python examples/smollm2_study.py runs/smollm2-135m --out runs/smollm2-study --seeds 2 --steps 40
+    python examples/smollm2_study.py runs/smollm2-135m --out runs/smollm2-study --seeds 2 --steps 60
 
-The questions are those of `reasoning-gym:chain_sum` without the sentence around them (`48 + 3 - 12 =`), the
+The questions are those of `reasoning-gym:chain_sum` without the sentence around them (`4 + 3 - 2 =`), the
 answers are graded by the library's own scorer. Every step leaves a file and is skipped where that exists, so
 the same command goes on after a stop: (1) the model as shipped is judged; (2) it learns the form of an answer
-(` 51 - 12 = 39`) from worked ones, until its sampled accuracy on training questions reaches `--target`, and
+(` 7 - 2 = 5`) from worked ones, until its sampled accuracy on training questions reaches `--target`, and
 is judged; (3) seed by seed GRPO and ERPO train a fresh adapter on it and are judged on the same held-out
 questions, greedily and sampled at T = 1; (4) report.md, report.json and figures/, as `erpo-hub compare`
 writes them, after every pair of trainings; (5) traces of the same questions for the app. float32, one thread.
@@ -52,18 +52,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("model", type=Path, help="folder made by examples/smollm2.py")
     parser.add_argument("--out", type=Path, default=Path("runs/smollm2-study"))
-    parser.add_argument("--task", default="min_terms=2&max_terms=3&min_digits=1&max_digits=2")
+    parser.add_argument("--task", default="min_terms=3&max_terms=4&min_digits=1&max_digits=1")
     parser.add_argument("--seeds", type=int, default=2, help="pairs of trainings (default 2)")
-    parser.add_argument("--steps", type=int, default=40, help="optimizer steps a training (default 40)")
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps a training (default 60)")
     parser.add_argument("--groups", type=int, default=2, help=f"questions a step, {GROUP} completions each")
-    parser.add_argument("--learning-rate", type=float, default=2e-4, help="of the adapter")
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="of the adapter")
     parser.add_argument("--lora-r", type=int, default=16)
-    parser.add_argument("--max-completion-length", type=int, default=20, help="tokens")
+    parser.add_argument("--max-completion-length", type=int, default=24, help="tokens")
     parser.add_argument("--questions", type=int, default=128, help="held-out questions (default 128)")
     parser.add_argument("-k", type=int, default=4, help="sampled completions of each (default 4)")
     parser.add_argument("--target", type=float, default=0.4, help="sampled accuracy that ends the warm-up")
     parser.add_argument("--warm-steps", type=int, default=200, help="at most so many supervised steps")
-    parser.add_argument("--warm-rate", type=float, default=5e-5, help="their learning rate")
+    parser.add_argument("--warm-rate", type=float, default=3e-4, help="their learning rate")
     parser.add_argument("--traces", type=int, default=12, help="traces of each method (default 12)")
     return parser.parse_args(argv)
 
@@ -108,6 +108,7 @@ def warm_up(args: argparse.Namespace, task: Task, grader: Grader, folder: Path) 
         batch = [prompts[i] for i in torch.randint(len(prompts), (16,))]
         model.train()
         loss = _supervised_loss(model, tokenizer, batch)
+        optimizer.param_groups[0]["lr"] = args.warm_rate * min(1.0, step / 10)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
