@@ -6,8 +6,8 @@
 The questions are those of `reasoning-gym:chain_sum` without the sentence around them (`4 + 3 - 2 =`), the
 answers are graded by the library's own scorer. Every step leaves a file and is skipped where that exists, so
 the same command goes on after a stop: (1) the model as shipped is judged; (2) it learns the form of an answer
-(` 7 - 2 = 5`) from worked ones, until its sampled accuracy on training questions reaches `--target`, and
-is judged; (3) seed by seed GRPO and ERPO train a fresh adapter on it and are judged on the same held-out
+(` 4 + 3 = 7`, then `7 - 2 = 5`) from worked ones, until its sampled accuracy on training questions reaches
+`--target`, and is judged; (3) seed by seed GRPO and ERPO train a fresh adapter on it and are judged on the same held-out
 questions, greedily and sampled at T = 1; (4) report.md, report.json and figures/, as `erpo-hub compare`
 writes them, after every pair of trainings; (5) traces of the same questions for the app. float32, one thread.
 """
@@ -18,7 +18,6 @@ import argparse
 import dataclasses
 import gc
 import json
-import re
 import shutil
 import time
 from importlib.metadata import version
@@ -52,7 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("model", type=Path, help="folder made by examples/smollm2.py")
     parser.add_argument("--out", type=Path, default=Path("runs/smollm2-study"))
-    parser.add_argument("--task", default="min_terms=3&max_terms=4&min_digits=1&max_digits=1")
+    parser.add_argument("--task", default="min_terms=3&max_terms=3&min_digits=1&max_digits=1")
     parser.add_argument("--seeds", type=int, default=2, help="pairs of trainings (default 2)")
     parser.add_argument("--steps", type=int, default=60, help="optimizer steps a training (default 60)")
     parser.add_argument("--groups", type=int, default=2, help=f"questions a step, {GROUP} completions each")
@@ -63,7 +62,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-k", type=int, default=4, help="sampled completions of each (default 4)")
     parser.add_argument("--target", type=float, default=0.4, help="sampled accuracy that ends the warm-up")
     parser.add_argument("--warm-steps", type=int, default=200, help="at most so many supervised steps")
-    parser.add_argument("--warm-rate", type=float, default=3e-4, help="their learning rate")
+    parser.add_argument("--warm-rate", type=float, default=1e-4, help="their learning rate")
     parser.add_argument("--traces", type=int, default=12, help="traces of each method (default 12)")
     return parser.parse_args(argv)
 
@@ -84,13 +83,14 @@ def short_task(options: str, questions: int) -> Task:
 
 
 def worked(prompt: str) -> str:
-    """`48 + 3 - 12 =` -> ` 51 - 12 = 39`: every line of the sum with its first two terms added up."""
-    terms = [int(sign + digits) for sign, digits in re.findall(r"(?:^|([-+]) )(\d+)", prompt)]
-    steps = []
-    while len(terms) > 1:
-        terms = [terms[0] + terms[1], *terms[2:]]
-        steps.append(" ".join([str(terms[0]), *(f"{'-+'[t >= 0]} {abs(t)}" for t in terms[1:])]))
-    return " " + " = ".join(steps)
+    """`4 + 3 - 2 =` -> ` 4 + 3 = 7`, `7 - 2 = 5`: one operation a line, as the model has seen sums before."""
+    first, *rest = prompt.removesuffix(" =").split()
+    lines, value = [], int(first)
+    for sign, term in zip(rest[::2], rest[1::2]):
+        result = value + int(sign + term)
+        lines.append(f"{value} {sign} {term} = {result}")
+        value = result
+    return " " + "\n".join(lines)
 
 
 # -- the warm-up ------------------------------------------------------------------------------------
