@@ -24,49 +24,76 @@ if TYPE_CHECKING:
 
 _IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 _FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
-OAUTH = "OAUTH_CLIENT_ID"
+OAUTH = "OAUTH_CLIENT_ID"  # a Space with sign-in has it
+NO_RUNS = (
+    "No runs here, so no card. Start the app with a run, `erpo-hub app runs/demo`, or add one under Runs."
+)
 
 
-def build(context: Context) -> None:
+def build(context: Context, tab: gr.Tab) -> None:
     """Lay out the tab and connect it."""
     labels = list(context.library.runs)
     pair = context.library.pair()
     first = pair[1] if pair else next(iter(labels), None)
-    if first is None:
-        gr.Markdown(
-            "No runs here, so no card. Start the app with the folder of one: `erpo-hub app runs/demo`"
-        )
-        return
-    front, body, problem = preview(context.library.runs[first])
-    with gr.Row():
-        run = gr.Dropdown(labels, value=first, label="Run", elem_id="card-run", scale=2)
-        download = gr.DownloadButton("Download README.md", value=_file(context, first), elem_id="card-save")
-    push = _push_controls(on_space=OAUTH in os.environ)
-    state = facts_table("card-state", "Card", {"text": problem, "error": bool(problem)})
-    with gr.Accordion("Metadata (the YAML at the top of the card)", open=False):
-        metadata = gr.Code(
-            front, language="yaml", interactive=False, show_label=False, elem_id="card-metadata"
-        )
-    card = gr.Markdown(body, elem_id="card-preview", latex_delimiters=[], line_breaks=False)
+    front, body, state_text, file = _shown(context, first)
+    nothing = gr.Markdown(NO_RUNS, visible=not labels)
+    with gr.Column(visible=bool(labels)) as column:
+        with gr.Row():
+            run = gr.Dropdown(labels, value=first, label="Run", elem_id="card-run", scale=2)
+            download = gr.DownloadButton("Download README.md", value=file, elem_id="card-save")
+        push = _push_controls(context)
+        state = facts_table("card-state", "Card", state_text)
+        with gr.Accordion("Metadata (the YAML at the top of the card)", open=False):
+            metadata = gr.Code(
+                front, language="yaml", interactive=False, show_label=False, elem_id="card-metadata"
+            )
+        card = gr.Markdown(body, elem_id="card-preview", latex_delimiters=[], line_breaks=False)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-    def show(label: str) -> tuple:
-        front, body, problem = preview(context.library.runs[label])
-        return front, body, encode({"text": problem, "error": bool(problem)}), _file(context, label)
+    def show(label: str | None) -> tuple:
+        front, body, text, file = _shown(context, label)
+        return front, body, encode(text), file
 
-    run.input(show, run, [metadata, card, state, download], **quiet)
+    def opened(label: str | None) -> tuple:
+        """The runs as they are now: one may have been added under Runs, or have trained on."""
+        labels = list(context.library.runs)
+        label = label if label in labels else next(iter(labels), None)
+        some = bool(labels)
+        return (
+            gr.Markdown(visible=not some),
+            gr.Column(visible=some),
+            gr.Dropdown(labels, value=label),
+            *show(label),
+        )
+
+    shown = [metadata, card, state, download]
+    run.input(show, run, shown, **quiet)
+    tab.select(opened, run, [nothing, column, run, *shown], **quiet)
     if push:
         handler = _push_on_space if OAUTH in os.environ else _push_here
         push[1].click(handler(context), [run, *push[0]], state, **quiet)
 
 
-def _push_controls(*, on_space: bool) -> tuple[list[gr.components.Component], gr.Button] | None:
-    """A repository name and a button; only where there is an account to push with."""
+def _push_controls(context: Context) -> tuple[list[gr.components.Component], gr.Button] | None:
+    """A repository name and a button, only where there is an account to push with.
+
+    On a Space that is the visitor's, by sign-in; never the token that the Space itself may hold. Elsewhere it
+    is this machine's, as long as nobody else can reach the app.
+    """
     from huggingface_hub import get_token
 
-    if not on_space and not get_token():
-        gr.Markdown("To push this run from here, log in first: `hf auth login`.", elem_classes="erpo-note")
-        return None
+    on_space = OAUTH in os.environ
+    if not on_space:
+        reason = ""
+        if "SPACE_ID" in os.environ:
+            reason = "Pushing from here needs sign-in: `hf_oauth: true` in the Space's README."
+        elif not context.alone:
+            reason = "Others can reach this app, so it does not push in your name: `erpo-hub push` does."
+        elif not get_token():
+            reason = "To push this run from here, log in first: `hf auth login`."
+        if reason:
+            gr.Markdown(reason, elem_classes="erpo-note")
+            return None
     with gr.Row():
         if on_space:
             gr.LoginButton(scale=1)
@@ -107,45 +134,40 @@ def _push(context: Context, label: str, repo: str, private: bool, token: str | N
     return encode({"text": f"Pushed: {commit.commit_url}"})
 
 
-def preview(run: RunFolder) -> tuple[str, str, str]:
-    """(front matter, body with its pictures inside, problem). A card in the bundle wins over a fresh one."""
+def _shown(context: Context, label: str | None) -> tuple[str, str, dict[str, Any], str | None]:
+    """Front matter, body, state and file to download of a run's card."""
+    run = context.library.runs.get(label or "")
+    if run is None:
+        return "", "", {}, None
+    try:
+        text = card_text(run)
+    except (UserError, OSError, ValueError) as error:
+        return "", "", {"text": f"The card can't be shown: {error}", "error": True}, None
+    path = Path(tempfile.mkdtemp(prefix="card-")) / "README.md"
+    path.write_text(text, encoding="utf-8")
+    return *preview(text, run.published), {}, str(path)
+
+
+def card_text(run: RunFolder) -> str:
+    """The card in the bundle; of a run without one, the card it would get. Raises UserError."""
     from ..publish.card import render_card
 
-    folder = run.bundle or run.folder
-    try:
-        written = folder / "README.md"
-        card = written.read_text(encoding="utf-8") if written.is_file() else render_card(run.folder)
-    except (UserError, OSError, ValueError) as error:
-        return "", "", f"The card can't be shown: {error}"
+    written = run.published / "README.md"
+    return written.read_text(encoding="utf-8") if written.is_file() else render_card(run.folder)
+
+
+def preview(card: str, folder: Path) -> tuple[str, str]:
+    """(front matter, body with the folder's pictures inside)."""
     front = _FRONT.match(card)
     body = card[front.end() :] if front else card
-    return (front.group(1) if front else ""), _IMAGE.sub(lambda m: _picture(m, folder), body), ""
+    return (front.group(1) if front else ""), _IMAGE.sub(lambda m: _picture(m, folder), body)
 
 
 def _picture(match: re.Match[str], folder: Path) -> str:
     """A picture of the bundle as a data address; any other as its words, so that nothing is fetched."""
     alt, address = match.groups()
-    path = (folder / address).resolve()
-    if (
-        "://" in address
-        or not path.is_file()
-        or folder.resolve() not in path.parents
-        or path.suffix != ".png"
-    ):
+    path = Path(os.path.normpath(folder / address))  # not resolved: the Hub's cache is made of links
+    if "://" in address or not path.is_relative_to(folder) or path.suffix != ".png" or not path.is_file():
         return f"[picture: {alt}]"
     data = base64.b64encode(path.read_bytes()).decode()
     return f"![{alt}](data:image/png;base64,{data})"
-
-
-def _file(context: Context, label: str) -> str | None:
-    from ..publish.card import render_card
-
-    run = context.library.runs[label]
-    written = (run.bundle or run.folder) / "README.md"
-    try:
-        text = written.read_text(encoding="utf-8") if written.is_file() else render_card(run.folder)
-    except (UserError, OSError, ValueError):
-        return None
-    path = Path(tempfile.mkdtemp(prefix="card-")) / "README.md"
-    path.write_text(text, encoding="utf-8")
-    return str(path)

@@ -20,7 +20,8 @@ def run_app(
         raise UserError('the app needs Gradio: pip install "erpo-hub[app]"') from None
     from . import build_demo, launch_kwargs
 
-    demo = build_demo(runs=paths)
+    alone = host in ("127.0.0.1", "localhost", "::1") and not share
+    demo = build_demo(runs=paths, alone=alone)
     try:
         demo.launch(**launch_kwargs(server_name=host, server_port=port, share=share, inbrowser=open_browser))
     except OSError as error:

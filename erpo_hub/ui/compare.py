@@ -25,8 +25,8 @@ CURVE = "compare-curve"
 Pair = tuple[str, str, tuple[Trace, Trace] | None]
 
 
-def build(context: Context) -> None:
-    """Lay out the tab and connect it."""
+def build(context: Context) -> list[gr.Dropdown]:
+    """Lay out the tab and connect it. Returns the two lists of models."""
     pairs = context.library.trace_pairs()
     first = next(iter(pairs), None)
     with gr.Row():
@@ -46,6 +46,7 @@ def build(context: Context) -> None:
     views = [view_a, view_b]
     _connect(context, controls, views, pairs)
     batch_panel.build(context, controls, views)
+    return [controls["a"], controls["b"]]
 
 
 def _hint() -> str:

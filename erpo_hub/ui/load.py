@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +93,11 @@ class RunFolder:
                 return candidate
         return None
 
+    @property
+    def published(self) -> Path:
+        """Where its card, figures and traces are: the bundle, or the folder of a run on the Hub."""
+        return self.bundle or self.folder
+
     def record(self) -> dict[str, Any]:
         """The run's run.json as it is now. Raises UserError."""
         return read_record(self.folder)
@@ -150,12 +154,13 @@ def open_library(paths: Iterable[str | Path | RunFolder], limits: Limits | None 
     """Sort paths into runs, traces and models; anything that is no path is taken for a Hub model id.
 
     A folder with run.json is a run; one that holds such folders, all of them; one of trace files, those; one
-    with config.json or adapter_config.json, a model. Raises UserError for a path that is none of these.
+    with config.json or adapter_config.json, a model. A model on the Hub that has a run.json is a run too.
+    Raises UserError for a path that is none of these, and for a repository that the Hub does not know.
     """
     library = Library(limits=limits or Limits.from_environment())
     for given in paths:
         if isinstance(given, RunFolder):
-            library.runs[given.label] = given
+            _add_run(library, given)
             continue
         path = Path(given).expanduser()
         if path.is_dir():
@@ -163,16 +168,28 @@ def open_library(paths: Iterable[str | Path | RunFolder], limits: Limits | None 
         elif path.is_file():
             _add_file(library, path)
         elif _looks_like_id(str(given)):
-            library.models[str(given)] = str(given)
+            _add_hub_id(library, str(given))
         else:
             raise UserError(f"{given}: no such run, model or trace; give a folder, a file or a Hub id")
-    for label, run in library.runs.items():
-        if run.bundle:
-            library.models[label] = str(run.bundle)
     for name in library.limits.models or ():
         library.models.setdefault(name, name)
     library.models.setdefault(EMBEDDED, EMBEDDED)
     return library
+
+
+def add_runs(library: Library, given: str) -> list[str]:
+    """Labels of the runs in a folder, or of the one in a Hub repository; new ones join the library.
+
+    Raises UserError where there is none.
+    """
+    path = Path(given).expanduser()
+    folders = _run_folders(path)
+    if folders:
+        return [_add_run(library, RunFolder(_fresh(library.runs, f.name), f)) for f in folders]
+    if path.exists() or not _looks_like_id(given):
+        raise UserError(f"{given}: holds no run; give the folder of one, or name/model on the Hub")
+    library.models.setdefault(given, given)
+    return [_add_run(library, hub_run(given))]
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -188,19 +205,40 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def hub_run(repo_id: str, cache: Path) -> RunFolder:
-    """A run published on the Hub: its run.json, card and figures, without the weights. Raises UserError."""
+def hub_run(repo_id: str) -> RunFolder:
+    """A run published on the Hub: its run.json, card, figures and traces, without the weights.
+
+    Raises UserError: `NotOnTheHub` for a repository that is not there, plain for one that can't be read or
+    holds no run.
+    """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     wanted = ["run.json", "README.md", "figures/*", "traces/*.json"]
     try:
-        folder = Path(snapshot_download(repo_id, allow_patterns=wanted, cache_dir=cache))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"{repo_id}: not readable on the Hub ({reason}); check the name") from None
+        folder = Path(snapshot_download(repo_id, allow_patterns=wanted))
+    except RepositoryNotFoundError:
+        raise NotOnTheHub(f"{repo_id}: not on the Hub, or not open to you; check the name") from None
+    except _hub_errors() as error:
+        raise UserError(f"{repo_id}: not readable on the Hub ({_line(error)}); check the name") from None
+    if not (folder / "run.json").is_file():
+        raise UserError(f"{repo_id}: has no run.json, so it is no run; give a model that erpo-hub published")
     read_record(folder)
     return RunFolder(repo_id, folder)
+
+
+class NotOnTheHub(UserError):
+    """There is no such repository for this visitor."""
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    return HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def traces_from_environment(environment: Mapping[str, str] = os.environ) -> list[Path]:
@@ -212,12 +250,13 @@ def traces_from_environment(environment: Mapping[str, str] = os.environ) -> list
     if not repo_id:
         return []
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    unreadable: tuple[type[Exception], ...] = (UserError, *_hub_errors())
     try:
         found = snapshot_download(repo_id, repo_type="dataset", allow_patterns=["*.parquet", "*.json"])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        logger.warning("%s: its traces can't be read (%s)", repo_id, str(error).strip().splitlines()[0])
+        _add_folder(Library(), Path(found))
+    except unreadable as error:
+        logger.warning("%s: its traces can't be read (%s)", repo_id, _line(error))
         return []
     return [Path(found)]
 
@@ -227,19 +266,16 @@ def runs_from_environment(environment: Mapping[str, str] = os.environ) -> list[R
     found = []
     for name in Limits.from_environment(environment).models or ():
         try:
-            found.append(hub_run(name, Path(tempfile.gettempdir()) / "erpo-hub-runs"))
+            found.append(hub_run(name))
         except UserError as error:
             logger.warning("%s", error)
     return found
 
 
 def _add_folder(library: Library, path: Path) -> None:
-    if (path / "run.json").is_file():
-        _add_run(library, path)
-        return
-    runs = sorted(p.parent for p in path.glob("*/run.json"))
-    for run in runs:
-        _add_run(library, run)
+    runs = _run_folders(path)
+    for folder in runs:
+        _add_run(library, RunFolder(_fresh(library.runs, folder.name), folder))
     if runs:
         return
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
@@ -254,16 +290,41 @@ def _add_folder(library: Library, path: Path) -> None:
         _add_file(library, file)
 
 
-def _add_run(library: Library, folder: Path) -> None:
-    label = _fresh(library.runs, folder.name)
-    run = RunFolder(label, folder)
+def _run_folders(path: Path) -> list[Path]:
+    """The folder, if it is a run's; else those of the runs in it."""
+    return [path] if (path / "run.json").is_file() else sorted(p.parent for p in path.glob("*/run.json"))
+
+
+def _add_hub_id(library: Library, name: str) -> None:
+    """A model of the Hub, and the run that made it where its record is published with it."""
+    library.models[name] = name
+    if name == EMBEDDED:
+        return
+    try:
+        _add_run(library, hub_run(name))
+    except NotOnTheHub:
+        raise
+    except UserError as error:  # offline, or a model that something else made
+        logger.info("%s", error)
+
+
+def _add_run(library: Library, run: RunFolder) -> str:
+    """Its label; a folder that is there already keeps the one it has. Raises UserError."""
+    for known in library.runs.values():
+        if known.folder.resolve() == run.folder.resolve():
+            return known.label
     run.record()
-    library.runs[label] = run
+    library.runs[run.label] = run
     if run.bundle:
-        for file in sorted((run.bundle / "traces").glob("*.json")):
-            _add_trace(library, f"{label}: ", Trace.from_json(file))
-    else:
-        _add_newest_completions(library, label, folder)
+        library.models[run.label] = str(run.bundle)
+    for file in sorted((run.published / "traces").glob("*.json")):
+        try:
+            _add_trace(library, f"{run.label}: ", Trace.from_json(file))
+        except UserError as error:  # the run itself can be looked at all the same
+            logger.warning("%s", error)
+    if not run.bundle:
+        _add_newest_completions(library, run.label, run.folder)
+    return run.label
 
 
 def _add_newest_completions(library: Library, label: str, folder: Path) -> None:

@@ -5,15 +5,13 @@ Works from run.json alone, also while a run is still training. May import gradio
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from ..errors import UserError
 from .facts import encode, facts_table
-from .load import hub_run
+from .load import add_runs
 
 if TYPE_CHECKING:
     from .app import Context
@@ -41,12 +39,13 @@ def build(context: Context) -> None:
             labels, value=chosen, multiselect=True, label="Runs", elem_id="runs", interactive=True, scale=3
         )
         smoothing = gr.Slider(1, 51, 5, step=2, label="Smoothing (steps)", elem_id="smoothing", scale=1)
-    hub_allowed = context.limits.models is None
+    may_add = context.limits.models is None  # on a Space visitors see what its owner chose
     with gr.Row():
-        repo = gr.Textbox(
-            label="Add a run from the Hub", placeholder="name/model", visible=hub_allowed, scale=3
-        )
-        add = gr.Button("Add", visible=hub_allowed, scale=1)
+        given = gr.Textbox(
+            label="Add a run", info="Its folder, or name/model on the Hub.", visible=may_add, scale=3,
+            elem_id="runs-given",
+        )  # fmt: skip
+        add = gr.Button("Add", visible=may_add, scale=1, elem_id="runs-add")
         refresh = gr.Button("Refresh", elem_id="runs-refresh", scale=1)
     state = facts_table("runs-state", "State", state_facts(context, chosen))
     plot = gr.Plot(figure(context, chosen, 5), elem_id="runs-plot", show_label=False)
@@ -66,18 +65,19 @@ def build(context: Context) -> None:
             gr.Timer(active=_any_running(context, chosen)),
         )
 
-    def add_hub(repo_id: str, chosen: list[str]) -> tuple:
+    def add_given(given: str, chosen: list[str]) -> tuple:
         try:
-            run = hub_run(repo_id.strip(), Path(tempfile.gettempdir()) / "erpo-hub-runs")
+            added = add_runs(context.library, given.strip())
         except UserError as error:
             return gr.skip(), encode({"text": str(error), "error": True})
-        context.library.runs[run.label] = run
-        return gr.Dropdown(list(context.library.runs), value=[*chosen, run.label]), gr.skip()
+        value = list(dict.fromkeys([*chosen, *added]))
+        return gr.Dropdown(list(context.library.runs), value=value), gr.skip()
 
     shown = [state, plot, results, arguments, timer]
     for event in (runs.change, smoothing.release, refresh.click, timer.tick):
         event(show, [runs, smoothing], shown, **quiet)
-    add.click(add_hub, [repo, runs], [runs, state], **quiet)
+    if may_add:
+        gr.on([add.click, given.submit], add_given, [given, runs], [runs, state], **quiet)
 
 
 def figure(context: Context, labels: list[str], window: int) -> Any:

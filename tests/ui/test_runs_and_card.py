@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from erpo_hub.ui.runs import smooth
 
-from .conftest import choose
+from .conftest import choose, watched
 
 
 @pytest.fixture
@@ -81,9 +81,55 @@ def test_without_a_token_nothing_can_be_pushed(page, monkeypatch):
 
 
 def test_a_repository_that_is_not_there_is_named(runs):
-    runs.get_by_label("Add a run from the Hub").fill("nobody/nothing")
-    runs.get_by_role("button", name="Add").click()
-    expect(runs.locator("#runs-state .facts-text[role=alert]")).to_contain_text("nobody/nothing")
+    for given in ("nobody/nothing", "/no/such/folder"):
+        runs.get_by_label("Add a run").fill(given)
+        runs.get_by_role("button", name="Add").click()
+        expect(runs.locator("#runs-state .facts-text[role=alert]")).to_contain_text(given)
+
+
+@pytest.mark.parametrize(
+    ("alone", "variables", "offered"),
+    [
+        (True, {"HF_TOKEN": "hf_mine"}, True),
+        (True, {"HF_TOKEN": ""}, False),
+        (False, {"HF_TOKEN": "hf_mine"}, False),  # --share, or another --host
+        (True, {"HF_TOKEN": "hf_the_owners", "SPACE_ID": "me/space"}, False),
+    ],
+)
+def test_there_is_a_way_to_push_only_for_who_owns_the_token(
+    paired_runs, monkeypatch, tmp_path, alone, variables, offered
+):
+    from huggingface_hub import constants
+
+    from erpo_hub.ui import build_demo
+
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    demo = build_demo(runs=[paired_runs], alone=alone)
+    functions = [getattr(f.fn, "__name__", "") for f in demo.fns.values()]
+    assert functions.count("push") == offered
+
+
+def test_without_a_run_the_card_waits_for_one(browser, paired_runs):
+    from erpo_hub.ui import build_demo, launch_kwargs
+
+    demo = build_demo()
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs())
+    with watched(browser, url) as page:
+        page.get_by_role("tab", name="Card").click()
+        expect(page.get_by_text("No runs here, so no card")).to_be_visible()
+        expect(page.locator("#card-preview")).to_be_hidden()
+        page.get_by_role("tab", name="Runs").click()
+        expect(page.locator("#runs-state")).to_contain_text("No runs here")
+        page.get_by_label("Add a run").fill(str(paired_runs))
+        page.get_by_label("Add a run").press("Enter")
+        expect(page.locator("#runs-state tbody tr")).to_have_count(2)
+        page.get_by_role("tab", name="Card").click()
+        heading = page.locator("#card-preview").get_by_role("heading", name="tiny-reasoner trained with")
+        expect(heading.first).to_be_visible()
+        expect(page.get_by_text("No runs here, so no card")).to_be_hidden()
+    demo.close()
 
 
 def test_a_push_uses_the_visitors_token_and_none_without_one(paired_runs, monkeypatch):
