@@ -3,14 +3,13 @@
     python examples/smollm2.py runs/smollm2-135m
     python examples/smollm2_study.py runs/smollm2-135m --out runs/smollm2-study --seeds 2 --steps 60
 
-The questions are those of `reasoning-gym:chain_sum` without the sentence around them (`4 + 3 - 2 =`), the
-answers are graded by the library's own scorer. Every step leaves a file and is skipped where that exists, so
-the same command goes on after a stop: (1) the model as shipped is judged; (2) it learns the form of an answer
-(` 4 + 3 = 7`, then `7 - 2 = 5`) from worked ones, until its sampled accuracy on training questions reaches
-`--target`, and is judged; (3) seed by seed GRPO and ERPO train a fresh adapter on it and are judged on the
-same held-out questions, greedily and sampled at T = 1; (4) report.md, report.json and figures/, as `erpo-hub
-compare` writes them, after every pair of trainings; (5) traces of the same questions for the app. float32,
-one thread.
+The questions are those of `reasoning-gym:chain_sum` in a short form (`Sum: 4 + 3 - 2 =`), the answers are graded
+by the library's own scorer. Every step leaves a file and is skipped where that exists, so the same command goes
+on after a stop: (1) the model as shipped is judged; (2) it learns the form of an answer (` 4 + 3 = 7`, then
+`7 - 2 = 5`) from worked ones, until its sampled accuracy on training questions reaches `--target`, and is judged;
+(3) seed by seed GRPO and ERPO train a fresh adapter on it and are judged on the same held-out questions, greedily
+and sampled at T = 1; (4) report.md, report.json and figures/, as `erpo-hub compare` writes them, after every pair
+of trainings; (5) traces of the same questions for the app. float32, one thread.
 """
 
 from __future__ import annotations
@@ -72,20 +71,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def short_task(options: str, questions: int) -> Task:
-    """chain_sum with the bare sum as prompt: an English sentence of 11 tokens would double the cost."""
+    """chain_sum with `Sum: 4 + 3 - 2 =` as prompt: the library's sentence of 11 tokens would double the cost.
+
+    Something has to stand before the sum: of the very first token the model cannot tell which it was.
+    """
     task = load_task(f"reasoning-gym:chain_sum?{options}", test_size=2 * questions)
 
-    def bare(row: dict[str, Any]) -> dict[str, Any]:
-        return {"prompt": row["prompt"].rpartition(": ")[2]}
+    def short(row: dict[str, Any]) -> dict[str, Any]:
+        return {"prompt": "Sum: " + row["prompt"].rpartition(": ")[2]}
 
     return dataclasses.replace(
-        task, spec=f"{task.spec} (the sum alone)", train=task.train.map(bare), test=task.test.map(bare)
+        task, spec=f"{task.spec} (short prompt)", train=task.train.map(short), test=task.test.map(short)
     )
 
 
 def worked(prompt: str) -> str:
-    """`4 + 3 - 2 =` -> ` 4 + 3 = 7`, `7 - 2 = 5`: one operation a line, as the model has seen sums before."""
-    first, *rest = prompt.removesuffix(" =").split()
+    """`Sum: 4 + 3 - 2 =` -> ` 4 + 3 = 7`, `7 - 2 = 5`: one operation a line, in a form the model knows."""
+    first, *rest = prompt.removeprefix("Sum: ").removesuffix(" =").split()
     lines, value = [], int(first)
     for sign, term in zip(rest[::2], rest[1::2]):
         result = value + int(sign + term)
@@ -114,7 +116,7 @@ def warm_up(args: argparse.Namespace, task: Task, grader: Grader, folder: Path) 
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if step % 10 and step < args.warm_steps:
+        if step % 5 and step < args.warm_steps:
             continue
         result = evaluate(
             model, probe, tokenizer=tokenizer, grader=grader, temperature=1.0, **_decoding(args)

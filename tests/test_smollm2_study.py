@@ -27,9 +27,9 @@ def study(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("prompt", "answer"),
     [
-        ("48 + 3 - 12 =", " 48 + 3 = 51\n51 - 12 = 39"),
-        ("5 - 9 =", " 5 - 9 = -4"),
-        ("1 - 9 + 2 =", " 1 - 9 = -8\n-8 + 2 = -6"),
+        ("Sum: 48 + 3 - 12 =", " 48 + 3 = 51\n51 - 12 = 39"),
+        ("Sum: 5 - 9 =", " 5 - 9 = -4"),
+        ("Sum: 1 - 9 + 2 =", " 1 - 9 = -8\n-8 + 2 = -6"),
     ],
 )
 def test_a_worked_answer_ends_in_the_right_number(study, prompt: str, answer: str) -> None:
