@@ -3,13 +3,14 @@
     python examples/smollm2.py runs/smollm2-135m
     python examples/smollm2_study.py runs/smollm2-135m --out runs/smollm2-study --seeds 2 --steps 60
 
-The questions are those of `reasoning-gym:chain_sum` in a short form (`Sum: 4 + 3 - 2 =`), the answers are graded
-by the library's own scorer. Every step leaves a file and is skipped where that exists, so the same command goes
-on after a stop: (1) the model as shipped is judged; (2) it learns the form of an answer (` 4 + 3 = 7`, then
-`7 - 2 = 5`) from worked ones, until its sampled accuracy on training questions reaches `--target`, and is judged;
-(3) seed by seed GRPO and ERPO train a fresh adapter on it and are judged on the same held-out questions, greedily
-and sampled at T = 1; (4) report.md, report.json and figures/, as `erpo-hub compare` writes them, after every pair
-of trainings; (5) traces of the same questions for the app. float32, one thread.
+The questions are those of `reasoning-gym:chain_sum` in a short form (`Sum: 4 + 3 - 2 =`), the answers are
+graded by the library's own scorer. Every step leaves a file and is skipped where that exists, so the same
+command goes on after a stop: (1) the model as shipped is judged; (2) it learns the form of an answer (` 4 +
+3 = 7`, then `7 - 2 = 5`) from worked ones, until its sampled accuracy on training questions reaches
+`--target`, and is judged; (3) seed by seed GRPO and ERPO train a fresh adapter on it and are judged on the
+same held-out questions, greedily and sampled at T = 1; (4) report.md, report.json and figures/, as
+`erpo-hub compare` writes them, after every pair of trainings; (5) traces of the same questions for the app.
+float32, one thread.
 """
 
 from __future__ import annotations
