@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from .saved import saved_answers
 
 if TYPE_CHECKING:
     from .app import Context
@@ -75,42 +76,57 @@ def run_batch(
     from ..train.grading import Grader
     from ..train.tasks import load_task
 
-    n = max(1, min(int(n), context.limits.batch))
     yield "Loading the task and the models…", None
-    task = load_task(spec, test_size=n)
-    total = min(n, len(task.test))
-    engines = [context.engines.get(name) for name in names]
+    task = load_task(spec)  # whole: another size could hold out other questions than training did
+    total = max(1, min(int(n), context.limits.batch, len(task.test)))
+    questions = list(task.test.select(range(total)))
+    saved = [_saved(context, name, questions, settings) for name in names]
+    engines = [None if kept else context.engines.get(name) for name, kept in zip(names, saved)]
     batch = Batch(names, spec, settings)
     with Grader(task.grader) as grader:
+
+        def answers(i: int, part: range) -> list[dict[str, Any]]:
+            kept, engine = saved[i], engines[i]
+            if kept or engine is None:
+                return (kept or [])[part.start : part.stop]
+            rows = dataclasses.replace(task, test=task.test.select(part))
+            options = {"tokenizer": engine.tokenizer, "grader": grader, "progress": False}
+            return evaluate(engine.model, rows, **options, **settings).questions
+
         for start in range(0, total, PART):
             if switch.is_set():
                 break
-            rows = task.test.select(range(start, min(start + PART, total)))
-            part = dataclasses.replace(task, test=rows)
-            answers = [
-                evaluate(e.model, part, tokenizer=e.tokenizer, grader=grader, progress=False, **settings)
-                for e in engines
-            ]
-            batch.rows += [_row(start, a, b) for a, b in zip(answers[0].questions, answers[1].questions)]
+            part = range(start, min(start + PART, total))
+            batch.rows += map(_row, part, answers(0, part), answers(1, part))
             yield f"{len(batch.rows)} of {total} questions", batch
     if not batch.rows:
         raise UserError("Stopped before the first questions were answered.")
-    ended = "Stopped early: " if len(batch.rows) < total else "Finished: "
-    yield f"{ended}{len(batch.rows)} questions.", batch
+    ended = "Stopped early" if len(batch.rows) < total else "Finished"
+    recorded = [name for name, kept in zip(names, saved) if kept]
+    source = f" From the evaluation after training: {' and '.join(recorded)}." if recorded else ""
+    yield f"{ended}: {len(batch.rows)} questions.{source}", batch
 
 
-def _row(start: int, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+def _saved(
+    context: Context, name: str, questions: list[dict[str, Any]], settings: dict[str, Any]
+) -> list[dict[str, Any]] | None:
+    run = context.library.runs.get(name)
+    return saved_answers(run.folder, questions, settings) if run else None
+
+
+def _row(place: int, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     right = (bool(a["correct"][0]), bool(b["correct"][0]))
     kind = {(True, True): KINDS[0], (True, False): KINDS[1], (False, True): KINDS[2]}.get(right, KINDS[3])
     prompt = a["prompt"]
     return {
-        "number": start + a["index"] + 1,
+        "number": place + 1,
         "prompt": prompt,
         "gold": str(a["answer"]),
         "kind": kind,
         "correct": right,
         "completions": (a["completions"][0], b["completions"][0]),
         "lengths": (a["lengths"][0], b["lengths"][0]),
+        "truncated": (a["truncated"][0], b["truncated"][0]),
         "entropies": (a["entropies"][0], b["entropies"][0]),
     }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ..errors import UserError
+from ..traces.trace import Trace
 from . import ask, gpu
 from .batch import KINDS, Batch, run_batch
 from .facts import encode, facts_table
@@ -27,7 +28,7 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
     """Lay it out and connect it. controls: the upper half's `a`, `b` (models), `prompt` and `gold`."""
     specs = list(dict.fromkeys(run.record()["dataset"]["spec"] for run in context.library.runs.values()))
     specs += [s for s in ("builtin:expressions?operands=4",) if s not in specs]
-    limit = context.limits.batch
+    limits, start = context.limits, _as_evaluated(context)
     gr.Markdown("## Over a whole task\nBoth models answer the same held-out questions. Open one by its row.")
     with gr.Row():
         spec = gr.Dropdown(
@@ -38,15 +39,12 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
             elem_id="batch-task",
             scale=2,
         )
-        n = gr.Slider(1, limit, min(64, limit), step=1, label="Questions", elem_id="batch-n")
-        temperature = gr.Slider(0, 2, 0, step=0.05, label="Temperature (0: greedy)")
-        tokens = gr.Slider(
-            1,
-            context.limits.max_new_tokens,
-            min(256, context.limits.max_new_tokens),
-            step=1,
-            label="Tokens at most",
+        n = gr.Slider(1, limits.batch, start["n"], step=1, label="Questions", elem_id="batch-n")
+        temperature = gr.Slider(
+            0, 2, start["temperature"], step=0.05, label="Temperature (0: greedy)", elem_id="batch-temperature"
         )
+        tokens = gr.Slider(1, limits.max_new_tokens, start["max_new_tokens"], step=1, label="Tokens at most")
+        seed = gr.Number(0, label="Seed", precision=0, elem_id="batch-seed")
     with gr.Row():
         run = gr.Button("Compare over the task", variant="primary", elem_id="batch-run")
         stop = gr.Button("Stop", variant="stop", elem_id="batch-stop")
@@ -67,10 +65,21 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
     def compare(
-        a: str, b: str, spec: str, n: float, temperature: float, tokens: float, request: gr.Request
+        request: gr.Request,
+        a: str,
+        b: str,
+        spec: str,
+        n: float,
+        temperature: float,
+        tokens: float,
+        seed: float | None,
     ) -> Iterator[tuple]:
         switch = context.switches.start(request.session_hash)
-        settings = {"temperature": temperature, "max_new_tokens": context.limits.tokens(tokens), "seed": 0}
+        settings = {
+            "temperature": float(temperature),
+            "max_new_tokens": limits.tokens(tokens),
+            "seed": int(seed or 0),
+        }
         try:
             for text, batch in run_batch(context, (a, b), spec, n, settings, switch):
                 yield (
@@ -89,14 +98,14 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
         number = event.row_value[0] if event.row_value else None
         row = next((r for r in batch.rows if str(r["number"]) == str(number)), None) if batch else None
         if batch is None or row is None:
-            return (gr.skip(),) * 4
-        return *open_row(context, batch, row), _question(row), row["gold"]
+            return (gr.skip(),) * 5
+        return *open_row(context, batch, row), _question(row), row["gold"], None
 
-    filled = [*views, controls["prompt"], controls["gold"]]
+    filled = [*views, controls["prompt"], controls["gold"], controls["recorded"]]
     model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
     run.click(stopped, queue=False, **quiet).then(
         compare,
-        [controls["a"], controls["b"], spec, n, temperature, tokens],
+        [controls["a"], controls["b"], spec, n, temperature, tokens, seed],
         [totals, state, kind, table],
         **quiet,
         **model,
@@ -105,9 +114,21 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
     kind.input(_table, [state, kind], table, **quiet)
     table.select(opened, state, filled, **quiet, **model).success(
         None,
-        js="() => document.querySelector('#view-a').scrollIntoView({ block: 'center' })",
+        js=SHOW_PAIR,
         api_visibility="private",
     )
+
+
+def _as_evaluated(context: Context) -> dict[str, Any]:
+    """What the compared run's own evaluation asked, within the limits: its answers are then there already."""
+    pair, limits = context.library.pair(), context.limits
+    results = context.library.runs[pair[1]].record().get("results") or {} if pair else {}
+    asked = {"n": 64, "temperature": 0.0, "max_new_tokens": 256} | results.get("final", {})
+    return {
+        "n": min(asked["n"], limits.batch),
+        "temperature": asked["temperature"],
+        "max_new_tokens": limits.tokens(asked["max_new_tokens"]),
+    }
 
 
 def open_row(context: Context, batch: Batch, row: dict[str, Any]) -> tuple[str, str]:
@@ -115,16 +136,26 @@ def open_row(context: Context, batch: Batch, row: dict[str, Any]) -> tuple[str, 
     from .compare import pair_messages
 
     try:
-        traces = []
-        for name, completion, correct in zip(batch.names, row["completions"], row["correct"]):
-            temperature = batch.settings["temperature"] or 1.0
-            arguments = {"prompt": row["prompt"], "completion": completion, "temperature": temperature}
-            trace = gpu.call(context.engines, name, "score", **arguments)
-            trace = trace.with_pivots(min_entropy=0.1)
-            traces.append(context.engines.grade(trace, None).replace(gold=row["gold"], correct=correct))
-        return pair_messages(traces[0], traces[1], batch.names)
+        a, b = (_scored(context, batch, row, i) for i in (0, 1))
+        return pair_messages(a, b, batch.names)
     except (UserError, *MODEL_ERRORS) as error:
         return clear_message(ask.explain(error), error=True), clear_message()
+
+
+def _scored(context: Context, batch: Batch, row: dict[str, Any], i: int) -> Trace:
+    """The trace of one side's completion; the text is tokenised again, and ends as it did then."""
+    engine = context.engines.get(batch.names[i])
+    tokens = list(engine.tokenizer(row["completions"][i], add_special_tokens=False).input_ids)
+    if not row["truncated"][i]:
+        own = engine.tokenizer.eos_token_id
+        tokens.append(own if own in engine.eos else min(engine.eos))
+    trace = gpu.call(
+        context.engines, batch.names[i], "score", prompt=row["prompt"], completion=tokens,
+        temperature=batch.settings["temperature"] or 1.0,
+    )  # fmt: skip
+    trace = context.engines.grade(trace.with_pivots(min_entropy=0.1), None)
+    ended = "length" if row["truncated"][i] else "eos"
+    return trace.replace(gold=row["gold"], correct=row["correct"][i], finish_reason=ended)
 
 
 def _table(batch: Batch | None, kind: str) -> Any:

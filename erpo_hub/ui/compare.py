@@ -197,20 +197,13 @@ def _connect(
 ) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-    def run(
-        a: str,
-        b: str,
-        prompt: str,
-        gold: str,
-        temperature: float,
-        top_p: float,
-        tokens: float,
-        seed: float,
-        request: gr.Request,
-    ) -> Iterator[tuple]:
+    def run(request: gr.Request, a: str, b: str, prompt: str, gold: str, *sampling: float) -> Iterator[tuple]:
         switch = context.switches.start(request.session_hash)
-        options = ask.options(context.limits, temperature, top_p, tokens, seed)
-        yield from stream_pair(context, (a, b), prompt, gold, options, switch)
+        wanted = ask.options(context.limits, *sampling)
+        first: Any = None  # no recorded pair any more
+        for messages in stream_pair(context, (a, b), prompt, gold, wanted, switch):
+            yield *messages, first
+            first = gr.skip()
 
     def stop(request: gr.Request) -> None:
         context.switches.stop(request.session_hash)
@@ -223,6 +216,12 @@ def _connect(
     )
     inputs = [controls["a"], controls["b"], controls["prompt"], controls["gold"], *controls["settings"]]
     controls["run"].click(stop, queue=False, **quiet).then(
-        run, inputs, views, concurrency_id="model", concurrency_limit=1, trigger_mode="multiple", **quiet
+        run,
+        inputs,
+        [*views, controls["recorded"]],
+        concurrency_id="model",
+        concurrency_limit=1,
+        trigger_mode="multiple",
+        **quiet,
     )
     controls["stop"].click(stop, queue=False, js=ask.STOP_AT_ONCE, **quiet)

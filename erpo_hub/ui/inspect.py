@@ -147,30 +147,21 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
         return message, trace, None, gr.Column(visible=False)
 
     def open_upload(path: str) -> tuple:
+        rest = None, gr.Column(visible=False), None
         try:
             trace = Trace.from_json(Path(path))
         except UserError as error:
             text = f"Not opened: {str(error).replace(path, Path(path).name)}"
-            return clear_message(text, error=True), None, None, gr.Column(visible=False)
-        name = f"Uploaded: {Path(path).name}"
-        return trace_message(trace, name=name), trace, None, gr.Column(visible=False)
+            return clear_message(text, error=True), None, *rest
+        return trace_message(trace, name=f"Uploaded: {Path(path).name}"), trace, *rest
 
-    def answer(
-        name: str,
-        prompt: str,
-        gold: str,
-        temperature: float,
-        top_p: float,
-        tokens: float,
-        seed: float,
-        request: gr.Request,
-    ) -> Iterator[tuple]:
+    def answer(request: gr.Request, name: str, prompt: str, gold: str, *sampling: float) -> Iterator[tuple]:
         switch = context.switches.start(request.session_hash)
-        options = ask.options(context.limits, temperature, top_p, tokens, seed)
-        closed = gr.Column(visible=False)
-        for message, trace in ask.stream_answer(context, name, prompt, gold, options, switch):
-            yield message, trace if trace else gr.skip(), gr.skip() if trace is None else None, closed
-            closed = gr.skip()
+        wanted = ask.options(context.limits, *sampling)
+        first: tuple = (gr.Column(visible=False), None)  # no branch, and no recorded trace any more
+        for message, trace in ask.stream_answer(context, name, prompt, gold, wanted, switch):
+            yield message, trace if trace else gr.skip(), gr.skip() if trace is None else None, *first
+            first = gr.skip(), gr.skip()
 
     def fork(
         trace: Trace | None, name: str, gold: str, event: gr.EventData, request: gr.Request
@@ -190,14 +181,15 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
         context.switches.stop(request.session_hash)
 
     panel.shipped.input(open_shipped, panel.shipped, shown, **quiet)
-    buttons["upload"].upload(open_upload, buttons["upload"], shown, trigger_mode="multiple", **quiet)
+    own = [*shown, panel.shipped]  # what is no recorded trace takes the selection away
+    buttons["upload"].upload(open_upload, buttons["upload"], own, trigger_mode="multiple", **quiet)
     buttons["example"].input(
         lambda i: buttons["pairs"][i], buttons["example"], [panel.prompt, panel.gold], **quiet
     )
     inputs = [panel.model, panel.prompt, panel.gold, *panel.settings]
     # what the session has running ends first, outside the queue: it would hold up what is asked now
     asked = gr.on([buttons["run"].click, panel.prompt.submit], stop, queue=False, **quiet)
-    asked.then(answer, inputs, shown, **quiet, **model)
+    asked.then(answer, inputs, own, **quiet, **model)
     panel.view.fork(
         fork, [panel.trace, panel.model, panel.gold], [panel.branch, panel.forked, column], **quiet, **model
     )

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
 from playwright.sync_api import expect
 
+from erpo_hub.errors import UserError
+from erpo_hub.ui.app import Context
+from erpo_hub.ui.batch import run_batch
+from erpo_hub.ui.engines import Engines
+from erpo_hub.ui.load import Limits, open_library
+
 from .conftest import choose, tokens
+
+TASK = "builtin:expressions?operands=4"
 
 
 @pytest.fixture
@@ -66,6 +75,7 @@ def test_a_task_is_compared_filtered_and_a_row_opens_the_pair(compare):
     expect(facts.locator(".facts-note")).to_contain_text("p = 1")
     note = facts.locator(".facts-note").text_content()
     right = int(re.search(r"both right (\d+)", note).group(1))
+    assert right
     compare.locator("#batch-kind label", has_text="both right").click()
     expect(compare.locator("#batch-kind label", has_text="both right")).to_contain_text(f"({right})")
     table = compare.locator("#batch-table")
@@ -85,3 +95,74 @@ def test_a_task_that_is_none_is_named(compare):
     expect(compare.locator("#batch-totals .facts-text[role=alert]")).to_contain_text(
         "no_such_task", timeout=20_000
     )
+
+
+def test_the_seed_of_a_sampled_comparison_is_the_readers(compare):
+    choose(compare, "#model-b", "builtin:tiny-reasoner")
+    for control, value in (("n", "6"), ("temperature", "1.5")):
+        box = compare.locator(f"#batch-{control} input[type=number]")
+        box.fill(value)
+        box.press("Enter")
+    found = []
+    for seed in ("0", "1", "0"):
+        compare.locator("#batch-seed input").fill(seed)
+        compare.locator("#batch-seed input").press("Tab")
+        compare.locator("#batch-run").click()
+        status = compare.locator("#batch-totals .facts-text")
+        expect(status).not_to_contain_text("Finished")
+        expect(status).to_have_text("Finished: 6 questions.", timeout=60_000)
+        found.append(compare.locator("#batch-totals tbody").text_content())
+    assert found[0] == found[2] != found[1]
+
+
+def test_an_opened_row_is_what_the_model_wrote_with_its_end(engine):
+    from erpo_hub.ui import batch_panel
+
+    context = a_context({"model": engine})
+    settings = {"temperature": 0.0, "max_new_tokens": 24, "seed": 0}
+    *_, (_, batch) = run_batch(context, ("model", "model"), TASK, 40, settings, threading.Event())
+    assert {True, False} == {row["truncated"][0] for row in batch.rows}  # both kinds of end
+    for row in batch.rows[:12]:
+        shown = batch_panel._scored(context, batch, row, 0)
+        written = engine.trace(row["prompt"], temperature=0.0, max_new_tokens=24)
+        assert shown.tokens == written.tokens
+        assert len(shown) == row["lengths"][0]
+        assert shown.finish_reason == written.finish_reason
+
+
+def test_a_runs_own_answers_are_taken_where_they_fit(engine, tmp_path):
+    from erpo_hub.evaluation.sampling import evaluate
+
+    folder = tmp_path / "erpo"
+    folder.mkdir()
+    (folder / "run.json").write_text('{"algorithm": "erpo", "status": "finished"}')
+    settings = {"temperature": 0.0, "max_new_tokens": 24, "seed": 0}
+    log = folder / "evaluation" / "final.jsonl"
+    made = evaluate(engine.model, TASK, tokenizer=engine.tokenizer, n=8, resume_path=log, **settings)
+    context = a_context({}, folder)
+
+    def compared(n: int, **changes: object) -> tuple[str, object]:
+        *_, last = run_batch(context, ("erpo", "erpo"), TASK, n, settings | changes, threading.Event())
+        return last
+
+    text, batch = compared(6, seed=5)  # greedy: no seed matters, and there is no model at all
+    assert text == "Finished: 6 questions. From the evaluation after training: erpo and erpo."
+    assert [row["completions"][0] for row in batch.rows] == [q["completions"][0] for q in made.questions[:6]]
+    assert [row["number"] for row in batch.rows] == [1, 2, 3, 4, 5, 6]
+    for n, changes in ((9, {}), (6, {"max_new_tokens": 25}), (6, {"temperature": 0.5})):
+        with pytest.raises(UserError, match="erpo"):  # would have to ask the model, and there is none
+            compared(n, **changes)
+    lines = log.read_text().splitlines()
+    log.write_text(
+        "\n".join([lines[0], *(line.replace('"prompt": "', '"prompt": "1+') for line in lines[1:])])
+    )
+    with pytest.raises(UserError, match="erpo"):
+        compared(6)
+    log.write_text("half a li")
+    with pytest.raises(UserError, match="erpo"):
+        compared(6)
+
+
+def a_context(engines: dict, *paths) -> Context:
+    library = open_library(paths, Limits(models=()))
+    return Context(library, Engines(library, engines))

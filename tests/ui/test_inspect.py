@@ -30,6 +30,7 @@ def test_an_answer_streams_and_is_graded(page):
     wait_finished(page)
     expect(page.locator("#view .tv-badge")).to_have_text(re.compile("✓ correct|✗ wrong"))
     expect(page.locator("#view .tv-title")).to_have_text("builtin:tiny-reasoner")
+    expect(page.locator("#shipped input")).to_have_value("")  # what is shown is no recorded trace
     page.wait_for_function(
         "() => document.querySelector('#curve .js-plotly-plot').dataset.tokens"
         " === document.querySelector('#view .tv').dataset.tokens"
@@ -135,6 +136,9 @@ def test_a_trace_is_saved_and_opened_again_as_it_was(page, tmp_path):
     page.locator("input[type=file]").first.set_input_files(path)
     expect(page.locator("#view .tv-title")).to_have_text("Uploaded: trace.json")
     expect(tokens(page)).to_have_count(len(traces()[3]))
+    expect(page.locator("#shipped input")).to_have_value("")
+    open_trace(page, "Smile")  # and the one chosen before can be chosen again
+    expect(tokens(page)).to_have_count(5)
 
 
 def test_hostile_uploads_are_refused_in_words(page, tmp_path):
