@@ -108,6 +108,7 @@ def launch_kwargs(**changes: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "theme": theme(),
         "css": css(),
+        "js": (Path(__file__).parent / "page.js").read_text(encoding="utf-8"),
         "run_history": False,
         "enable_monitoring": False,
         "max_file_size": "64mb",
