@@ -130,8 +130,11 @@ def browser():
 
 
 @contextlib.contextmanager
-def watched(browser, url: str, path: str = "", **options: object):
-    """A page that fails its test on a console error, a script error, or a request to another origin."""
+def watched(browser, url: str, path: str = "", *, refused: str = "never", **options: object):
+    """A page that fails its test on a console error, a script error, or a request to another origin.
+
+    refused: what the browser's own line about an answer that the test provokes contains.
+    """
     page = _context(browser, {"viewport": {"width": 1360, "height": 950}} | options).new_page()
     page.set_default_timeout(15_000)
     problems: list[str] = []
@@ -140,7 +143,10 @@ def watched(browser, url: str, path: str = "", **options: object):
         if not r.url.startswith((url, "data:", "blob:")):
             problems.append(f"request to {r.url}")
 
-    page.on("console", lambda m: m.type == "error" and problems.append(f"console: {m.text}"))
+    page.on(
+        "console",
+        lambda m: m.type == "error" and refused not in m.text and problems.append(f"console: {m.text}"),
+    )
     page.on("pageerror", lambda e: problems.append(f"script: {e}"))
     page.on("dialog", lambda d: (problems.append("a dialog opened"), d.dismiss()))
     page.on("request", request)

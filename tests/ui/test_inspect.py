@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 
 from playwright.sync_api import expect
 
 from erpo_hub.traces.trace import Trace
 
-from .conftest import choose, open_trace, tokens, traces, watched
+from .conftest import choose, make_trace, open_trace, tokens, traces, watched
 from .fakes import SlowEngine
 
 
@@ -159,6 +160,58 @@ def test_hostile_uploads_are_refused_in_words(page, tmp_path):
         expect(alert).to_contain_text(f"Not opened: {name}:" if name != "list.json" else "Not opened:")
     open_trace(page, "Smile")
     expect(tokens(page)).to_have_count(5)
+
+
+def test_an_uploaded_token_of_a_megabyte_is_cut_and_the_page_goes_on(page, tmp_path):
+    path = tmp_path / "megabyte.json"
+    make_trace(["<img src=x onerror=alert(1)>" * 40_000, " end"], prompt="y" * 1_000_000).to_json(path)
+    assert path.stat().st_size > 4_000_000
+    page.locator("input[type=file]").first.set_input_files(path)
+    expect(page.locator("#view .tv-title")).to_have_text("Uploaded: megabyte.json")
+    expect(tokens(page)).to_have_count(2)
+    text = tokens(page).first.text_content()
+    assert text.startswith("<img src=x onerror=alert(1)>")
+    assert len(text) < 2100
+    assert "(1,120,000 characters)" in text
+    tokens(page).first.click()
+    expect(page.locator("#view .tv-card.tv-pinned")).to_contain_text("token 1 of 2")
+    assert page.locator("#view img").count() == 0
+    open_trace(page, "Smile")
+    expect(tokens(page)).to_have_count(5)
+
+
+def test_a_full_queue_is_told_in_the_page_and_asking_again_works(browser, engine):
+    from gradio_client import Client
+
+    from erpo_hub.ui import build_demo, launch_kwargs
+    from erpo_hub.ui.load import Limits
+
+    class Waiting(SlowEngine):
+        def trace(self, prompt, **options):
+            released.wait(60)
+            return self._engine.trace(prompt, **options)
+
+    released = threading.Event()
+    engines = {"waiting": Waiting(engine), "tiny": engine}
+    demo = build_demo(engines=engines, limits=Limits(queue=2))
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs())
+    try:
+        with watched(browser, url, refused="503") as page:
+            client = Client(url, verbose=False)
+            jobs = [client.submit(prompt="1+1=", model="waiting", api_name="/trace") for _ in range(4)]
+            deadline = time.monotonic() + 60  # one runs and two wait, so one of them is refused
+            while not any(job.done() for job in jobs) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            ask(page, "tiny", "3+4=", "7")
+            expect(page.get_by_text("currently busy")).to_be_visible()
+            released.set()
+            answered = [job for job in jobs if job.exception(timeout=60) is None]
+            assert len(answered) == 3
+            page.locator("#ask").click()
+            wait_finished(page)
+    finally:
+        released.set()
+        demo.close()
 
 
 def test_an_upload_over_the_limit_is_refused(page, tmp_path):
