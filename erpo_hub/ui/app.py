@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..traces.trace import Trace
 from .engines import Engines
-from .load import Library, Limits, RunFolder, open_library
+from .load import Library, Limits, open_library
+from .run_folder import RunFolder
 from .streaming import Switches
 from .theme import css, theme
 

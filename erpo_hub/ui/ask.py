@@ -7,7 +7,7 @@ the last message, in words. May import gradio and traces.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -49,6 +49,15 @@ def options(
         "max_new_tokens": limits.tokens(tokens),
         "seed": int(seed or 0),
     }
+
+
+def stopper(context: Context) -> Callable[[gr.Request], None]:
+    """What a Stop button does: end whatever the session has running."""
+
+    def stop(request: gr.Request) -> None:
+        context.switches.stop(request.session_hash)
+
+    return stop
 
 
 def stream_answer(

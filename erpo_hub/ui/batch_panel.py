@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -25,26 +25,9 @@ SHOW_PAIR = "() => document.querySelector('#view-a').scrollIntoView({ block: 'ce
 
 
 def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> None:
-    """Lay it out and connect it. controls: the upper half's `a`, `b` (models), `prompt` and `gold`."""
-    specs = list(dict.fromkeys(run.record()["dataset"]["spec"] for run in context.library.runs.values()))
-    specs += [s for s in ("builtin:expressions?operands=4",) if s not in specs]
-    limits, start = context.limits, _as_evaluated(context)
+    """Lay it out and connect it. controls: the upper half's, whose models are asked and whose views filled."""
     gr.Markdown("## Over a whole task\nBoth models answer the same held-out questions. Open one by its row.")
-    with gr.Row():
-        spec = gr.Dropdown(
-            specs,
-            value=specs[0],
-            label="Task",
-            allow_custom_value=context.limits.models is None,
-            elem_id="batch-task",
-            scale=2,
-        )
-        n = gr.Slider(1, limits.batch, start["n"], step=1, label="Questions", elem_id="batch-n")
-        temperature = gr.Slider(
-            0, 2, start["temperature"], step=0.05, label="Temperature (0: greedy)", elem_id="batch-temperature"
-        )
-        tokens = gr.Slider(1, limits.max_new_tokens, start["max_new_tokens"], step=1, label="Tokens at most")
-        seed = gr.Number(0, label="Seed", precision=0, elem_id="batch-seed")
+    asked = _settings(context)
     with gr.Row():
         run = gr.Button("Compare over the task", variant="primary", elem_id="batch-run")
         stop = gr.Button("Stop", variant="stop", elem_id="batch-stop")
@@ -61,38 +44,60 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
         show_search="search",
         column_widths=["60px", "30%", "12%", "14%", "10%", "10%", "10%", "10%"],
     )
-    state = gr.State(None)
+    state, halt = gr.State(None), ask.stopper(context)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+    compare, opened = _handlers(context)
+    run.click(halt, queue=False, **quiet).then(
+        compare,
+        [controls["a"], controls["b"], *asked],
+        [totals, state, kind, table],
+        **quiet,
+        **model,
+    )
+    stop.click(halt, queue=False, **quiet)
+    kind.input(_table, [state, kind], table, **quiet)
+    filled = [*views, controls["prompt"], controls["gold"], controls["recorded"]]
+    table.select(opened, state, filled, **quiet, **model).success(
+        None, js=SHOW_PAIR, api_visibility="private"
+    )
+
+
+def _settings(context: Context) -> list[gr.components.Component]:
+    """Task, questions, temperature, tokens and seed: in the order in which the comparison takes them."""
+    of_runs = [(run.record().get("dataset") or {}).get("spec") for run in context.library.runs.values()]
+    specs = list(dict.fromkeys(spec for spec in (*of_runs, "builtin:expressions?operands=4") if spec))
+    limits, start = context.limits, _as_evaluated(context)
+    free = limits.models is None
+    with gr.Row():
+        spec = gr.Dropdown(
+            specs, value=specs[0], label="Task", allow_custom_value=free, elem_id="batch-task", scale=2
+        )
+        n = gr.Slider(1, limits.batch, start["n"], step=1, label="Questions", elem_id="batch-n")
+        temperature = gr.Slider(
+            0, 2, start["temperature"], step=0.05, label="Temperature (0: greedy)",
+            elem_id="batch-temperature",
+        )  # fmt: skip
+        tokens = gr.Slider(1, limits.max_new_tokens, start["max_new_tokens"], step=1, label="Tokens at most")
+        seed = gr.Number(0, label="Seed", precision=0, elem_id="batch-seed")
+    return [spec, n, temperature, tokens, seed]
+
+
+def _handlers(context: Context) -> tuple[Callable, Callable]:
+    """What happens when the comparison is asked for, and when a row is chosen."""
 
     def compare(
-        request: gr.Request,
-        a: str,
-        b: str,
-        spec: str,
-        n: float,
-        temperature: float,
-        tokens: float,
+        request: gr.Request, a: str, b: str, spec: str, n: float, temperature: float, tokens: float,
         seed: float | None,
-    ) -> Iterator[tuple]:
+    ) -> Iterator[tuple]:  # fmt: skip
         switch = context.switches.start(request.session_hash)
-        settings = {
-            "temperature": float(temperature),
-            "max_new_tokens": limits.tokens(tokens),
-            "seed": int(seed or 0),
-        }
+        settings: dict[str, Any] = {"temperature": float(temperature), "seed": int(seed or 0)}
+        settings["max_new_tokens"] = context.limits.tokens(tokens)
         try:
             for text, batch in run_batch(context, (a, b), spec, n, settings, switch):
-                yield (
-                    encode(totals_message(batch, text)),
-                    batch,
-                    _kinds(batch),
-                    _table(batch, ALL),
-                )
+                yield encode(totals_message(batch, text)), batch, _kinds(batch), _table(batch, ALL)
         except MODEL_ERRORS as error:
             yield encode({"text": ask.explain(error), "error": True}), gr.skip(), gr.skip(), gr.skip()
-
-    def stopped(request: gr.Request) -> None:
-        context.switches.stop(request.session_hash)
 
     def opened(batch: Batch | None, event: gr.SelectData) -> tuple:
         number = event.row_value[0] if event.row_value else None
@@ -101,22 +106,7 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
             return (gr.skip(),) * 5
         return *open_row(context, batch, row), _question(row), row["gold"], None
 
-    filled = [*views, controls["prompt"], controls["gold"], controls["recorded"]]
-    model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
-    run.click(stopped, queue=False, **quiet).then(
-        compare,
-        [controls["a"], controls["b"], spec, n, temperature, tokens, seed],
-        [totals, state, kind, table],
-        **quiet,
-        **model,
-    )
-    stop.click(stopped, queue=False, **quiet)
-    kind.input(_table, [state, kind], table, **quiet)
-    table.select(opened, state, filled, **quiet, **model).success(
-        None,
-        js=SHOW_PAIR,
-        api_visibility="private",
-    )
+    return compare, opened
 
 
 def _as_evaluated(context: Context) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import gradio as gr
 
 from ..errors import UserError
 from .facts import encode, facts_table
-from .load import RunFolder
+from .run_folder import RunFolder
 
 if TYPE_CHECKING:
     from .app import Context

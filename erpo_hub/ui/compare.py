@@ -196,6 +196,7 @@ def _connect(
     context: Context, controls: dict[str, Any], views: list[gr.HTML], pairs: dict[str, tuple[str, str]]
 ) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    stop = ask.stopper(context)
 
     def run(request: gr.Request, a: str, b: str, prompt: str, gold: str, *sampling: float) -> Iterator[tuple]:
         switch = context.switches.start(request.session_hash)
@@ -204,9 +205,6 @@ def _connect(
         for messages in stream_pair(context, (a, b), prompt, gold, wanted, switch):
             yield *messages, first
             first = gr.skip()
-
-    def stop(request: gr.Request) -> None:
-        context.switches.stop(request.session_hash)
 
     controls["recorded"].input(
         lambda chosen: _open_recorded(context, pairs[chosen]),

@@ -139,6 +139,7 @@ def _tools() -> dict[str, Any]:
 def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr.Column) -> None:
     library, shown = context.library, [panel.view, panel.trace, panel.forked, column]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    stop = ask.stopper(context)
     model = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "multiple"}
 
     def open_shipped(label: str) -> tuple:
@@ -176,9 +177,6 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
         switch = context.switches.start(request.session_hash)
         for message, measured in ask.stream_sensitivity(context, name, trace, switch):
             yield message, measured if measured else gr.skip()
-
-    def stop(request: gr.Request) -> None:
-        context.switches.stop(request.session_hash)
 
     panel.shipped.input(open_shipped, panel.shipped, shown, **quiet)
     own = [*shown, panel.shipped]  # what is no recorded trace takes the selection away

@@ -5,7 +5,6 @@ Reads run records and trace files; loads no model. May import traces' torch-free
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 from ..errors import UserError
 from ..traces.completions import traces_from_completions
 from ..traces.trace import Trace
+from .run_folder import NotOnTheHub, RunFolder, first_line, hub_errors, hub_run
 
 logger = logging.getLogger(__name__)
 EMBEDDED = "builtin:tiny-reasoner"
@@ -76,31 +76,6 @@ def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdigit() or int(text) < 1:
         raise UserError(f"{name}={text!r} is not a number of 1 or more")
     return int(text)
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """A run on disk. folder: holds run.json; bundle: what is published, None while it trains."""
-
-    label: str
-    folder: Path
-
-    @property
-    def bundle(self) -> Path | None:
-        """The published folder: the run folder's `bundle/`, or the folder itself when it is one."""
-        for candidate in (self.folder / "bundle", self.folder):
-            if (candidate / "config.json").is_file() or (candidate / "adapter_config.json").is_file():
-                return candidate
-        return None
-
-    @property
-    def published(self) -> Path:
-        """Where its card, figures and traces are: the bundle, or the folder of a run on the Hub."""
-        return self.bundle or self.folder
-
-    def record(self) -> dict[str, Any]:
-        """The run's run.json as it is now. Raises UserError."""
-        return read_record(self.folder)
 
 
 @dataclass
@@ -192,55 +167,6 @@ def add_runs(library: Library, given: str) -> list[str]:
     return [_add_run(library, hub_run(given))]
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """run.json of a folder. Raises UserError for one that is missing, half-written or no run's."""
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{folder}: has no run.json ({error.strerror}); give the folder of a run") from None
-    except ValueError as error:
-        raise UserError(f"{folder / 'run.json'}: not valid JSON ({error}); is it cut?") from None
-    if not isinstance(record, dict) or "algorithm" not in record:
-        raise UserError(f"{folder / 'run.json'}: not a run record; give the folder of a run")
-    return record
-
-
-def hub_run(repo_id: str) -> RunFolder:
-    """A run published on the Hub: its run.json, card, figures and traces, without the weights.
-
-    Raises UserError: `NotOnTheHub` for a repository that is not there, plain for one that can't be read or
-    holds no run.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    wanted = ["run.json", "README.md", "figures/*", "traces/*.json"]
-    try:
-        folder = Path(snapshot_download(repo_id, allow_patterns=wanted))
-    except RepositoryNotFoundError:
-        raise NotOnTheHub(f"{repo_id}: not on the Hub, or not open to you; check the name") from None
-    except _hub_errors() as error:
-        raise UserError(f"{repo_id}: not readable on the Hub ({_line(error)}); check the name") from None
-    if not (folder / "run.json").is_file():
-        raise UserError(f"{repo_id}: has no run.json, so it is no run; give a model that erpo-hub published")
-    read_record(folder)
-    return RunFolder(repo_id, folder)
-
-
-class NotOnTheHub(UserError):
-    """There is no such repository for this visitor."""
-
-
-def _hub_errors() -> tuple[type[Exception], ...]:
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    return HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 def traces_from_environment(environment: Mapping[str, str] = os.environ) -> list[Path]:
     """The folder of the trace dataset that ERPO_TRACES names on the Hub, fetched; empty without one.
 
@@ -251,12 +177,12 @@ def traces_from_environment(environment: Mapping[str, str] = os.environ) -> list
         return []
     from huggingface_hub import snapshot_download
 
-    unreadable: tuple[type[Exception], ...] = (UserError, *_hub_errors())
+    unreadable: tuple[type[Exception], ...] = (UserError, *hub_errors())
     try:
         found = snapshot_download(repo_id, repo_type="dataset", allow_patterns=["*.parquet", "*.json"])
         _add_folder(Library(), Path(found))
     except unreadable as error:
-        logger.warning("%s: its traces can't be read (%s)", repo_id, _line(error))
+        logger.warning("%s: its traces can't be read (%s)", repo_id, first_line(error))
         return []
     return [Path(found)]
 

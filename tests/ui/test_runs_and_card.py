@@ -7,7 +7,10 @@ import json
 import pytest
 from playwright.sync_api import expect
 
+from erpo_hub.errors import UserError
+from erpo_hub.ui.run_folder import read_record
 from erpo_hub.ui.runs import smooth
+from tests.hub_server.sample_run import example_run
 
 from .conftest import choose, watched
 
@@ -52,6 +55,37 @@ def test_a_run_that_is_still_training_is_followed(runs, paired_runs):
         expect(runs.locator("#runs-state tbody tr")).to_have_count(1)
     finally:
         path.write_text(before)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"algorithm": 3},
+        {"history": {"step": 1}},
+        {"history": ["reward"]},
+        {"results": {"final": {"accuracy": "<b>", "interval": [0, 1], "n": 1, "k": 1, "mean_length": 2}}},
+        {"results": {"final": {"accuracy": 0.5}}},
+        {"dataset": []},
+        {"dataset": {"spec": ["x"]}},
+        {"dataset": {"samples": ["3+4="]}},
+        {"arguments": {"changed": "all"}},
+        {"settings": 7},
+        {"paired_run": {"name": "grpo", "comparison": {"difference": 1}}},
+    ],
+)
+def test_a_record_with_wrong_types_is_no_run(tmp_path, changes):
+    (tmp_path / "run.json").write_text(json.dumps(example_run()))
+    assert read_record(tmp_path)["algorithm"] == "erpo"
+    (tmp_path / "run.json").write_text(json.dumps(example_run() | changes))
+    with pytest.raises(UserError, match="not a run record"):
+        read_record(tmp_path)
+
+
+def test_the_app_opens_on_the_least_that_a_run_in_progress_has(tmp_path):
+    from erpo_hub.ui import build_demo
+
+    (tmp_path / "run.json").write_text('{"algorithm": "erpo", "status": "running", "history": []}')
+    assert build_demo(runs=[tmp_path]).fns
 
 
 def test_smoothing_is_a_running_mean():
@@ -135,7 +169,6 @@ def test_without_a_run_the_card_waits_for_one(browser, paired_runs):
 def test_a_push_uses_the_visitors_token_and_none_without_one(paired_runs, monkeypatch):
     import gradio as gr
 
-    from erpo_hub.errors import UserError
     from erpo_hub.publish import hub
     from erpo_hub.ui import card
     from erpo_hub.ui.app import Context
