@@ -25,7 +25,7 @@ SHOW_PAIR = "() => document.querySelector('#view-a').scrollIntoView({ block: 'ce
 
 
 def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> None:
-    """Lay it out and connect it. controls: the upper half's, whose models are asked and whose views filled."""
+    """Lay it out and connect it. controls: the upper half's, whose models are asked, and views filled."""
     gr.Markdown("## Over a whole task\nBoth models answer the same held-out questions. Open one by its row.")
     asked = _settings(context)
     with gr.Row():
