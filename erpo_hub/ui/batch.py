@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +52,18 @@ class Batch:
                 "n": len(self.rows),
                 "accuracy": sum(scores[i]) / len(self.rows),
                 "interval": accuracy_interval(scores[i]),
-                "length": _mean([row["lengths"][i] for row in self.rows]),
-                "entropy": _mean([row["entropies"][i] for row in self.rows]),
+                "length": sum(row["lengths"][i] for row in self.rows) / len(self.rows),
+                "entropy": self._entropy(i),
             }
             for i in (0, 1)
         ]
         return {"sides": sides, "comparison": paired_comparison(scores[0], scores[1])}
+
+    def _entropy(self, i: int) -> float | None:
+        """Mean over all tokens of one side, in nats, as an evaluation's summary has it."""
+        known = [(r["entropies"][i], r["lengths"][i]) for r in self.rows if r["entropies"][i] is not None]
+        tokens = sum(length for _, length in known)
+        return sum(entropy * length for entropy, length in known) / tokens if tokens else None
 
 
 def run_batch(
@@ -129,8 +135,3 @@ def _row(place: int, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         "truncated": (a["truncated"][0], b["truncated"][0]),
         "entropies": (a["entropies"][0], b["entropies"][0]),
     }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None

@@ -42,7 +42,7 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
         label="Questions",
         max_height=420,
         show_search="search",
-        column_widths=["60px", "30%", "12%", "14%", "10%", "10%", "10%", "10%"],
+        column_widths=["60px", "340px", "110px", "130px", "105px", "105px", "115px", "115px"],
     )
     state, halt = gr.State(None), ask.stopper(context)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -74,6 +74,7 @@ def _settings(context: Context) -> list[gr.components.Component]:
             specs, value=specs[0], label="Task", allow_custom_value=free, elem_id="batch-task", scale=2
         )
         n = gr.Slider(1, limits.batch, start["n"], step=1, label="Questions", elem_id="batch-n")
+    with gr.Row():
         temperature = gr.Slider(
             0, 2, start["temperature"], step=0.05, label="Temperature (0: greedy)",
             elem_id="batch-temperature",

@@ -49,7 +49,7 @@ CSS = """
 .facts-box { overflow-x: auto; }
 .facts table { border-collapse: collapse; font-size: 14px; }
 .facts th, .facts td { text-align: left; padding: 4px 14px 4px 0; vertical-align: top; }
-.facts th, .facts td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+.facts th, .facts td { overflow-wrap: break-word; max-width: 36ch; font-variant-numeric: tabular-nums; }
 .facts tr { border-bottom: 1px solid var(--border-color-primary); }
 .facts tbody th { font-weight: 600; }
 .facts thead th { color: var(--body-text-color-subdued); font-weight: 500; }

@@ -24,9 +24,15 @@ _PAGE = """
 .erpo-curve .js-plotly-plot, .erpo-curve .plot-container { width: 100% !important; }
 .erpo-error { color: #b91c1c; font-weight: 600; }
 .dark .erpo-error { color: #fca5a5; }
-#card-preview table { display: block; overflow-x: auto; }
+#runs-plot { overflow-x: auto; }
+#runs-plot .js-plotly-plot, #runs-plot .plot-container { min-width: 800px; }
+#card-preview table { display: block; overflow-x: auto; border: 0; }
+#card-preview th, #card-preview td { overflow-wrap: normal; word-break: normal; padding: 5px 8px; }
+#card-preview td { min-width: 9ch; }
+#card-preview code { white-space: pre-wrap; overflow-wrap: anywhere; }
+#card-preview td code { overflow-wrap: normal; }
 #card-preview pre { white-space: pre-wrap; overflow-wrap: anywhere; overflow: visible !important; }
-#card-preview pre code { white-space: inherit; overflow: visible !important; }
+#card-preview pre code { white-space: inherit; overflow-wrap: inherit; overflow: visible !important; }
 #tabs button[role="tab"].selected { color: #9a3412; }
 .dark #tabs button[role="tab"].selected { color: #fdba74; }
 #card-preview pre .token { color: inherit; background: none; }

@@ -60,6 +60,22 @@ def test_a_comparison_with_its_table_on_a_phone(browser, server, scheme):
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
 
 
+def test_words_stay_whole_on_a_phone_and_what_is_wider_scrolls_by_keyboard(browser, server):
+    with watched(browser, server, **SIZES["phone"]) as page:
+        for tab, box, cells in (
+            ("Runs", "#runs-results .facts-box", "#runs-results th, #runs-results td"),
+            ("Card", "#card-preview table", "#card-preview th, #card-preview td"),
+        ):
+            open_tab(page, tab)
+            expect(page.locator(box).first).to_have_attribute("tabindex", "0")
+            narrow = page.locator(cells).evaluate_all(
+                "(cells) => cells.filter((c) => c.innerText.length > 3 && c.offsetWidth < 40).length"
+            )
+            assert narrow == 0, tab
+        open_tab(page, "Runs")
+        expect(page.locator("#runs-plot")).to_have_attribute("tabindex", "0")
+
+
 def open_tab(page, name: str) -> None:
     """Open a tab; on a narrow page it may be in the menu of those that have no room."""
     tab = page.get_by_role("tab", name=name)

@@ -149,6 +149,10 @@ def test_a_runs_own_answers_are_taken_where_they_fit(engine, tmp_path):
     assert text == "Finished: 6 questions. From the evaluation after training: erpo and erpo."
     assert [row["completions"][0] for row in batch.rows] == [q["completions"][0] for q in made.questions[:6]]
     assert [row["number"] for row in batch.rows] == [1, 2, 3, 4, 5, 6]
+    _, whole = compared(8)
+    side, summary = whole.totals()["sides"][0], made.summary()
+    for ours, theirs in (("entropy", "mean_entropy"), ("length", "mean_length"), ("accuracy", "accuracy")):
+        assert side[ours] == pytest.approx(summary[theirs])  # the same number as under Runs
     for n, changes in ((9, {}), (6, {"max_new_tokens": 25}), (6, {"temperature": 0.5})):
         with pytest.raises(UserError, match="erpo"):  # would have to ask the model, and there is none
             compared(n, **changes)
