@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -38,7 +39,11 @@ def over_mcp(url: str, *calls: tuple[str, dict[str, Any]]) -> tuple[dict[str, An
             tools = {tool.name: tool for tool in (await client.list_tools()).tools}
             return tools, [await client.call_tool(name, arguments) for name, arguments in calls]
 
-    return asyncio.run(asyncio.wait_for(session(), 120))
+    def run() -> tuple[dict[str, Any], list[Any]]:
+        return asyncio.run(asyncio.wait_for(session(), 120))
+
+    with ThreadPoolExecutor(1) as thread:  # this one's loop belongs to the browser, where one is open
+        return thread.submit(run).result()
 
 
 def test_four_tools_with_documented_schemas(address):
