@@ -309,7 +309,8 @@ def as_markdown(rows: list[dict[str, Any]], command: str) -> str:
     lines += [f"| setting | method | {' | '.join(stages)} |", "|:--|:--|" + "--:|" * len(stages)]
     for row in rows:
         for method in METHODS:
-            cells = " | ".join(f"{row[method].get(stage, 0.0):.4f}" for stage in stages)
+            found = [row[method].get(stage) for stage in stages]  # capture is a part of generate
+            cells = " | ".join("–" if seconds is None else f"{seconds:.4f}" for seconds in found)
             lines.append(f"| {row['setting']} | {method} | {cells} |")
     return "\n".join(lines) + "\n"
 
