@@ -154,8 +154,8 @@ def quick_verdict(candidate: str, gold: str) -> bool | None:
     ours, theirs = as_number(candidate), as_number(gold)
     if ours is not None and theirs is not None:
         return round(ours, 6) == round(theirs, 6)
-    if theirs is not None and is_unfinished(candidate, theirs):
-        return False
     if len(candidate) > MAX_ANSWER or len(gold) > MAX_ANSWER:
+        return False
+    if theirs is not None and is_unfinished(candidate, theirs):
         return False
     return None
