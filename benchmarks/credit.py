@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,51 +28,54 @@ import torch
 GROUP, LENGTH = 8, 64  # completions a question, tokens a completion
 RESAMPLES = 4_000
 TASK = "builtin:expressions?operands=4"
-SIGNALS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     "GRPO: A": {"preset": "grpo"},
     "ERPO: A + 0.2 Psi": {"preset": "erpo"},
     "eta 1: A + Psi": {"preset": "erpo", "progress_eta": 1.0},
-    "Psi alone": {"preset": "erpo", "progress_eta": 1.0, "minus outcome": True},
-    "Psi without the gate": {
-        "preset": "erpo",
-        "progress_eta": 1.0,
-        "entropy_gate": False,
-        "minus outcome": True,
-    },
     "gate alone: omega A": {"preset": "erpo", "synthesis": "gated", "progress_eta": 0.0},
     "EP-GRPO": {"preset": "ep-grpo"},
-    "A at pivots only": {"preset": "grpo", "pivots only": True},
 }
+# Eq. 6 and what is left of it without a part. W, sign of A and s~ of ERPO; pivots 0 or 1; all over tokens.
+PARTS: dict[str, Callable[..., Any]] = {
+    "Psi: W sgn(A) s~": lambda gate, sign, progress, **_: gate * sign * progress,
+    "Psi without gate": lambda sign, progress, **_: sign * progress,
+    "Psi, permuted gate": lambda permuted, sign, progress, **_: permuted * sign * progress,
+    "Psi, one bucket": lambda gate, sign, one_bucket, **_: gate * sign * one_bucket,
+    "Psi without the sign": lambda gate, progress, **_: gate * progress,
+    "A at pivots only": lambda outcome, pivot, **_: outcome * pivot,
+    "A off the pivots only": lambda outcome, pivot, **_: outcome * (1 - pivot),
+}
+SIGNALS = [*METHODS, *PARTS]
 
 
-def measure(policy, reference, tokenizer, grader, prompt: list[int], gold: str, rollouts: int, seed: int):
+def measure(policy, reference, tokenizer, grader, question: dict, prompt: list[int], rollouts, seed: int):
     """One group: rewards (G,), and for each completion its token columns and two halves of values."""
     from erpo_hub.evaluation.generation import Decoding, generate_completions, undisturbed
 
     eos = tokenizer.eos_token_id
     decoding = Decoding(1.0, 1.0, LENGTH, tokenizer.pad_token_id or eos, (eos,))
 
-    def right(prefixes: list[list[int]], number: int) -> list[float]:
-        """Whether one continuation of each prefix ends in the right answer."""
+    def right(completions: list[list[int]]) -> list[float]:
+        texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+        columns = {name: [value] * len(texts) for name, value in question.items() if name != "prompt"}
+        return [float(score >= 1) for score in grader.grade(texts, columns.pop("answer"), **columns)]
+
+    def continued(prefixes: list[list[int]], number: int) -> list[list[int]]:
         drawn = generate_completions(policy, [prompt + ids for ids in prefixes], decoding, number)
-        whole = [ids + completion.ids for ids, completion in zip(prefixes, drawn)]
-        texts = tokenizer.batch_decode(whole, skip_special_tokens=True)
-        return [float(score >= 1) for score in grader.grade(texts, [gold] * len(texts))]
+        return [ids + completion.ids for ids, completion in zip(prefixes, drawn)]
 
     with undisturbed(policy):
-        group = [c.ids for c in generate_completions(policy, [prompt] * GROUP, decoding, seed)]
-        rewards = grader.grade(tokenizer.batch_decode(group, skip_special_tokens=True), [gold] * GROUP)
-        rewards = [float(score >= 1) for score in rewards]
+        group = continued([[]] * GROUP, seed)
+        rewards = right(group)
         prefixes = [(-1, 0)] * (GROUP * rollouts)
-        prefixes += [
-            (i, t) for i, ids in enumerate(group) for t in range(1, len(ids)) for _ in range(rollouts)
-        ]
+        places = [(i, t) for i, ids in enumerate(group) for t in range(1, len(ids))]
+        prefixes += [place for place in places for _ in range(rollouts)]
         prefixes.sort(key=lambda place: -place[1])  # alike in length: little padding
         scores: dict[tuple[int, int], list[float]] = {}
         for start in range(0, len(prefixes), 512):
             part = prefixes[start : start + 512]
-            found = right([group[i][:t] for i, t in part], seed * 1_000 + start)
-            for place, score in zip(part, found):
+            endings = continued([group[i][:t] for i, t in part], seed * 1_000 + start)
+            for place, score in zip(part, right(endings)):
                 scores.setdefault(place, []).append(score)
     completions = []
     for i, ids in enumerate(group):
@@ -103,7 +107,8 @@ def columns(policy, reference, prompt: list[int], ids: list[int]) -> dict[str, l
 
 
 def signals(row: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Everything of one group as flat arrays over its tokens; "x ..." are the methods' token advantages."""
+    """Everything of one group as flat arrays over its tokens; "x ..." are the signals."""
+    from erpo_hub.evaluation.controls import row_permutation
     from erpo_hub.train.advantages import token_advantages
     from erpo_hub.train.config import ERPOConfig
     from erpo_hub.train.metrics import pivot_mask
@@ -119,33 +124,35 @@ def signals(row: dict[str, Any]) -> dict[str, np.ndarray]:
     rewards = torch.tensor(row["rewards"], dtype=torch.float64)
     outcome = (rewards - rewards.mean()) / (rewards.std() + 1e-4)  # as TRL has it
     outcome = outcome if rewards.std() > 0 else torch.zeros_like(outcome)
-    entropy, logp, ref_logp = table("entropy"), table("logp"), table("ref_logp")
-    pivots = pivot_mask(entropy, mask)
-    halves = [[np.diff(c["values"][half]) for c in group] for half in (0, 1)]
-    flat = {
-        "credit 1": np.concatenate(halves[0]),
-        "credit 2": np.concatenate(halves[1]),
-        "push": table("push")[mask].numpy(),
-        "pivot": pivots[mask].numpy().astype(float),
+    of_policy = table("entropy"), table("logp"), table("ref_logp")
+
+    def method(preset: str, **fields: Any) -> Any:
+        fields |= {"output_dir": tempfile.gettempdir(), "use_cpu": True, "bf16": False}
+        settings = ERPOConfig.preset(preset, **fields)
+        one_group = torch.zeros(len(group), dtype=torch.long)
+        return token_advantages(
+            *of_policy, outcome, mask, one_group, num_groups=1, settings=settings, rewards=rewards
+        )
+
+    erpo = method("erpo")
+    order = row_permutation(mask, torch.Generator().manual_seed(0))
+    tensors = {
+        "gate": erpo.gate,
+        "permuted": erpo.gate.gather(1, order),
+        "progress": erpo.progress,
+        "one_bucket": method("erpo", num_buckets=1).progress,
+        "outcome": outcome[:, None].expand_as(mask),
+        "sign": outcome.sign()[:, None].expand_as(mask),
+        "pivot": pivot_mask(of_policy[0], mask).double(),
+        "push": table("push"),
     }
-    for name, given in SIGNALS.items():
-        fields = {k: v for k, v in given.items() if k not in ("preset", "minus outcome", "pivots only")}
-        with tempfile.TemporaryDirectory() as folder:
-            settings = ERPOConfig.preset(
-                given["preset"], output_dir=folder, use_cpu=True, bf16=False, **fields
-            )
-        group_index = torch.zeros(len(group), dtype=torch.long)
-        options: dict[str, Any] = {"num_groups": 1, "settings": settings, "rewards": rewards}
-        result = token_advantages(entropy, logp, ref_logp, outcome, mask, group_index, **options)
-        x = result.advantages
-        if given.get("minus outcome"):
-            x = x - outcome[:, None] * mask
-        if given.get("pivots only"):
-            x = x * pivots
-        flat["x " + name] = x[mask].numpy()
-        if name.startswith("ERPO"):
-            flat["gate"] = result.gate[mask].numpy()
-    return flat
+    flat = {name: x[mask].numpy() for name, x in tensors.items()}
+    found = {name: flat[name] for name in ("gate", "pivot", "push")}
+    found |= {f"x {name}": method(**fields).advantages[mask].numpy() for name, fields in METHODS.items()}
+    found |= {f"x {name}": part(**flat) for name, part in PARTS.items()}
+    for half in (0, 1):
+        found[f"credit {half + 1}"] = np.concatenate([np.diff(c["values"][half]) for c in group])
+    return found
 
 
 def sums(flat: dict[str, np.ndarray]) -> dict[str, float]:
@@ -179,7 +186,7 @@ def ratios(s: dict[str, Any]) -> dict[str, Any]:
     for name in SIGNALS:
         length = np.sqrt(s[f"{name}: square"] * s["credit"])
         found[f"cosine, {name}"] = s[f"{name}: with credit"] / length
-    for name in list(SIGNALS)[1:]:
+    for name in SIGNALS[1:]:
         found[f"cosine minus GRPO's, {name}"] = found[f"cosine, {name}"] - found["cosine, GRPO: A"]
     return found
 
@@ -207,34 +214,27 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=16, help="continuations of each prefix")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    rows = (
-        [json.loads(line) for line in arguments.out.read_text().splitlines()]
-        if arguments.out.exists()
-        else []
-    )
+    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
+    rows = [json.loads(line) for line in lines]
     if arguments.policy:
         from erpo_hub.evaluation.sampling import encode_prompts, load_model
         from erpo_hub.train.grading import Grader
         from erpo_hub.train.tasks import load_task
 
         task = load_task(arguments.task, test_size=2000)
-        (policy, tokenizer, _), (reference, *_) = (
-            load_model(arguments.policy),
-            load_model(arguments.reference),
-        )
+        policy, tokenizer, _ = load_model(arguments.policy)
+        reference = load_model(arguments.reference)[0]
         questions = list(task.test.select(range(arguments.questions)))
         prompts = encode_prompts(tokenizer, [question["prompt"] for question in questions])
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         with Grader(task.grader) as grader:
             for q in range(len(rows), len(questions)):
-                gold, prompt = questions[q]["answer"], prompts[q]
-                row = measure(policy, reference, tokenizer, grader, prompt, gold, arguments.rollouts, seed=q)
-                rows.append({"prompt": questions[q]["prompt"], "answer": gold, **row})
+                models = policy, reference, tokenizer, grader
+                row = measure(*models, questions[q], prompts[q], arguments.rollouts, seed=q)
+                rows.append({"prompt": questions[q]["prompt"], "answer": questions[q]["answer"], **row})
                 with arguments.out.open("a") as file:
                     file.write(json.dumps(rows[-1], separators=(",", ":")) + "\n")
-                print(
-                    f"{q}: {questions[q]['prompt']!r} {sum(row['rewards']):.0f} of {GROUP} right", flush=True
-                )
+                print(f"{q}: {rows[-1]['prompt']!r} {sum(row['rewards']):.0f} of {GROUP} right", flush=True)
     found = summary(rows)
     for name, (value, low, high) in found.items():
         print(f"{name:60s} {value:+.3f} [{low:+.3f}, {high:+.3f}]")
