@@ -41,7 +41,9 @@ PARTS: dict[str, Callable[..., Any]] = {
     "Psi without gate": lambda sign, progress, **_: sign * progress,
     "Psi, permuted gate": lambda permuted, sign, progress, **_: permuted * sign * progress,
     "Psi, one bucket": lambda gate, sign, one_bucket, **_: gate * sign * one_bucket,
-    "Psi without the sign": lambda gate, progress, **_: gate * progress,
+    "Psi without sgn(A)": lambda gate, progress, **_: gate * progress,
+    "Psi, right completions": lambda gate, sign, progress, **_: (sign > 0) * gate * progress,
+    "Psi, wrong completions": lambda gate, sign, progress, **_: (sign < 0) * gate * -progress,
     "A at pivots only": lambda outcome, pivot, **_: outcome * pivot,
     "A off the pivots only": lambda outcome, pivot, **_: outcome * (1 - pivot),
 }
