@@ -199,11 +199,13 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
     names = list(by_question[0])
     table = np.array([[s[name] for name in names] for s in by_question])  # (questions, columns)
     draws = np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), RESAMPLES)
-    whole = ratios(dict(zip(names, table.sum(0))))
-    resampled = ratios(dict(zip(names, (draws @ table).T)))
+    with np.errstate(invalid="ignore"):  # a signal that is 0 everywhere has no direction
+        whole = ratios(dict(zip(names, table.sum(0))))
+        resampled = ratios(dict(zip(names, (draws @ table).T)))
     return {
         name: [round(float(x), 4) for x in (value, *np.nanquantile(resampled[name], (0.025, 0.975)))]
         for name, value in whole.items()
+        if np.isfinite(value)
     }
 
 
