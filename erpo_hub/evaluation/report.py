@@ -126,6 +126,7 @@ def _row(name: str, by_seed: dict[int, dict], seconds: float) -> dict[str, Any]:
         "entropy": over_seeds(lambda c: c["sampled"]["mean_entropy"]),
         "pivot_entropy": over_seeds(lambda c: c["sampled"]["pivot_entropy"]),
         "truncated": over_seeds(lambda c: c["sampled"]["truncated"]),
+        "greedy_truncated": over_seeds(lambda c: c["greedy"]["truncated"]),
         "zero_variance": over_seeds(lambda c: _at_the_end(c["history"], "frac_reward_zero_std")),
         "train_seconds": over_seeds(lambda c: c["cost"].get("train_seconds")),
         "reward_at_equal_time": over_seeds(lambda c: _at_the_end(c["history"], "reward", until=seconds)),
@@ -233,6 +234,7 @@ def _rows_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         "seeds",
         "sampled",
         "greedy",
+        "cut off",
         "length",
         "entropy",
         "zero variance",
@@ -242,8 +244,9 @@ def _rows_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     body = [
         [
             row["name"], str(row["seeds"]), _points(row["sampled"]), _points(row["greedy"]),
-            _number(row["length"], 2), _number(row["entropy"], 3), _points(row["zero_variance"]),
-            _number(row["train_seconds"], 0), _points(row["reward_at_equal_time"]),
+            _points(row["greedy_truncated"]), _number(row["length"], 2), _number(row["entropy"], 3),
+            _points(row["zero_variance"]), _number(row["train_seconds"], 0),
+            _points(row["reward_at_equal_time"]),
         ]
         for row in data["rows"]
     ]  # fmt: skip
@@ -296,9 +299,10 @@ _WHAT = (
     "evaluation)."
 )
 _COLUMNS = (
-    "Zero variance: share of groups whose rewards are all equal, last tenth of the training. Seconds: "
-    "wall-clock of the training, several cells sharing the machine. At equal time: training accuracy after "
-    "{:.0f} s, the mean duration of the fastest method."
+    "Cut off: share of greedy completions that reach the length limit. Zero variance: share of groups whose "
+    "rewards are all equal, last tenth of the training. Seconds: wall-clock of the training, several cells "
+    "sharing the machine. At equal time: training accuracy after {:.0f} s, the mean duration of the fastest "
+    "method."
 )
 _TESTS = (
     "Differences in points, paired over the seeds and questions both rows have. Interval and p: bootstrap "
