@@ -167,6 +167,12 @@ def evaluate(
     batch_size: Annotated[int, typer.Option()] = 64,
     seed: Annotated[int, typer.Option()] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json, resumable.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="results.json of another model on the same questions.")
+    ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also at T = 0, 0.6, 1, 1.3 and on rewritten questions.")
+    ] = False,
 ) -> None:
     """Judge a model on held-out questions, with intervals.
 
@@ -175,26 +181,31 @@ def evaluate(
     _quiet()
     from rich.console import Console
 
+    from .evaluation.results import Evaluation, write_json
     from .evaluation.sampling import evaluate as run
+    from .evaluation.sampling import evaluate_robustness
+    from .evaluation.tables import comparison_table, robustness_table
 
+    other = Evaluation.from_json(against) if against else None  # a wrong path should not cost an evaluation
     if out:
         out.mkdir(parents=True, exist_ok=True)
-    result = run(
-        model,
-        dataset,
-        n=n,
-        k=k,
-        temperature=temperature,
-        top_p=top_p,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        seed=seed,
-        resume_path=out / "questions.jsonl" if out else None,
-    )
-    Console(highlight=False).print(result.table())
+    console = Console(highlight=False, soft_wrap=True, markup=False)  # names may hold brackets
+    how: dict[str, Any] = {"n": n, "k": k, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    how |= {"batch_size": batch_size, "seed": seed}
+    log = out / "questions.jsonl" if out else None
+    result = run(model, dataset, temperature=temperature, resume_path=log, **how)
+    console.print(result.table())
     if out:
         result.to_json(out / "results.json")
-        typer.echo(f"wrote {out / 'results.json'}")
+        write_json(out / "lighteval.json", result.lighteval())
+        typer.echo(f"wrote {out / 'results.json'} and, for lighteval's readers, lighteval.json")
+    if other:
+        console.print(comparison_table(result, other))
+    if robustness:
+        found = evaluate_robustness(model, dataset, **how)
+        console.print(robustness_table(found))
+        if out:
+            write_json(out / "robustness.json", found)
 
 
 @app.command(context_settings=FREE)
