@@ -76,7 +76,7 @@ def test_the_command_compares_with_an_earlier_result_and_tries_other_conditions(
     assert "robustness" not in first
     assert json.loads((tmp_path / "[a]" / "lighteval.json").read_text())["results"]
     text = run("--out", "b", "--against", "[a]/results.json", "--robustness")
-    assert "+0.0 points" in text  # the same model, greedily
+    assert "minus builtin:tiny-reasoner\n  difference +0.0 points" in text  # the same model, greedily
     assert "T = 1.3" in text
     found = json.loads((tmp_path / "b" / "robustness.json").read_text())
     assert [s["temperature"] for s in found["temperatures"]] == [0.0, 0.6, 1.0, 1.3]

@@ -25,7 +25,8 @@ def comparison_table(new: Evaluation, old: Evaluation) -> str:
             f"({len(asked[0])} of {old.task}): only the same questions can be compared"
         )
     how = ("k", "temperature", "top_p", "max_new_tokens")
-    other = [f"{key} {old.settings[key]} and {new.settings[key]}" for key in how if _differ(new, old, key)]
+    drawn = {key: (old.settings[key], new.settings[key]) for key in how}
+    other = [f"{key} {there} and {here}" for key, (there, here) in drawn.items() if there != here]
     before, after = old.per_question, new.per_question
     found = paired_comparison(before, after)
     low, high = found["interval"]
@@ -60,10 +61,6 @@ def robustness_table(found: dict[str, Any]) -> str:
         f"p {_p(r['comparison']['p_value'])}; {100 * r['consistent']:.1f} % answered alike",
     ]
     return "\n".join(lines)
-
-
-def _differ(a: Evaluation, b: Evaluation, key: str) -> bool:
-    return a.settings[key] != b.settings[key]
 
 
 def _accuracy(s: dict[str, Any]) -> str:
