@@ -202,7 +202,7 @@ def evaluate(
     if other:
         console.print(comparison_table(result, other))
     if robustness:
-        found = evaluate_robustness(model, dataset, **how)
+        found = evaluate_robustness(model, dataset, known=result, resume_dir=out, **how)
         console.print(robustness_table(found))
         if out:
             write_json(out / "robustness.json", found)

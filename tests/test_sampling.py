@@ -270,6 +270,28 @@ def test_robustness_by_temperature_and_by_another_order(model, tokenizer, task):
     assert rewritten["comparison"]["difference"] == pytest.approx(shift)
 
 
+def test_robustness_goes_on_where_it_stopped(model, tokenizer, task, tmp_path, monkeypatch):
+    settings = {"max_new_tokens": 8, "batch_size": 8, "grader": ToyGrader(), "tokenizer": tokenizer}
+    whole = evaluate_robustness(model, task, (0.0, 1.0), **settings)
+    real, batches = sampling.generate_completions, []
+
+    def until_the_third(*args):
+        batches.append(args)
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(sampling, "generate_completions", until_the_third)
+    with pytest.raises(KeyboardInterrupt):  # one batch a condition: in the rewritten questions
+        evaluate_robustness(model, task, (0.0, 1.0), resume_dir=tmp_path, **settings)
+    assert evaluate_robustness(model, task, (0.0, 1.0), resume_dir=tmp_path, **settings) == whole
+    assert len(batches) == 4
+
+    greedy = evaluate(model, task, temperature=0.0, **settings)
+    assert evaluate_robustness(model, task, (0.0, 1.0), known=greedy, **settings) == whole
+    assert len(batches) == 4 + 1 + 2
+
+
 def test_results_survive_the_file_and_feed_the_card(model, tokenizer, task, tmp_path):
     result = run(model, tokenizer, task)
     path = result.to_json(tmp_path / "results.json")

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -113,12 +114,18 @@ def evaluate_robustness(
     *,
     tokenizer: Any = None,
     seed: int = 0,
+    known: Evaluation | None = None,
+    resume_dir: str | os.PathLike | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Accuracy against temperature, and greedily on the same questions put another way.
 
-    settings: `evaluate`'s. Rewrites exist for `builtin:expressions`: terms and factors in another order, with
-    the same answer.
+    Args:
+        rewrites: also the rewritten questions, where the task has them. `builtin:expressions` has: terms and
+            factors in another order, with the same answer.
+        known: an evaluation of this model with these settings, which is then not made again.
+        resume_dir: a folder for one JSONL file of finished questions a condition, see `evaluate`.
+        settings: `evaluate`'s.
 
     Returns {"model", "temperatures": [summary, ...], "rewrites": None or {"summary", "comparison" (rewritten
     minus original), "consistent": share of the questions on which right or wrong did not change, "changed":
@@ -127,18 +134,20 @@ def evaluate_robustness(
     task = _loaded(task)
     model, tokenizer, name = load_model(model, tokenizer)
 
-    def summary(of: Any, temperature: float) -> dict[str, Any]:
-        k = settings.get("k", 1) if temperature else 1
-        return evaluate(
-            model, of, tokenizer=tokenizer, temperature=temperature, seed=seed, **{**settings, "k": k}
-        ).summary()
+    def summary(of: Any, temperature: float, condition: str) -> dict[str, Any]:
+        how = settings | {"k": settings.get("k", 1) if temperature else 1, "temperature": temperature}
+        if known and known.task == of.spec and all(known.settings[x] == how[x] for x in ("temperature", "k")):
+            return known.summary()
+        log = Path(resume_dir) / f"{condition}.jsonl" if resume_dir is not None else None
+        return evaluate(model, of, tokenizer=tokenizer, seed=seed, resume_path=log, **how).summary()
 
-    by_temperature = [summary(task, temperature) for temperature in temperatures]
+    by_temperature = [summary(task, value, f"temperature-{value:g}") for value in temperatures]
     result: dict[str, Any] = {"model": name, "temperatures": by_temperature, "rewrites": None}
     if rewrites and task.source == "builtin":
         other = _rewritten(task, seed)
-        greedy = next((s for s in by_temperature if not s["temperature"]), None) or summary(task, 0.0)
-        there = summary(other, 0.0)
+        greedy = next((s for s in by_temperature if not s["temperature"]), None)
+        greedy = greedy or summary(task, 0.0, "temperature-0")
+        there = summary(other, 0.0, "rewritten")
         before, after = greedy["per_question"], there["per_question"]
         result["rewrites"] = {
             "summary": there,
