@@ -128,6 +128,20 @@ def test_report_files(stand_in, tmp_path):
     assert "erpo" in report.table()
 
 
+def test_cells_collected_for_a_commit_give_the_same_report_and_train_nothing(stand_in, tmp_path):
+    out, small = tmp_path / "out", tmp_path / "small"
+    settings = {"n_sampled": 20, "n_greedy": 20}
+    whole = compare(ROWS, 2, out_dir=out, **settings).data
+    script = Path(__file__).parents[1] / "benchmarks/collect_cells.py"
+    command = [sys.executable, str(script), str(out), str(small)]
+    assert subprocess.check_output(command, text=True) == f"copied 5 cells to {small}\n"
+    again = compare(ROWS, 2, out_dir=small, **settings).data
+    assert len(started(out)) == 5
+    assert not (small / "started.txt").exists()
+    assert again == whole
+    assert subprocess.run([*command[:2], str(tmp_path), str(small)], capture_output=True).returncode == 1
+
+
 def test_a_failed_cell_is_told_after_the_rest_and_done_again(stand_in, tmp_path):
     out = tmp_path / "out"
     rows = {"grpo": {}, "erpo": {"num_buckets": 7}}
