@@ -16,6 +16,7 @@ from scipy import stats
 
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.evaluation import compare as module
+from erpo_hub.evaluation import figures
 from erpo_hub.evaluation.compare import build_report, cell_folder, compare
 
 # What stands in for a training: accuracies rise with the seed and with progress_eta, history has ten rows.
@@ -117,7 +118,8 @@ def test_report_files(stand_in, tmp_path):
     assert text == report.markdown()
     for link in re.findall(r"\((figures/.*?)\)", text):
         assert (out / link).read_bytes().startswith(b"\x89PNG")
-    assert len(re.findall(r"figures/", text)) == 4
+    assert len(re.findall(r"figures/", text)) == 5
+    assert len(list((out / "figures").iterdir())) == 5
     assert json.loads((out / "report.json").read_text()) == report.data
     assert "fewer than three seeds" in text
     assert "Every training used 640 completions." in text
@@ -126,6 +128,26 @@ def test_report_files(stand_in, tmp_path):
     assert "| erpo | 2 | -0.50 ± 0.00 |" in text
     assert not re.search(r"\b(nan|None)\b", text)
     assert "erpo" in report.table()
+
+
+def test_the_picture_of_differences_shows_the_intervals_and_marks_what_is_shown():
+    one = {"name": "erpo", "difference": 0.02, "differences_by_seed": [0.01, 0.02, 0.03], "seeds": 3}
+    data = {
+        "baseline": "grpo",
+        "comparisons": [
+            {**one, "measure": "sampled", "interval": [0.005, 0.035]},
+            {**one, "measure": "greedy", "interval": [-0.01, 0.05]},
+            {**one, "measure": "greedy", "interval": [0.01, 0.03], "name": "two seeds", "seeds": 2},
+        ],
+    }
+    sampled, greedy = figures._draw_differences(data).axes
+    interval, mean, rings = sampled.lines[:3]
+    assert interval.get_xdata() == pytest.approx([0.5, 3.5])
+    assert mean.get_xdata() == pytest.approx([2])
+    assert rings.get_xdata() == pytest.approx([1, 2, 3])
+    assert interval.get_color() == "tab:blue"
+    assert [greedy.lines[i].get_color() for i in (0, 3)] == ["tab:gray", "tab:gray"]
+    assert [label.get_text() for label in sampled.get_yticklabels()] == ["erpo", "two seeds"]
 
 
 def test_cells_collected_for_a_commit_give_the_same_report_and_train_nothing(stand_in, tmp_path):
@@ -164,6 +186,7 @@ def test_finished_cells_of_other_settings_are_not_mixed_in(stand_in, tmp_path):
 def run_in_background(stand_in, out):
     code = f"""
         from erpo_hub.evaluation import compare as module
+from erpo_hub.evaluation import figures
         from erpo_hub.errors import UserError
         module.CELL_COMMAND = {[sys.executable, str(stand_in)]!r}
         try:

@@ -16,21 +16,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from .figures import CURVES, MEASURES, draw_report
 from .results import write_json
 from .statistics import hierarchical_bootstrap, holm, mean_and_error, paired_seeds
 
 __all__ = ["Report", "build_report"]
 
-CURVES = {  # column of the training history: (axis, title)
-    "reward": ("share right", "Training accuracy at T = 1"),
-    "entropy": ("nats", "Token entropy"),
-    "completions/mean_length": ("tokens", "Completion length"),
-    "frac_reward_zero_std": ("share of groups", "Zero-variance groups"),
-}
-MEASURES = {  # what methods are compared in: (label, from a cell)
-    "sampled": "accuracy, sampled",
-    "greedy": "accuracy, greedy",
-}
 Z_80 = 1.959964 + 0.841621  # z of a 5 % two-sided test plus z of 80 % power
 
 
@@ -84,7 +75,7 @@ def build_report(
         "versions": found[0]["versions"],
     }
     write_json(out / "report.json", data)
-    _draw(data, out / "figures")
+    draw_report(data, out / "figures")
     report = Report(out, data)
     (out / "report.md").write_text(report.markdown(), encoding="utf-8")
     return report
@@ -202,32 +193,6 @@ def _curves(trained: dict[str, dict[int, dict]], column: str) -> dict[str, dict[
     return curves
 
 
-def _draw(data: dict[str, Any], folder: Path) -> None:
-    """One PNG a curve; bands are ± one standard error over the seeds."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for column, (unit, title) in CURVES.items():
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        for name, curve in data["curves"][column].items():
-            mean, error = np.array(curve["mean"]), np.array(curve["error"])
-            (line,) = axes.plot(curve["steps"], mean, label=name, linewidth=1.6)
-            axes.fill_between(
-                curve["steps"], mean - error, mean + error, color=line.get_color(), alpha=0.2, linewidth=0
-            )
-        axes.set(title=title, xlabel="optimizer step", ylabel=unit)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-        figure.savefig(folder / f"{_file_name(column)}.png", dpi=130)
-
-
-def _file_name(column: str) -> str:
-    return column.replace("completions/mean_", "").replace("frac_reward_zero_std", "zero-variance")
-
-
 def _rows_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     head = [
         "method",
@@ -309,6 +274,11 @@ _TESTS = (
     "over seeds and questions; Holm: adjusted for the rows tried on one measure; t: paired t test over seeds "
     "alone. Would show: the true difference that this many seeds and questions detect four times in five."
 )
+_PICTURE = (
+    "![Differences in accuracy with their intervals](figures/differences.png)\n\nMean and 95 % interval; a "
+    "ring is one training seed. Blue: the interval leaves out zero, and there are three seeds or more. Not "
+    "adjusted for how many rows were tried."
+)
 _FEW_SEEDS = " **With fewer than three seeds the interval says little about other seeds.**"
 
 
@@ -324,8 +294,10 @@ def _markdown(data: dict[str, Any]) -> str:
         _markdown_table(*_comparison_table(data)) if data["comparisons"] else "Nothing to compare it with.",
         _TESTS + (_FEW_SEEDS if few else ""),
         _markdown_table(*_other_table(data)) if data["comparisons"] else "",
+        _PICTURE if data["comparisons"] else "",
         "## Curves",
-        *(f"![{title}](figures/{_file_name(column)}.png)" for column, (_, title) in CURVES.items()),
+        "Means over the seeds; the bands are ± one standard error.",
+        *(f"![{title}](figures/{file}.png)" for file, _, title in CURVES.values()),
         "## Settings",
         "\n".join(f"- **{name}**: {_settings_text(settings)}" for name, settings in methods.items()),
         ", ".join(f"{name} {version}" for name, version in data["versions"].items()),

@@ -1,0 +1,79 @@
+"""The pictures of a comparison's report: differences with their intervals, and curves with bands.
+
+Draws what report.json holds and computes nothing. May import matplotlib.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["CURVES", "MEASURES", "draw_report"]
+
+CURVES = {  # column of the training history: (file, axis, title)
+    "reward": ("reward", "share right", "Training accuracy at T = 1"),
+    "entropy": ("entropy", "nats", "Token entropy"),
+    "completions/mean_length": ("length", "tokens", "Completion length"),
+    "frac_reward_zero_std": ("zero-variance", "share of groups", "Zero-variance groups"),
+}
+MEASURES = ("sampled", "greedy")  # the accuracies that methods are compared in
+DPI = 130
+
+
+def draw_report(data: dict[str, Any], folder: Path) -> None:
+    """Write one PNG a curve, and one of the differences where there is something to compare with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if data["comparisons"]:
+        _draw_differences(data).savefig(folder / "differences.png", dpi=DPI)
+    for column, (file, unit, title) in CURVES.items():
+        _draw_curves(data["curves"][column], unit, title).savefig(folder / f"{file}.png", dpi=DPI)
+
+
+def _draw_differences(data: dict[str, Any]) -> Any:
+    """A panel a measure, a row a method: mean, interval, and a ring for each training seed."""
+    by_measure = [[c for c in data["comparisons"] if c["measure"] == measure] for measure in MEASURES]
+    names = list(dict.fromkeys(c["name"] for c in data["comparisons"]))
+    figure = _figure(9, 1.3 + 0.38 * len(names))
+    for axes, measure, comparisons in zip(figure.subplots(1, 2, sharey=True), MEASURES, by_measure):
+        for one in comparisons:
+            y, seeds = names.index(one["name"]), 100 * np.array(one["differences_by_seed"])
+            low, high = (100 * bound for bound in one["interval"])
+            shown = one["seeds"] >= 3 and not low <= 0 <= high
+            colour = "tab:blue" if shown else "tab:gray"
+            axes.plot([low, high], [y, y], color=colour, linewidth=3, solid_capstyle="butt", zorder=2)
+            axes.plot(100 * one["difference"], y, "o", color=colour, ms=7, zorder=4)
+            axes.plot(seeds, np.full(len(seeds), y), "o", mfc="none", mec="black", alpha=0.5, ms=4, zorder=5)
+        axes.axvline(0, color="black", linewidth=0.8, zorder=1)
+        axes.set(title=measure, xlabel=f"points of accuracy minus {data['baseline']}")
+        axes.set(ylim=(len(names) - 0.4, -0.6))
+        axes.set_yticks(range(len(names)), names)
+        axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def _draw_curves(curves: dict[str, dict[str, list]], unit: str, title: str) -> Any:
+    """A line a method; bands are ± one standard error over the seeds."""
+    figure = _figure(7, 4)
+    axes = figure.subplots()
+    for i, (name, curve) in enumerate(curves.items()):
+        mean, error = np.array(curve["mean"]), np.array(curve["error"])
+        style = ("-", "--")[i // 10 % 2]  # there are ten colours
+        (line,) = axes.plot(curve["steps"], mean, style, label=name, linewidth=1.6)
+        axes.fill_between(
+            curve["steps"], mean - error, mean + error, color=line.get_color(), alpha=0.2, linewidth=0
+        )
+    axes.set(title=title, xlabel="optimizer step", ylabel=unit)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize="small" if len(curves) > 6 else None)
+    return figure
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
