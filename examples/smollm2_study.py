@@ -33,7 +33,7 @@ from erpo_hub.errors import UserError
 from erpo_hub.evaluation.report import build_report
 from erpo_hub.evaluation.results import Evaluation, write_json
 from erpo_hub.evaluation.sampling import evaluate, load_model
-from erpo_hub.evaluation.statistics import hierarchical_bootstrap, paired_comparison
+from erpo_hub.evaluation.statistics import crossed_comparison, paired_comparison
 from erpo_hub.record import read_record
 from erpo_hub.traces.loading import load
 from erpo_hub.train.grading import Grader
@@ -278,9 +278,7 @@ def summarise(args: argparse.Namespace, cells: list[Path], started: float) -> No
             moved = [
                 [b - a for a, b in zip(scores[WARM, 0], scores[method, seed], strict=True)] for seed in seeds
             ]
-            data["against_warm_up"].append(
-                {"measure": measure, "name": method, **hierarchical_bootstrap(moved)}
-            )
+            data["against_warm_up"].append({"measure": measure, "name": method, **crossed_comparison(moved)})
     write_json(args.out / "summary.json", data)
     text = report.markdown() + "\n## Each pair, and each method against the start\n\n" + _lines(data)
     (args.out / "report.md").write_text(text, encoding="utf-8")

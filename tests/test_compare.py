@@ -104,7 +104,9 @@ def test_report_holds_the_numbers_of_the_cells(stand_in, tmp_path):
     assert greedy["difference"] == pytest.approx(np.mean(per_seed))
     assert greedy["differences_by_seed"] == pytest.approx(per_seed)
     assert greedy["interval"][0] <= greedy["difference"] <= greedy["interval"][1]
+    assert greedy["bootstrap"]["interval"][0] <= greedy["difference"] <= greedy["bootstrap"]["interval"][1]
     assert sampled["length"]["difference"] == -0.5
+    assert sampled["zero_variance"]["difference"] == 0.0
     assert sampled["entropy"]["difference"] == pytest.approx(0.5)
     curve = report.data["curves"]["reward"]["erpo"]
     assert curve["steps"] == list(range(1, 11))
@@ -124,7 +126,9 @@ def test_report_files(stand_in, tmp_path):
     assert "fewer than three seeds" in text
     assert "Every training used 640 completions." in text
     assert "progress_eta=0.5" in text
-    assert "| minus grpo | seeds | length, tokens | t | p | entropy, nats | t | p |" in text
+    assert (
+        "| minus grpo | seeds | length, tokens | p | entropy, nats | p | zero variance, points | p |" in text
+    )
     assert "| erpo | 2 | -0.50 ± 0.00 |" in text
     assert not re.search(r"\b(nan|None)\b", text)
     assert "erpo" in report.table()

@@ -9,6 +9,7 @@ from scipy import stats
 
 from erpo_hub.evaluation.statistics import (
     accuracy_interval,
+    crossed_comparison,
     detectable_difference,
     hierarchical_bootstrap,
     holm,
@@ -142,6 +143,60 @@ def test_bootstrap_variance_is_the_sum_of_both_factors():
     # Crossed and additive: var = var_seed / S + var_question / Q, in population moments.
     half = 1.96 * math.sqrt(d.mean(1).var() / 12 + d.mean(0).var() / 300)
     assert (got["interval"][1] - got["interval"][0]) / 2 == pytest.approx(half, rel=0.06)
+
+
+def test_crossed_comparison_is_students_where_only_one_factor_varies():
+    rng = np.random.default_rng(3)
+    by_seed = rng.normal(0.02, 0.1, (6, 1)) + np.zeros((6, 50))
+    got, t = crossed_comparison(by_seed), stats.ttest_1samp(by_seed[:, 0], 0)
+    low, high = t.confidence_interval()
+    assert got["p_value"] == pytest.approx(t.pvalue)
+    assert got["interval"] == pytest.approx([low, high])
+    assert got["df"] == pytest.approx(5)
+    by_question = rng.normal(0.02, 0.1, (1, 50))
+    for rows in (1, 4):  # the same questions again are no more evidence
+        got, t = crossed_comparison(np.repeat(by_question, rows, 0)), stats.ttest_1samp(by_question[0], 0)
+        assert (got["p_value"], got["df"]) == (pytest.approx(t.pvalue), pytest.approx(49))
+
+
+def test_crossed_error_adds_both_factors_and_counts_the_residual_once():
+    rng = np.random.default_rng(4)
+    seeds, questions = 10, 200
+    mean, claimed = [], []
+    for _ in range(600):
+        d = rng.normal(0, 0.05, (seeds, 1)) + rng.normal(0, 0.3, questions)
+        got = crossed_comparison(d + rng.normal(0, 0.5, (seeds, questions)))
+        mean.append(got["difference"])
+        claimed.append(got["error"] ** 2)
+    truth = 0.05**2 / seeds + 0.3**2 / questions + 0.5**2 / (seeds * questions)
+    assert np.var(mean) == pytest.approx(truth, rel=0.15)
+    assert np.mean(claimed) == pytest.approx(truth, rel=0.1)
+
+
+@pytest.mark.parametrize(("seeds", "of_seeds", "of_rest"), [(4, 0.1, 0.1), (8, 0.1, 0.1), (4, 0.02, 0.5)])
+def test_crossed_comparison_keeps_its_level_with_few_seeds_and_has_the_power_it_says(
+    seeds, of_seeds, of_rest
+):
+    rng = np.random.default_rng(5)
+    draws = [
+        rng.normal(0, of_seeds, (seeds, 1)) + rng.normal(0, 0.1, 60) + rng.normal(0, of_rest, (seeds, 60))
+        for _ in range(1500)
+    ]
+    found = [crossed_comparison(d) for d in draws]
+    level = np.mean([one["p_value"] < 0.05 for one in found])
+    assert level <= 0.07
+    assert of_seeds < of_rest or level >= 0.03  # careful, not deaf: seeds alike by luck count as less alike
+    shift = np.mean([one["detectable"] for one in found])
+    shown = np.mean([crossed_comparison(d + shift)["p_value"] < 0.05 for d in draws])
+    assert 0.7 <= shown <= 0.95
+
+
+def test_crossed_comparison_of_equals_shows_nothing():
+    got = crossed_comparison(np.zeros((3, 4)))
+    assert (got["interval"], got["p_value"], got["error"], got["detectable"]) == ([-1, 1], 1, None, None)
+    assert crossed_comparison([[0.5]])["p_value"] == 1.0
+    with pytest.raises(ValueError, match="no differences"):
+        crossed_comparison(np.zeros((0, 4)))
 
 
 def test_holm_worked_example():

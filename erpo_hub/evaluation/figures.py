@@ -47,10 +47,20 @@ def _draw_differences(data: dict[str, Any]) -> Any:
             axes.plot(seeds, np.full(len(seeds), y), "o", mfc="none", mec="black", alpha=0.5, ms=4, zorder=5)
         axes.axvline(0, color="black", linewidth=0.8, zorder=1)
         axes.set(title=measure, xlabel=f"points of accuracy minus {data['baseline']}")
-        axes.set(ylim=(len(names) - 0.4, -0.6))
+        axes.set(ylim=(len(names) - 0.4, -0.6), xlim=_limits(comparisons))
         axes.set_yticks(range(len(names)), names)
         axes.grid(alpha=0.3, axis="x")
     return figure
+
+
+def _limits(comparisons: list[dict[str, Any]]) -> tuple[float, float] | None:
+    """What the axis shows: every seed, and the intervals, unless two seeds make them dwarf the rest."""
+    shown = [0.0]
+    for one in comparisons:
+        shown += [100 * d for d in one["differences_by_seed"]]
+        shown += [100 * bound for bound in one["interval"]] if one["seeds"] >= 3 else []
+    margin = 0.08 * (max(shown) - min(shown))
+    return (min(shown) - margin, max(shown) + margin) if margin else None
 
 
 def _draw_curves(curves: dict[str, dict[str, list]], unit: str, title: str) -> Any:
