@@ -1,7 +1,7 @@
 """ERPO's settings in words, with the number of the equation each belongs to. Data only.
 
-The numbers are those of docs/erpo.md: 1 token entropy, 2 gate, 3 implicit progress, 4 buckets, 5 bucket
-normalisation, 6 result anchor, 7 synthesis.
+The numbers are those of train/advantages.py: 1 token entropy, 2 gate, 3 implicit progress, 4 buckets,
+5 bucket normalisation, 6 result anchor, 7 synthesis.
 """
 
 from __future__ import annotations
