@@ -17,7 +17,8 @@ from erpo_hub.train.advantages import token_advantages
 
 SETTINGS = {
     "erpo": {},
-    "ep-grpo": {"bucket_axis": "entropy", "synthesis": "gated", "zero_variance": "reward_sign"},
+    "erpo, additive": {"synthesis": "additive"},
+    "ep-grpo": {"bucket_axis": "entropy", "zero_variance": "reward_sign"},
 }
 DEFAULTS = {
     "entropy_gate": True,
@@ -26,7 +27,7 @@ DEFAULTS = {
     "progress_beta": 0.1,
     "num_buckets": 10,
     "bucket_axis": "position",
-    "synthesis": "additive",
+    "synthesis": "gated",
     "zero_variance": "drop",
     "reward_threshold": 0.5,
     "eps": 1e-4,

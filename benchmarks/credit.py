@@ -30,8 +30,8 @@ RESAMPLES = 4_000
 TASK = "builtin:expressions?operands=4"
 METHODS: dict[str, dict[str, Any]] = {
     "GRPO: A": {"preset": "grpo"},
-    "ERPO: A + 0.2 Psi": {"preset": "erpo"},
-    "eta 1: A + Psi": {"preset": "erpo", "progress_eta": 1.0},
+    "ERPO: A + 0.2 Psi": {"preset": "erpo", "synthesis": "additive"},
+    "eta 1: A + Psi": {"preset": "erpo", "synthesis": "additive", "progress_eta": 1.0},
     "gate alone: omega A": {"preset": "erpo", "synthesis": "gated", "progress_eta": 0.0},
     "EP-GRPO": {"preset": "ep-grpo"},
 }

@@ -39,7 +39,7 @@ from erpo_hub.traces.loading import load
 from erpo_hub.train.grading import Grader
 from erpo_hub.train.tasks import Task, load_task
 
-METHODS = ("grpo", "erpo")
+METHODS: dict[str, dict[str, Any]] = {"grpo": {}, "erpo": {"synthesis": "additive"}}  # as in docs/evidence.md
 SHIPPED, WARM = "as shipped", "after warm-up"
 GROUP = 8  # completions of a question
 PROBE = 64  # training questions that decide when the warm-up ends; they are not used to learn from
@@ -222,6 +222,7 @@ def train(args: argparse.Namespace, task: Task, method: str, seed: int) -> Path:
         max_completion_length=args.max_completion_length,
         learning_rate=args.learning_rate,
         activation_checkpointing=False,
+        **METHODS[method],
     )
     gc.collect()
     return folder
@@ -234,7 +235,7 @@ def cell(args: argparse.Namespace, task: Task, name: str, seed: int, **results: 
         "name": name, "seed": seed, "preset": name if name in METHODS else None, "control": None,
         "model": "SmolLM2-135M-Instruct after the warm-up, LoRA", "task": task.spec, "steps": args.steps,
         "n_sampled": args.questions, "k_sampled": args.k, "n_greedy": args.questions, "train_size": None,
-        "overrides": _settings(args) if name in METHODS else {},
+        "overrides": METHODS[name] | _settings(args) if name in METHODS else {},
     }  # fmt: skip
     data = {"schema_version": 1, "cell": described, "history": [], "cost": {}, "dataset": task.describe()}
     data |= {"versions": {package: version(package) for package in COMPARED}} | results

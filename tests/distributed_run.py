@@ -16,7 +16,7 @@ from training import config, digits_reward, sums, trainer
 
 # What each mode changes; "straddle" puts groups of 4 across processes of 6 rows each.
 MODES: dict[str, dict[str, Any]] = {
-    "straddle": {"generation": 12, "progress_eta": 1.0},
+    "straddle": {"generation": 12, "synthesis": "additive", "progress_eta": 1.0},
     "gated": {
         "generation": 12,
         "synthesis": "gated",

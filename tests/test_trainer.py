@@ -43,9 +43,12 @@ def test_grpo_preset_fields() -> None:
 
 
 def test_erpo_differs_from_grpo_only_in_the_advantages(tiny_model: str, tmp_path: Path) -> None:
-    """Same seed: the first batch has the same completions, and advantages that are eq. 7's."""
+    """Same seed: the first batch has the same completions, and advantages that are additive eq. 7's."""
     seen = []
-    for args in (grpo_preset(tmp_path, max_steps=1), config(tmp_path, max_steps=1, progress_eta=1.0)):
+    for args in (
+        grpo_preset(tmp_path, max_steps=1),
+        config(tmp_path, max_steps=1, synthesis="additive", progress_eta=1.0),
+    ):
         made = trainer(tiny_model, args)
         batches = Batches(made)
         made.train()

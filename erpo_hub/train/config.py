@@ -53,8 +53,10 @@ class ERPOConfig(GRPOConfig):
             Eq. 4. Windows of relative progress inside which progress is normalised.
         bucket_axis (`str`, *optional*, defaults to `"position"`):
             Eq. 4. `"position"` (ERPO) or `"entropy"` (EP-GRPO).
-        synthesis (`str`, *optional*, defaults to `"additive"`):
-            Eq. 7. `"additive"`, or `"gated"`: the gate also weighs the outcome advantage (EP-GRPO).
+        synthesis (`str`, *optional*, defaults to `"gated"`):
+            Eq. 7. `"additive"`: the token signal is added to the outcome advantage. `"gated"`: the gate also
+            weighs the outcome advantage (EP-GRPO's form). Public sources read ERPO both ways; the default is
+            the one that did not lose to GRPO in docs/evidence.md.
         zero_variance (`str`, *optional*, defaults to `"drop"`):
             Eq. 6. A group whose rewards are all equal: `"drop"` it, or take `"reward_sign"` as direction.
         reward_threshold (`float`, *optional*, defaults to `0.5`):
@@ -81,7 +83,9 @@ class ERPOConfig(GRPOConfig):
     bucket_axis: str = field(
         default="position", metadata={"help": "Eq. 4: 'position' (ERPO) or 'entropy' (EP-GRPO)."}
     )
-    synthesis: str = field(default="additive", metadata={"help": "Eq. 7: 'additive' or 'gated' (EP-GRPO)."})
+    synthesis: str = field(
+        default="gated", metadata={"help": "Eq. 7: 'gated' (the gate weighs the outcome too) or 'additive'."}
+    )
     zero_variance: str = field(
         default="drop", metadata={"help": "Eq. 6, groups with equal rewards: 'drop' or 'reward_sign'."}
     )
