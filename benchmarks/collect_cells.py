@@ -4,7 +4,8 @@
     erpo-hub compare --grid examples/compare/expressions.yaml --out docs/evidence/expressions
 
 Learning curves keep the columns that docs/evidence.md and the report use, with four digits; everything else
-of a cell stays as it is, so that the second command trains nothing and writes the same report.
+of a cell stays as it is, so that the second command trains nothing and writes the same report (but for the last
+digit).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def collect(source: Path, target: Path) -> int:
     files = sorted(source.glob("cells/*/seed-*/cell.json"))
     for file in files:
         cell = json.loads(file.read_text(encoding="utf-8"))
-        cell["history"] = [{c: _short(row[c]) for c in COLUMNS if c in row} for row in cell["history"]]
+        cell["history"] = [
+            {c: _short(row[c]) for c in COLUMNS if row.get(c) is not None} for row in cell["history"]
+        ]
         for part in ("sampled", "greedy"):
             cell[part]["per_question"] = [_short(score) for score in cell[part]["per_question"]]
         copy = target / file.relative_to(source)

@@ -190,7 +190,6 @@ def test_finished_cells_of_other_settings_are_not_mixed_in(stand_in, tmp_path):
 def run_in_background(stand_in, out):
     code = f"""
         from erpo_hub.evaluation import compare as module
-from erpo_hub.evaluation import figures
         from erpo_hub.errors import UserError
         module.CELL_COMMAND = {[sys.executable, str(stand_in)]!r}
         try:

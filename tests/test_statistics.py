@@ -195,6 +195,9 @@ def test_crossed_comparison_of_equals_shows_nothing():
     got = crossed_comparison(np.zeros((3, 4)))
     assert (got["interval"], got["p_value"], got["error"], got["detectable"]) == ([-1, 1], 1, None, None)
     assert crossed_comparison([[0.5]])["p_value"] == 1.0
+    assert (
+        crossed_comparison(np.full((3, 4), 0.1))["p_value"] == 1.0
+    )  # but for rounding they are all the same
     with pytest.raises(ValueError, match="no differences"):
         crossed_comparison(np.zeros((0, 4)))
 

@@ -168,7 +168,7 @@ def crossed_comparison(differences: ArrayLike, *, confidence: float = 0.95, powe
     mean, error = float(d.mean()), math.sqrt(variance)
     found = {"difference": mean, "error": error, "interval": [-1.0, 1.0], "p_value": 1.0, "df": df}
     found |= {"detectable": None, "seeds": d.shape[0], "questions": d.shape[1]}
-    if not error:
+    if error <= 1e-12 * max(1.0, abs(mean)):  # rounding
         return found | {"error": None}
     critical = float(stats.t.ppf((1 + confidence) / 2, df))
     found["interval"] = [mean - critical * error, mean + critical * error]

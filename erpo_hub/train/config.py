@@ -42,11 +42,13 @@ class ERPOConfig(GRPOConfig):
 
     Args:
         entropy_gate (`bool`, *optional*, defaults to `True`):
-            Eq. 2. Weight a token's progress signal by how uncertain the policy was there.
+            Eq. 2. Weight a token's progress signal, and with gated synthesis its outcome advantage, by how
+            uncertain the policy was there.
         gate_gamma (`float`, *optional*, defaults to `5.0`):
             Eq. 2. Slope of the gate: at 5, a token one deviation above its group's mean entropy weighs 0.993.
         progress_eta (`float`, *optional*, defaults to `0.2`):
-            Eq. 7. Size of the token signal beside the outcome advantage; 0 switches it off.
+            Eq. 7. Size of the token signal beside the outcome advantage; 0 switches it off (the gate of gated
+            synthesis stays).
         progress_beta (`float`, *optional*, defaults to `0.1`):
             Eq. 3. Scale of the implicit progress; matters only beside `eps`.
         num_buckets (`int`, *optional*, defaults to `10`):
