@@ -4,8 +4,8 @@
     erpo-hub compare --grid examples/compare/expressions.yaml --out docs/evidence/expressions
 
 Learning curves keep the columns that docs/evidence.md and the report use, with four digits; everything else
-of a cell stays as it is, so that the second command trains nothing and writes the same report (but for the last
-digit).
+of a cell stays as it is, so that the second command trains nothing and writes the same report (but for the
+last digit).
 """
 
 from __future__ import annotations

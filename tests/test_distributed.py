@@ -52,7 +52,7 @@ def test_two_processes_agree_with_one(tiny_model: str, tmp_path: Path, mode: str
         for one, two in zip(alone["history"], first["history"]):
             assert one[key] == pytest.approx(two[key], abs=1e-5), key
     # Metrics cost one small reduction a batch; statistics one where groups are split, two if gated.
-    statistics = {"straddle": 1, "gated": 2, "aligned": 0, "empty rank": 1}[mode]
+    statistics = {"straddle": 1, "gated": 2, "aligned": 0, "empty rank": 2}[mode]
     assert len(first["traffic"]) == 3 * (1 + statistics)
     assert max(first["traffic"]) < 1024
 
