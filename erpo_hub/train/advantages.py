@@ -149,7 +149,7 @@ def token_advantages(
     weight = counts
     if settings.synthesis == "gated" and settings.entropy_gate:
         # [ours] W / mean_G(W): the mean outcome advantage of a group keeps GRPO's size.
-        gate_sum = _add_rows(gate.sum(1, keepdim=True, dtype=stats.dtype), group_index, num_groups)
+        gate_sum = _add_rows(gate.sum(1, keepdim=True).to(stats.dtype), group_index, num_groups)
         if reduce is not None:
             gate_sum = reduce(gate_sum)
         per_gate = stats[:, :1] / gate_sum.clamp(min=torch.finfo(dtype).tiny)  # 1 / mean, (num_groups, 1)
