@@ -188,7 +188,10 @@ def test_finished_cells_of_other_settings_are_not_mixed_in(stand_in, tmp_path):
 
 
 def run_in_background(stand_in, out):
+    # A suite started in the background of a script ignores Ctrl-C, and so would its children.
     code = f"""
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from erpo_hub.evaluation import compare as module
         from erpo_hub.errors import UserError
         module.CELL_COMMAND = {[sys.executable, str(stand_in)]!r}
