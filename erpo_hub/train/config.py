@@ -58,7 +58,7 @@ class ERPOConfig(GRPOConfig):
         synthesis (`str`, *optional*, defaults to `"gated"`):
             Eq. 7. `"additive"`: the token signal is added to the outcome advantage. `"gated"`: the gate also
             weighs the outcome advantage (EP-GRPO's form). Public sources read ERPO both ways; the default is
-            the one that did not lose to GRPO in docs/evidence.md.
+            the one that did better in docs/evidence.md.
         zero_variance (`str`, *optional*, defaults to `"drop"`):
             Eq. 6. A group whose rewards are all equal: `"drop"` it, or take `"reward_sign"` as direction.
         reward_threshold (`float`, *optional*, defaults to `0.5`):
