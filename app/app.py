@@ -2,6 +2,6 @@
 
 import sys
 
-from erpo_hub.ui.command import run_app
+from erpo_hub.cli.app import run_app
 
 run_app(sys.argv[1:] or ["spaces/inspector/traces"])

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import torch
 
-from erpo_hub.train.advantages import token_advantages
+from erpo_hub.methods.erpo import token_advantages
 
 SETTINGS = {
     "erpo": {},

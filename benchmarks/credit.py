@@ -110,8 +110,8 @@ def columns(policy, reference, prompt: list[int], ids: list[int]) -> dict[str, l
 
 def signals(row: dict[str, Any]) -> dict[str, np.ndarray]:
     """Everything of one group as flat arrays over its tokens; "x ..." are the signals."""
-    from erpo_hub.evaluation.controls import row_permutation
-    from erpo_hub.train.advantages import token_advantages
+    from erpo_hub.methods.erpo import token_advantages
+    from erpo_hub.study.controls import row_permutation
     from erpo_hub.train.config import ERPOConfig
     from erpo_hub.train.metrics import pivot_mask
 
@@ -222,8 +222,8 @@ def main() -> None:
     rows = [json.loads(line) for line in lines]
     if arguments.policy:
         from erpo_hub.evaluation.sampling import encode_prompts, load_model
-        from erpo_hub.train.grading import Grader
-        from erpo_hub.train.tasks import load_task
+        from erpo_hub.tasks.grading import Grader
+        from erpo_hub.tasks.tasks import load_task
 
         task = load_task(arguments.task, test_size=2000)
         policy, tokenizer, _ = load_model(arguments.policy)

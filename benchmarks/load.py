@@ -19,7 +19,7 @@ import psutil
 from gradio_client import Client
 
 from erpo_hub.traces.engine import Engine
-from erpo_hub.train.tasks import EMBEDDED_MODEL, resolve_model
+from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model
 from erpo_hub.ui import build_demo, launch_kwargs
 
 PROMPT = "7-2*3+4="

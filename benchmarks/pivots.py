@@ -52,7 +52,7 @@ def load_engine(folder: str):
 
 def measure(engine, index: int, expression: str, gold: str) -> dict:
     """One trace, its sensitivities, and the audit of its strongest pivots and of their neighbours."""
-    from erpo_hub.train.answers import extract_answer
+    from erpo_hub.tasks.answers import extract_answer
 
     started = time.perf_counter()
     options = {"max_new_tokens": MAX_NEW_TOKENS, "temperature": TEMPERATURE, "seed": index, "chat": False}

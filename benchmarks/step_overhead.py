@@ -31,9 +31,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from erpo_hub import ERPOConfig, ERPOTrainer
+from erpo_hub.tasks.expressions import ExpressionOptions, prompts
+from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model
 from erpo_hub.train.capture import DecodeCapture
-from erpo_hub.train.expressions import ExpressionOptions, prompts
-from erpo_hub.train.tasks import EMBEDDED_MODEL, resolve_model
 
 METHODS: dict[str, tuple[type, type, float]] = {
     "GRPO, KL": (GRPOTrainer, GRPOConfig, 0.02),

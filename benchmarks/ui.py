@@ -25,7 +25,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from erpo_hub.traces.trace import Trace
 from erpo_hub.ui import build_demo, launch_kwargs
-from erpo_hub.ui.load import Limits
+from erpo_hub.ui.library.library import Limits
 from tests.ui.conftest import CHROMIUM, FLAGS, choose, long_trace, traces
 
 ROUNDS = 5

@@ -8,21 +8,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .version import __version__
 
 _HOME = {
     "ERPOConfig": "train.config",
     "ERPOTrainer": "train.trainer",
-    "train_and_push": "runs",
-    "TrainResult": "runs",
+    "train_and_push": "run.conductor",
+    "TrainResult": "run.conductor",
     "Trace": "traces.trace",
     "Engine": "traces.engine",
     "find_pivots": "traces.pivots",
     "sensitivity": "traces.sensitivity",
     "evaluate": "evaluation.sampling",
-    "compare": "evaluation.compare",
+    "compare": "study.compare",
     "push_bundle": "publish.hub",
-    "render_card": "publish.card",
+    "render_card": "card.card",
 }
 
 __all__ = [
@@ -42,11 +42,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .evaluation.compare import compare
+    from .card.card import render_card
     from .evaluation.sampling import evaluate
-    from .publish.card import render_card
     from .publish.hub import push_bundle
-    from .runs import TrainResult, train_and_push
+    from .run.conductor import TrainResult, train_and_push
+    from .study.compare import compare
     from .traces.engine import Engine
     from .traces.pivots import find_pivots
     from .traces.sensitivity import sensitivity

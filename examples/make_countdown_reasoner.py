@@ -31,8 +31,8 @@ from torch.nn.functional import cross_entropy
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 from erpo_hub.evaluation.sampling import evaluate
-from erpo_hub.train.scoring import load_entry
-from erpo_hub.train.tasks import Task, load_task
+from erpo_hub.tasks.gym import load_entry
+from erpo_hub.tasks.tasks import Task, load_task
 
 VALUES, TARGETS = (1, 20), (10, 99)  # both ends included
 SPEC = (

@@ -1,6 +1,6 @@
 """Make the embedded model: a character-level Qwen2 of 0.8 M parameters that has seen careless arithmetic.
 
-    python examples/make_tiny_reasoner.py --out erpo_hub/train/tiny_reasoner
+    python examples/make_tiny_reasoner.py --out erpo_hub/tiny_reasoner
 
 It learns by copying noisy solutions of `builtin:expressions` (wrong order 35 %, repeated lines 25 %, slips
 3 %), so that it can do the task, is often wrong, and is unsure where it matters: at which operation to take
@@ -24,8 +24,8 @@ from tokenizers import pre_tokenizers
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from erpo_hub.train.expressions import ExpressionOptions, TraceNoise, noisy_trace, prompts, solution
-from erpo_hub.train.grading import Grader
+from erpo_hub.tasks.expressions import ExpressionOptions, TraceNoise, noisy_trace, prompts, solution
+from erpo_hub.tasks.grading import Grader
 
 SPECIAL = ["<pad>", "<eos>"]
 OPERANDS = [2, 3, 4, 4, 5]  # what a warm-up trace is drawn from: mostly the size that is tested
@@ -215,7 +215,7 @@ It ships inside `erpo-hub` as the starting point of the offline demo, and is use
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from erpo_hub.train.tasks import EMBEDDED_MODEL, resolve_model
+from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model
 
 folder = resolve_model(EMBEDDED_MODEL)
 tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)

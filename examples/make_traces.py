@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from erpo_hub import Engine, Trace
-from erpo_hub.train.answers import extract_answer
+from erpo_hub.tasks.answers import extract_answer
 
 OUT = Path("spaces/inspector/traces")
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -86,8 +86,9 @@ def smollm2(folder: str) -> None:
 
 def tiny(grpo: str, erpo: str) -> None:
     """Two expressions, each solved by the model as shipped, after GRPO and after ERPO."""
-    from erpo_hub.train.grading import Grader
-    from erpo_hub.train.tasks import EMBEDDED_MODEL, load_task, resolve_model
+    from erpo_hub.tasks.grading import Grader
+    from erpo_hub.tasks.tasks import load_task
+    from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model
 
     task = load_task("builtin:expressions?operands=4", seed=0)
     with Grader(task.grader) as grader:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 
-from erpo_hub.cli import main
+from erpo_hub.cli.main import main
 
 if __name__ == "__main__":
     sys.argv.insert(1, "train")

@@ -28,7 +28,7 @@ from .results import Evaluation, QuestionLog
 from .statistics import paired_comparison
 
 if TYPE_CHECKING:
-    from ..train.tasks import Task
+    from ..tasks.tasks import Task
 
 __all__ = ["evaluate", "evaluate_robustness", "load_model"]
 
@@ -86,7 +86,7 @@ def evaluate(
             log = stack.enter_context(closing(QuestionLog(resume_path, {"evaluation": what})))
             done, result.grader_timeouts = dict(log.done), log.timeouts
         if grader is None:
-            from ..train.grading import Grader
+            from ..tasks.grading import Grader
 
             grader = stack.enter_context(Grader(task.grader))
         advance = stack.enter_context(_progress_bar(len(rows) * k, progress))
@@ -166,7 +166,7 @@ def load_model(model: Any, tokenizer: Any = None) -> tuple[nn.Module, Any, str]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if isinstance(model, (str, os.PathLike)):
-        from ..train.tasks import resolve_model
+        from ..traces.loading import resolve_model
 
         name, path = str(model), resolve_model(str(model))
         device = (
@@ -228,7 +228,7 @@ def _check_settings(n, k, temperature, top_p, max_new_tokens, batch_size) -> Non
 def _loaded(task: Task | str) -> Task:
     if not isinstance(task, str):
         return task
-    from ..train.tasks import load_task
+    from ..tasks.tasks import load_task
 
     return load_task(task)
 
@@ -324,7 +324,7 @@ def _grade(grader, tokenizer, finished: dict[int, list[Completion]], rows: list[
 def _rewritten(task: Any, seed: int) -> Any:
     from datasets import Dataset
 
-    from ..train.expressions import rewrite
+    from ..tasks.expressions import rewrite
 
     rows = [{**row, "prompt": rewrite(row["prompt"], seed)} for row in task.test]
     return dataclasses.replace(task, spec=f"{task.spec} (rewritten)", test=Dataset.from_list(rows))

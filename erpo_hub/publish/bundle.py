@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ..card.card import CARD_ERRORS, fallback_card, render_card
+from ..card.metadata import eval_result_files
 from ..errors import UserError
 from ..traces.trace import Trace
-from .card import CARD_ERRORS, fallback_card, render_card
 from .check import FREE_TEXT, looks_like_path, machine_paths, problems_in
-from .metadata import eval_result_files
 
 WEIGHTS_AND_TOKENIZER = (
     *(
@@ -131,8 +131,8 @@ def _record_problems(folder: Path) -> list[str]:
 def _card_problems(folder: Path) -> list[str]:
     import yaml
 
-    from .markdown import local_images
-    from .merge import split_front_matter
+    from ..card.markdown import local_images
+    from ..card.merge import split_front_matter
 
     try:
         front, body = split_front_matter((folder / "README.md").read_text(encoding="utf-8"))
@@ -237,7 +237,7 @@ def worked_example(traces: Sequence[Trace]) -> int:
 
 
 def _draw(run: dict[str, Any], traces: Sequence[Trace], folder: Path) -> None:
-    from . import plots
+    from ..card import plots
 
     (folder / "figures").mkdir(exist_ok=True)
     run["figures"] = []

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from ..card.card import load_run, with_address
+from ..card.merge import is_ours, merge_cards, split_front_matter
 from ..errors import UsageError, UserError
+from ..version import __version__
 from . import commit
 from .bundle import check_bundle
-from .card import load_run, with_address
 from .failures import no_commit_on_failure
-from .merge import is_ours, merge_cards, split_front_matter
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi

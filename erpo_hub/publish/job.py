@@ -12,8 +12,8 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .. import __version__
 from ..errors import UsageError, UserError
+from ..version import __version__
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, to_stderr
 

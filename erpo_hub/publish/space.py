@@ -16,14 +16,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from ..card.merge import split_front_matter
+from ..card.metadata import to_yaml
 from ..errors import UsageError, UserError
+from ..version import __version__
 from . import commit
 from .check import problems_in
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, prepare_repo, to_stderr, what_happened
-from .merge import split_front_matter
-from .metadata import to_yaml
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..card.card import DATASET_FILE, environment
+from ..card.merge import Block, compose
 from ..errors import UserError
 from ..traces.trace import Trace
 from . import commit
-from .card import DATASET_FILE, environment
 from .check import content_problems, own_secrets
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, keep_edits, prepare_repo, to_stderr, what_happened
-from .merge import Block, compose
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo

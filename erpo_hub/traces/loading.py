@@ -20,7 +20,13 @@ _DAMAGE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError),
     *(EOFError, struct.error),
 )
+EMBEDDED_MODEL = "builtin:tiny-reasoner"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def resolve_model(name: str) -> str:
+    """The folder of the embedded model for `builtin:tiny-reasoner`; any other name as it is."""
+    return str(Path(__file__).parents[1] / "tiny_reasoner") if name == EMBEDDED_MODEL else name
 
 
 def load(

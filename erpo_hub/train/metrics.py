@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .advantages import TokenAdvantages
+from ..methods.erpo import TokenAdvantages
 
 METRICS = (
     "erpo/gate_mean",

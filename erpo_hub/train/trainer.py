@@ -22,11 +22,11 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from ..errors import UserError
+from ..methods.erpo import NonFiniteError, TokenAdvantages, token_advantages
+from ..methods.holder import annealed_p, with_holder_mean
 from . import compat
-from .advantages import NonFiniteError, TokenAdvantages, token_advantages
 from .capture import DecodeCapture
 from .config import ERPOConfig
-from .holder import annealed_p, with_holder_mean
 from .metrics import METRICS, LoggedTokens, batch_metrics, pivot_mask
 
 logger = logging.get_logger(__name__)

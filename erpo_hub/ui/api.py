@@ -12,12 +12,13 @@ import gradio as gr
 
 from ..errors import UserError
 from ..traces.trace import Trace
-from . import ask, gpu
-from .compare import first_difference
-from .streaming import MODEL_ERRORS
+from .models import asking as ask
+from .models import runner as gpu
+from .models.streaming import MODEL_ERRORS
+from .tabs.compare import first_difference
 
 if TYPE_CHECKING:
-    from .app import Context
+    from .context import Context
 
 
 def build(context: Context) -> None:

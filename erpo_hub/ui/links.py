@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from .token_view import trace_message
+from .view.token_view import trace_message
 
 if TYPE_CHECKING:
-    from .app import Context
-    from .inspect import Panel
+    from .context import Context
+    from .tabs.inspect import Panel
 
 TABS = ("inspect", "compare", "runs", "card")
 

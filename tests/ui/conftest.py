@@ -83,7 +83,7 @@ def traces() -> list[Trace]:
 @pytest.fixture(scope="session")
 def engine():
     from erpo_hub.traces.engine import Engine
-    from erpo_hub.train.tasks import resolve_model
+    from erpo_hub.traces.loading import resolve_model
 
     engine = Engine.load(resolve_model("builtin:tiny-reasoner"))
     engine.name = "builtin:tiny-reasoner"
@@ -101,7 +101,7 @@ def paired_runs(tmp_path_factory):
 def server(engine, paired_runs) -> Iterator[str]:
     """The address of the app, with every kind of thing to show."""
     from erpo_hub.ui import build_demo, launch_kwargs
-    from erpo_hub.ui.load import Limits
+    from erpo_hub.ui.library.library import Limits
 
     from .fakes import BreakingEngine, SlowEngine
 

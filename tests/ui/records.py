@@ -11,7 +11,7 @@ from tests.hub_server.sample_run import example_run
 def write_pair(root: Path) -> Path:
     """root/grpo and root/erpo, each a run folder with its bundle."""
     from erpo_hub.publish.bundle import build_bundle
-    from erpo_hub.train.tasks import EMBEDDED_MODEL, resolve_model
+    from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model
 
     erpo = example_run()
     grpo = example_run(name="grpo", algorithm="grpo", paired_run=None)

@@ -14,9 +14,9 @@ from gradio_client.exceptions import AppError
 
 from erpo_hub.errors import UserError
 from erpo_hub.traces.trace import Trace
-from erpo_hub.ui.engines import Engines
-from erpo_hub.ui.load import Limits, open_library
-from erpo_hub.ui.streaming import Switches, stream_messages
+from erpo_hub.ui.library.library import Limits, open_library
+from erpo_hub.ui.models.pool import Engines
+from erpo_hub.ui.models.streaming import Switches, stream_messages
 
 from .conftest import traces
 

@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import expect
 
 from erpo_hub.errors import UserError
-from erpo_hub.ui.app import Context
-from erpo_hub.ui.batch import run_batch
-from erpo_hub.ui.engines import Engines
-from erpo_hub.ui.load import Limits, open_library
+from erpo_hub.ui.context import Context
+from erpo_hub.ui.library.library import Limits, open_library
+from erpo_hub.ui.models.many import run_batch
+from erpo_hub.ui.models.pool import Engines
 
 from .conftest import choose, tokens
 
@@ -116,7 +116,7 @@ def test_the_seed_of_a_sampled_comparison_is_the_readers(compare):
 
 
 def test_an_opened_row_is_what_the_model_wrote_with_its_end(engine):
-    from erpo_hub.ui import batch_panel
+    from erpo_hub.ui.tabs import batch as batch_panel
 
     context = a_context({"model": engine})
     settings = {"temperature": 0.0, "max_new_tokens": 24, "seed": 0}

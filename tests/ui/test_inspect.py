@@ -184,7 +184,7 @@ def test_a_full_queue_is_told_in_the_page_and_asking_again_works(browser, engine
     from gradio_client import Client
 
     from erpo_hub.ui import build_demo, launch_kwargs
-    from erpo_hub.ui.load import Limits
+    from erpo_hub.ui.library.library import Limits
 
     class Waiting(SlowEngine):
         def trace(self, prompt, **options):

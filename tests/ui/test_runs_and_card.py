@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import expect
 
 from erpo_hub.errors import UserError
-from erpo_hub.ui.run_folder import read_record
-from erpo_hub.ui.runs import smooth
+from erpo_hub.ui.library.runs import read_record
+from erpo_hub.ui.tabs.runs import smooth
 from tests.hub_server.sample_run import example_run
 
 from .conftest import choose, watched
@@ -170,10 +170,10 @@ def test_a_push_uses_the_visitors_token_and_none_without_one(paired_runs, monkey
     import gradio as gr
 
     from erpo_hub.publish import hub
-    from erpo_hub.ui import card
-    from erpo_hub.ui.app import Context
-    from erpo_hub.ui.engines import Engines
-    from erpo_hub.ui.load import Limits, open_library
+    from erpo_hub.ui.context import Context
+    from erpo_hub.ui.library.library import Limits, open_library
+    from erpo_hub.ui.models.pool import Engines
+    from erpo_hub.ui.tabs import card
 
     library = open_library([paired_runs], Limits())
     push = card._push_on_space(Context(library, Engines(library)))

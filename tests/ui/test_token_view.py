@@ -7,7 +7,7 @@ import json
 import pytest
 
 from erpo_hub.traces.pivots import find_pivots
-from erpo_hub.ui.token_view import status_message, trace_message
+from erpo_hub.ui.view.token_view import status_message, trace_message
 
 from .conftest import HOSTILE, long_trace, make_trace, open_trace, receive, tokens, traces, watched
 

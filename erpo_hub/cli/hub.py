@@ -1,0 +1,187 @@
+"""The commands of the command line that publish: card, push, space, job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError, UserError
+
+commands = typer.Typer()
+FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+Token = Annotated[str | None, typer.Option(envvar="HF_TOKEN", show_envvar=True, help="Hub access token.")]
+Private = Annotated[bool | None, typer.Option("--private/--public", help="For a repository that is made.")]
+
+
+@commands.command()
+def card(
+    run: Annotated[Path, typer.Argument(help="Folder of a run or a bundle.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; default: print.")] = None,
+    section: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FILE.md adds or replaces a section, NAME= removes it. Repeatable."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite edits inside generated blocks.")] = False,
+) -> None:
+    """Render a run's model card from its run.json. Edits outside the generated blocks are kept.
+
+    Example: `erpo-hub card runs/demo/erpo --section notes=notes.md --out README.md`
+    """
+    from ..card.card import render_card, update_card
+
+    sections = _sections(section or [])
+    if out is None:
+        typer.echo(render_card(run, sections=sections))
+        return
+    if out.is_file():
+        text = update_card(out.read_text(encoding="utf-8"), run, sections=sections, force=force)
+    else:
+        text = render_card(run, sections=sections)
+    out.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {out}")
+
+
+def _sections(given: list[str]) -> dict[str, str | None]:
+    sections: dict[str, str | None] = {}
+    for item in given:
+        name, separator, path = item.partition("=")
+        if not separator or not name:
+            raise UsageError(f"--section {item}: write NAME=FILE.md, or NAME= to leave it out")
+        try:
+            sections[name] = Path(path).read_text(encoding="utf-8") if path else None
+        except OSError as error:
+            raise UsageError(f"--section {item}: {error.strerror}") from error
+    return sections
+
+
+@commands.command()
+def push(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    repo_id: Annotated[str | None, typer.Argument(help="NAME/MODEL.")] = None,
+    private: Private = None,
+    token: Token = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose a pull request.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch.")] = None,
+    message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a hand-edited card.")] = False,
+    check_only: Annotated[bool, typer.Option("--check-only", help="Say what is wrong.")] = False,
+    traces: Annotated[str | None, typer.Option(help="Publish its traces as this dataset instead.")] = None,
+    space: Annotated[str | None, typer.Option(help="A Space that shows it, for a link in the card.")] = None,
+) -> None:
+    """Publish a bundle as exactly one commit.
+
+    Example: `erpo-hub push runs/demo/erpo/bundle me/my-first-erpo`
+    """
+    from ..publish.bundle import check_bundle
+    from ..publish.hub import push_bundle
+    from ..publish.traces_dataset import push_traces
+
+    if check_only:
+        problems = check_bundle(bundle, token=token)
+        if problems:
+            raise UserError(f"{bundle}: " + "; ".join(problems))
+        typer.echo(f"{bundle} can be published")
+        return
+    if traces:
+        made = push_traces(
+            bundle,
+            traces,
+            model=repo_id,
+            private=private,
+            token=token,
+            create_pr=create_pr,
+            revision=revision,
+            force=force,
+        )
+        typer.echo(made.pr_url or made.commit_url)
+        return
+    if repo_id is None:
+        raise UsageError("where to? erpo-hub push BUNDLE NAME/MODEL")
+    commit = push_bundle(
+        bundle,
+        repo_id,
+        private=private,
+        token=token,
+        create_pr=create_pr,
+        revision=revision,
+        message=message,
+        force=force,
+        space=space,
+    )
+    typer.echo(commit.pr_url or commit.commit_url)
+
+
+@commands.command()
+def space(
+    repo_id: Annotated[str, typer.Argument(help="The Space, NAME/SPACE.")],
+    models: Annotated[list[str], typer.Argument(help="One or two model repositories to show.")],
+    traces: Annotated[str | None, typer.Option(help="Dataset of traces.")] = None,
+    hardware: Annotated[str | None, typer.Option(help="Flavor; default ZeroGPU.")] = None,
+    variable: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, repeatable.")] = None,
+    secret: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, repeatable.")] = None,
+    package: Annotated[str | None, typer.Option(help="How it installs erpo-hub.")] = None,
+    private: Private = None,
+    token: Token = None,
+    dry_run: Annotated[Path | None, typer.Option(help="Write the folder here, send nothing.")] = None,
+) -> None:
+    """Deploy the inspector as a Space for your models, in one commit.
+
+    Example: `erpo-hub space me/inspector me/qwen-erpo me/qwen-grpo --traces me/qwen-traces`
+    """
+    from ..publish.space import ZERO_GPU, deploy_space
+
+    made = deploy_space(
+        repo_id,
+        models=models,
+        traces=traces,
+        hardware=hardware or ZERO_GPU,
+        variables=_pairs("--variable", variable),
+        secrets=_pairs("--secret", secret),
+        package=package,
+        private=private,
+        token=token,
+        dry_run=dry_run,
+    )
+    typer.echo(f"wrote {made}" if isinstance(made, Path) else made.commit_url)
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    pairs = [item.partition("=") for item in given or []]
+    for name, separator, _ in pairs:
+        if not separator or not name:
+            raise UsageError(f"{option} {name}: write NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+@commands.command(context_settings=FREE)
+def job(
+    context: typer.Context,
+    repo_id: Annotated[str, typer.Argument(help="Where the job publishes, NAME/MODEL.")],
+    timeout: Annotated[str, typer.Option(help="After which the Hub ends it, such as 6h.")],
+    flavor: Annotated[str, typer.Option(help="Hardware flavor.")] = "a10g-small",
+    script: Annotated[str | None, typer.Option(help="A PEP 723 script instead of `train`.")] = None,
+    package: Annotated[str | None, typer.Option(help="How the job installs erpo-hub.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier job's run.")] = False,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show the log.")] = True,
+    token: Token = None,
+) -> None:
+    """Train on the Hub's machines: the arguments of `train` stand behind `--`.
+
+    Example: `erpo-hub job me/qwen-erpo --timeout 6h -- Qwen/Qwen2.5-0.5B-Instruct openai/gsm8k`
+    """
+    from ..publish.job import submit_job
+
+    submit_job(
+        context.args,
+        repo_id,
+        timeout=timeout,
+        flavor=flavor,
+        token=token,
+        script=script,
+        package=package,
+        resume=resume,
+        follow=follow,
+    )

@@ -1,0 +1,358 @@
+"""The command line, one thin function a subcommand. Work and its imports happen elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UsageError, UserError
+from .hub import FREE, Private, Token, commands
+
+app = typer.Typer(
+    name="erpo-hub",
+    help="Train with ERPO, see where the model decides, publish the proof.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ["ERPO_HUB_DEBUG"] = "1"
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the two runs.")] = Path("runs/demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="A fifth of the steps.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of both runs.")] = 0,
+) -> None:
+    """Train GRPO and ERPO offline on the embedded model, and compare them.
+
+    Example: `erpo-hub demo --quick`
+    """
+    _quiet()
+    from .demo import run_demo
+
+    run_demo(out, quick=quick, seed=seed)
+
+
+@app.command(context_settings=FREE)
+def train(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Argument(help="Hub id, folder, or builtin:tiny-reasoner.")] = None,
+    dataset: Annotated[str | None, typer.Argument(help="Task, such as reasoning-gym:chain_sum.")] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="erpo (default), grpo, ep-grpo, forking-tokens or holder.")
+    ] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of ERPOConfig fields; MODEL and DATASET may stand in it.")
+    ] = None,
+    push_to: Annotated[str | None, typer.Option(help="Repository to publish to, NAME/MODEL.")] = None,
+    private: Private = None,
+    token: Token = None,
+    eval_dataset: Annotated[str | None, typer.Option(help="Another task to judge on.")] = None,
+    eval_questions: Annotated[int | None, typer.Option(help="Held-out questions to judge on.")] = None,
+    lora_r: Annotated[int | None, typer.Option(help="Train a LoRA adapter of this rank.")] = None,
+    paired_run: Annotated[Path | None, typer.Option(help="Run to compare with, usually GRPO's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    flags: Annotated[bool, typer.Option("--flags", help="List every ERPOConfig flag and exit.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="One step on a tiny random model, offline.")] = False,
+) -> None:
+    """Train a model and, with --push-to, publish it. Takes every field of ERPOConfig as a flag.
+
+    Example: `erpo-hub train Qwen/Qwen2.5-0.5B-Instruct openai/gsm8k --max-steps 500 --learning-rate 1e-6
+    --push-to me/qwen-erpo`
+    """
+    from .flags import flags_help, parse_flags
+
+    if flags:
+        typer.echo(flags_help())
+        return
+    from ..run.dry_run import RECIPE_KEYS, check_processes, dry_run, read_launch, take_recipe
+
+    names, arguments = _names_and_flags([model, dataset, *context.args])
+    fields = parse_flags(arguments, config, own=RECIPE_KEYS)
+    fields.pop("output_dir", None)
+    recipe = take_recipe(fields, config)
+    model = names[0] if names else recipe["model"]
+    dataset = names[1] if len(names) > 1 else recipe["dataset"]
+    if model is None or dataset is None:
+        raise UsageError("give a model and a dataset: erpo-hub train MODEL DATASET")
+    algorithm = algorithm or recipe["algorithm"] or "erpo"
+    eval_dataset = eval_dataset or recipe["eval_dataset"]
+    eval_questions = eval_questions or recipe["eval_questions"]
+    peft_config = _lora(recipe["lora_r"] if lora_r is None else lora_r)
+    launch = read_launch(recipe["accelerate"], config)
+    _quiet()
+    if dry:
+        found = dry_run(
+            model,
+            dataset,
+            algorithm=algorithm,
+            overrides=fields,
+            peft_config=peft_config,
+            eval_dataset=eval_dataset,
+            launch=launch,
+        )
+        typer.echo("\n  ".join(["dry run: it works so far", *found]))
+        return
+    check_processes(launch, config)
+    from ..run.conductor import train_and_push
+
+    result = train_and_push(
+        model,
+        dataset,
+        push_to,
+        algorithm=algorithm,
+        peft_config=peft_config,
+        eval_dataset=eval_dataset,
+        push=push_to is not None,
+        private=private,
+        token=token,
+        output_dir=output_dir,
+        resume=resume,
+        paired_run=paired_run,
+        evaluation={"n": eval_questions} if eval_questions else None,
+        **fields,
+    )
+    if "final" not in result.metrics:  # a process beside the first one, which judged the model
+        return
+    final, low_high = result.metrics["final"], result.metrics["final"]["interval"]
+    typer.echo(
+        f"accuracy {result.metrics['baseline']['accuracy']:.1%} -> {final['accuracy']:.1%} "
+        f"(95 % {low_high[0]:.1%} to {low_high[1]:.1%}, {final['n']} questions)"
+    )
+    typer.echo(result.commit_url or f"push it with: erpo-hub push {result.bundle_dir} NAME/MODEL")
+
+
+def _names_and_flags(given: list[str | None]) -> tuple[list[str], list[str]]:
+    """MODEL and DATASET apart from ERPOConfig's flags, which typer takes for them where they are left out."""
+    rest = [text for text in given if text is not None]
+    names: list[str] = []
+    while rest and len(names) < 2 and not rest[0].startswith("--"):
+        names.append(rest.pop(0))
+    return names, rest
+
+
+def _lora(rank: int | None) -> Any:
+    if rank is None:
+        return None
+    if rank < 1:
+        raise UsageError(f"--lora-r {rank}: give a rank of at least 1")
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Hub id, folder, or builtin:tiny-reasoner.")],
+    dataset: Annotated[str, typer.Argument(help="Task, such as builtin:expressions?operands=4.")],
+    n: Annotated[int | None, typer.Option("-n", help="Held-out questions; default all.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Completions a question.")] = 1,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option()] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option()] = 256,
+    batch_size: Annotated[int, typer.Option()] = 64,
+    seed: Annotated[int, typer.Option()] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for results.json, resumable.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="results.json of another model on the same questions.")
+    ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also at T = 0, 0.6, 1, 1.3 and on rewritten questions.")
+    ] = False,
+) -> None:
+    """Judge a model on held-out questions, with intervals.
+
+    Example: `erpo-hub evaluate builtin:tiny-reasoner "builtin:expressions?operands=4" -k 4 --temperature 1`
+    """
+    _quiet()
+    from rich.console import Console
+
+    from ..evaluation.results import Evaluation, write_json
+    from ..evaluation.sampling import evaluate as run
+    from ..evaluation.sampling import evaluate_robustness
+    from ..evaluation.tables import comparison_table, robustness_table
+
+    other = Evaluation.from_json(against) if against else None  # a wrong path should not cost an evaluation
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)  # names may hold brackets
+    how: dict[str, Any] = {"n": n, "k": k, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    how |= {"batch_size": batch_size, "seed": seed}
+    log = out / "questions.jsonl" if out else None
+    result = run(model, dataset, temperature=temperature, resume_path=log, **how)
+    console.print(result.table())
+    if out:
+        result.to_json(out / "results.json")
+        write_json(out / "lighteval.json", result.lighteval())
+        typer.echo(f"wrote {out / 'results.json'} and, for lighteval's readers, lighteval.json")
+    if other:
+        console.print(comparison_table(result, other))
+    if robustness:
+        found = evaluate_robustness(model, dataset, known=result, resume_dir=out, **how)
+        console.print(robustness_table(found))
+        if out:
+            write_json(out / "robustness.json", found)
+
+
+@app.command(context_settings=FREE)
+def compare(
+    context: typer.Context,
+    presets: Annotated[str | None, typer.Option(help="Comma-separated, default grpo,erpo.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Training seeds a method.")] = None,
+    model: Annotated[str | None, typer.Option()] = None,
+    task: Annotated[str | None, typer.Option()] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps of a cell.")] = None,
+    grid: Annotated[Path | None, typer.Option(help="YAML file with any of these settings.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of cells and report.")] = Path("comparison"),
+    workers: Annotated[int | None, typer.Option(help="Cells at a time.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A small version, minutes on two cores.")] = False,
+) -> None:
+    """Train methods over seeds at equal completions and write one report. Resumable.
+
+    Example: `erpo-hub compare --presets grpo,erpo,ep-grpo --seeds 8 --out runs/study`
+    """
+    from .flags import parse_flags
+
+    overrides = parse_flags(context.args)
+    from ..study.compare import compare as run
+
+    run(
+        presets.split(",") if presets else None,
+        seeds,
+        model=model,
+        task=task,
+        steps=steps,
+        out_dir=out,
+        workers=workers,
+        quick=quick,
+        grid=grid,
+        **overrides,
+    )
+    typer.echo((out / "report.md").read_text(encoding="utf-8"))
+
+
+@app.command()
+def trace(
+    model: Annotated[str, typer.Argument(help="Hub id, folder, GGUF file, or builtin:tiny-reasoner.")],
+    question: Annotated[str, typer.Argument()],
+    gold: Annotated[str | None, typer.Option(help="The right answer, to grade against.")] = None,
+    max_new_tokens: Annotated[int, typer.Option()] = 256,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
+    top_p: Annotated[float, typer.Option()] = 1.0,
+    top_k: Annotated[int | None, typer.Option()] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    completion: Annotated[str | None, typer.Option(help="Score this text, sample nothing.")] = None,
+    chat: Annotated[bool | None, typer.Option("--chat/--plain", help="Use the chat template.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="PEFT adapter on MODEL as its base.")] = None,
+    revision: Annotated[str | None, typer.Option()] = None,
+    quantile: Annotated[float, typer.Option(help="Of the pivot rule.")] = 0.75,
+    min_entropy: Annotated[float, typer.Option(help="Floor of the pivot rule, nats.")] = 0.0,
+    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Measure that too.")] = False,
+    audit: Annotated[int, typer.Option(help="Continuations of each choice at the pivots.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write the trace as JSON.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write the trace as Parquet.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw its entropy curve.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None,
+) -> None:
+    """Solve a question, shade every token by its entropy, mark the decision pivots.
+
+    Example: `erpo-hub trace builtin:tiny-reasoner "3+4*2-1=" --html trace.html`
+    """
+    _quiet()
+    from ..tasks.grading import Grader, extract_answer
+    from ..traces.loading import resolve_model
+    from .trace import run_trace
+
+    with Grader("math") as grader:
+        run_trace(
+            resolve_model(model),
+            question,
+            gold=gold,
+            grade=(lambda text: grader.grade([text], [gold])[0]) if gold else None,
+            extract=extract_answer,
+            sensitivity=sensitivity,
+            audit=audit,
+            json=json,
+            parquet=parquet,
+            png=png,
+            html=html,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            seed=seed,
+            completion=completion,
+            chat=chat,
+            adapter=adapter,
+            revision=revision,
+            quantile=quantile,
+            min_entropy=min_entropy,
+        )
+
+
+@app.command("app")
+def open_app(
+    paths: Annotated[list[str] | None, typer.Argument(help="Runs, models or traces to open.")] = None,
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option()] = None,
+    share: Annotated[bool, typer.Option("--share", help="A public link through Gradio.")] = False,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser")] = True,
+) -> None:
+    """Look inside: tokens and their entropy, forks, GRPO beside ERPO, runs, cards.
+
+    Example: `erpo-hub app runs/demo`
+    """
+    from .app import run_app
+
+    run_app(paths or [], host=host, port=port, share=share, open_browser=browser)
+
+
+app.add_typer(commands)
+
+
+def _quiet() -> None:
+    """Loading bars and deprecation notes of the libraries below would bury our own lines."""
+    import logging
+    import warnings
+
+    from transformers.utils import logging as transformers_logging
+
+    if os.environ.get("ERPO_HUB_DEBUG"):
+        return
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("trl").setLevel(logging.ERROR)
+
+
+def main() -> None:
+    """Console entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage."""
+    try:
+        app()
+    except UserError as error:
+        if os.environ.get("ERPO_HUB_DEBUG"):
+            raise
+        if difference := getattr(error, "diff", None):  # a card edited inside a generated block
+            print(difference, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except SystemExit as exit_:
+        sys.exit(1 if exit_.code == 130 else exit_.code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""What a run needs before it can start: its folder, its data, its arguments, its trainer.
+
+Everything that can be wrong about a call is found here, in one line, before anything is written or loaded
+for long.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError, UserError
+from ..tasks.tasks import Task, load_task
+from ..traces.loading import EMBEDDED_MODEL, resolve_model
+from ..train.config import PRESETS, ERPOConfig
+
+# The embedded model is so small that a step of 64 completions costs well under a second on one core.
+EMBEDDED_DEFAULTS: dict[str, Any] = {
+    "learning_rate": 2e-4,
+    "per_device_train_batch_size": 64,
+    "num_generations": 8,
+    "max_completion_length": 64,
+    "max_steps": 300,
+    "activation_checkpointing": False,
+    "save_steps": 100,
+}
+RUN_DEFAULTS: dict[str, Any] = {
+    "logging_steps": 1,
+    "report_to": "none",
+    "save_strategy": "steps",
+    "save_total_limit": 2,
+    "disable_tqdm": True,  # progress.TrainingProgress shows one line instead of a dictionary a step
+}
+
+
+def prepare_folder(output_dir: str | Path, resume: bool) -> Path:
+    """The run's folder, not yet made. Raises UserError where it holds another run or can't be written."""
+    folder = Path(output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: give a folder for the run")
+    if resume and not (folder / "run.json").is_file():
+        raise UserError(f"nothing to resume: {folder} holds no run.json")
+    first = os.environ.get("RANK", "0") == "0"  # the others may come when it has begun to write
+    if not resume and first and folder.is_dir() and any(folder.iterdir()):
+        what = "another run" if (folder / "run.json").is_file() else "other files"
+        raise UserError(f"{folder} holds {what}: give another --output-dir, or --resume to go on with a run")
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UserError(f"{folder} can't be written to: give another --output-dir")
+    return folder
+
+
+def load_data(dataset: Any, eval_dataset: Any, *, seed: int) -> Task:
+    """A task from a spec, a Task, or a `datasets.Dataset`. Raises UserError as `load_task` does."""
+    from datasets import Dataset
+
+    if isinstance(dataset, str):
+        if eval_dataset is None or isinstance(eval_dataset, str):
+            return load_task(dataset, seed=seed, eval_spec=eval_dataset)
+        task = load_task(dataset, seed=seed)
+        return Task(**{**vars(task), "test": _checked(eval_dataset, "eval_dataset")})
+    if isinstance(dataset, Task):
+        return dataset
+    if not isinstance(dataset, Dataset):
+        raise UsageError(
+            f"dataset is a {type(dataset).__name__}: give a task spec, a Task or a datasets.Dataset"
+        )
+    train = _checked(dataset, "dataset")
+    if eval_dataset is None:
+        split = train.train_test_split(test_size=min(512, max(1, len(train) // 10)), seed=seed)
+        train, test = split["train"], split["test"]
+    else:
+        test = _checked(eval_dataset, "eval_dataset")
+    return Task(spec="a dataset passed from Python", source="python", train=train, test=test, grader="math")
+
+
+def _checked(dataset: Any, name: str) -> Any:
+    missing = [column for column in ("prompt", "answer") if column not in dataset.column_names]
+    if missing:
+        raise UserError(
+            f"{name} has no column {' and no column '.join(map(repr, missing))} (it has "
+            f"{', '.join(dataset.column_names) or 'none'}): rename its columns to prompt and answer"
+        )
+    if not any(answer for answer in dataset["answer"]):
+        raise UserError(f"{name}: no row has an answer to grade against: fill the answer column")
+    return dataset
+
+
+def make_arguments(
+    algorithm: str, args: ERPOConfig | None, overrides: dict[str, Any], model: Any, folder: Path
+) -> ERPOConfig:
+    """The run's ERPOConfig: a copy of `args`, or the preset with defaults for this model and machine."""
+    checkpoints = str(folder / "checkpoints")
+    if args is not None:
+        if not isinstance(args, ERPOConfig):
+            raise UsageError(f"args is a {type(args).__name__}: give an ERPOConfig")
+        if overrides:
+            raise UsageError(f"give args or {', '.join(sorted(overrides))}, not both")
+        config = copy.copy(args)
+        config.output_dir = checkpoints
+    else:
+        config = _from_preset(algorithm, overrides, model, checkpoints)
+    if config.load_best_model_at_end:
+        raise UsageError(
+            "load_best_model_at_end picks the best of several looks at held-out data: the last model is "
+            "judged and published, so leave it off"
+        )
+    if config.max_steps <= 0 and config.num_train_epochs <= 0:
+        raise UsageError("max_steps and num_train_epochs are both 0: there is nothing to train")
+    return config
+
+
+def _from_preset(algorithm: str, overrides: dict[str, Any], model: Any, checkpoints: str) -> ERPOConfig:
+    if algorithm not in PRESETS:
+        raise UsageError(f"unknown algorithm {algorithm!r}: choose one of {', '.join(PRESETS)}")
+    known = ERPOConfig.__dataclass_fields__
+    if unknown := sorted(set(overrides) - set(known)):
+        raise UsageError(f"unknown argument {unknown[0]!r}: ERPOConfig has no such field")
+    values = {**RUN_DEFAULTS, **_machine_defaults()}
+    if model == EMBEDDED_MODEL:
+        values |= EMBEDDED_DEFAULTS
+        if "num_train_epochs" in overrides and "max_steps" not in overrides:
+            values.pop("max_steps")
+    try:
+        return ERPOConfig.preset(algorithm, **{**values, **overrides, "output_dir": checkpoints})
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"these arguments do not go together: {error}") from error
+
+
+def _machine_defaults() -> dict[str, Any]:
+    import torch
+
+    if torch.cuda.is_available():
+        return {}
+    if torch.backends.mps.is_available():
+        return {"bf16": False}
+    return {"use_cpu": True, "bf16": False}
+
+
+def make_trainer(
+    model: Any, config: ERPOConfig, task: Task, grader: Any, reward_funcs: Any, peft_config: Any
+) -> tuple[Any, str]:
+    """The trainer with its model loaded, and the model's name for the record."""
+    from ..tasks.grading import correctness_reward
+    from ..train.trainer import ERPOTrainer
+
+    model_id = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "") or "unnamed"
+    if reward_funcs is None:
+        reward_funcs = [correctness_reward(grader)]
+    tokenizer = None
+    if isinstance(model, str):
+        model, tokenizer = load_policy(model, config)
+    _check_peft(peft_config)
+    if len(task.train) == 0:
+        raise UserError(f"{task.spec}: there is no row to train on")
+    try:
+        trainer = ERPOTrainer(
+            model,
+            reward_funcs,
+            config,
+            train_dataset=task.train,
+            eval_dataset=task.test if config.eval_strategy != "no" else None,
+            processing_class=tokenizer,
+            peft_config=peft_config,
+        )
+    except ValueError as error:
+        raise UsageError(f"TRL refuses these arguments: {error}") from error
+    return trainer, model_id
+
+
+def load_policy(name: str, config: ERPOConfig) -> tuple[Any, Any]:
+    """Model (float32 unless model_init_kwargs say otherwise) and tokenizer; safetensors only."""
+    from transformers import AutoTokenizer
+    from trl.trainer.utils import create_model_from_path
+
+    path = resolve_model(name)
+    kwargs: dict[str, Any] = dict(config.model_init_kwargs or {})  # type: ignore[arg-type]
+    if config.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):  # as TRL's own trainer does
+        kwargs["device_map"] = None  # by default every process would spread its copy over all GPUs
+    if (path.startswith((".", "/", "~")) or path.count("/") > 1) and not Path(path).is_dir():
+        raise UserError(f"no such folder: {path}; give a Hub id or a folder with a model")
+    try:
+        model = create_model_from_path(
+            path, **{"use_safetensors": True, "trust_remote_code": config.trust_remote_code, **kwargs}
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            path,
+            revision=kwargs.get("revision"),
+            padding_side="left",
+            truncation_side="left",
+            trust_remote_code=config.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"can't load the model {name!r}: {_reason(error, path)}") from error
+    return model, tokenizer
+
+
+def _reason(error: Exception, path: str) -> str:
+    folder = Path(path)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            return "the folder has no config.json"
+        pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt*")]
+        if pickled and not list(folder.glob("*.safetensors")):
+            return f"its weights are pickled ({pickled[0]}); only safetensors are loaded: convert them"
+        if not list(folder.glob("*.safetensors")):
+            return "the folder has no *.safetensors"
+    return str(error).strip().splitlines()[0]
+
+
+def _check_peft(peft_config: Any) -> None:
+    from peft import PeftConfig
+
+    if peft_config is not None and not isinstance(peft_config, PeftConfig):
+        raise UsageError(
+            f"peft_config is a {type(peft_config).__name__}: give a PeftConfig such as peft.LoraConfig(...)"
+        )

@@ -1,0 +1,190 @@
+"""One cell of a comparison: train a preset from a seed, evaluate it, write cell.json. Run by compare.py.
+
+    python -m erpo_hub.study.cell FOLDER/spec.json
+
+Costs little beyond the training itself: float32, no checkpoints, no trackers, one evaluation at the end.
+May import train.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shutil
+import sys
+import threading
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from ..errors import UsageError, UserError
+from ..evaluation.results import write_json
+from ..evaluation.sampling import evaluate, load_model
+from .controls import ControlTrainer, check_control, random_reward
+
+BATCH = 64  # completions a step
+COMPLETION_LENGTH = 64  # tokens
+SMALL = 10_000_000  # parameters; below it a second thread gains nothing and, on a shared core, costs a lot
+
+
+def training_arguments(cell: dict[str, Any], folder: Path) -> Any:
+    """The `ERPOConfig` of a cell. Raises UsageError for fields or values that do not exist."""
+    from ..train.config import ERPOConfig
+
+    steps = cell["steps"]
+    defaults: dict[str, Any] = {
+        "output_dir": str(folder / "trainer"),
+        "max_steps": steps,
+        "seed": cell["seed"],
+        "per_device_train_batch_size": BATCH,
+        "num_generations": 8,
+        "learning_rate": 2e-4,
+        "max_completion_length": COMPLETION_LENGTH,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "use_cpu": not torch.cuda.is_available(),
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_steps": max(1, steps // 100),
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        "model_init_kwargs": {"dtype": "float32"},
+    }
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # gradient_checkpointing is about to be renamed
+            config = ERPOConfig.preset(cell["preset"], **{**defaults, **cell["overrides"]})
+        if cell["control"]:
+            check_control(cell["control"], config)
+        return config
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"row {cell['name']!r}: {error}") from error
+
+
+def run_cell(cell: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Train (unless the preset is None) and evaluate. Returns what cell.json holds."""
+    from ..tasks.grading import Grader
+    from ..tasks.tasks import load_task
+
+    task = load_task(
+        cell["task"], train_size=cell["train_size"], test_size=max(cell["n_sampled"], cell["n_greedy"])
+    )
+    result: dict[str, Any] = {"schema_version": 1, "cell": cell, "history": [], "cost": {}}
+    with Grader(task.grader) as grader:
+        if cell["preset"] is None:
+            model, tokenizer, _ = load_model(cell["model"])
+            _fit_threads(model)
+        else:
+            trainer, history = _train(cell, folder, task, grader)
+            result |= {"history": history, "cost": _cost(trainer, history)}
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            tokenizer = trainer.processing_class
+        common = {"tokenizer": tokenizer, "grader": grader, "seed": cell["seed"]}
+        common |= {"max_new_tokens": cell["overrides"].get("max_completion_length", COMPLETION_LENGTH)}
+        common |= {"batch_size": 4 * cell["overrides"].get("per_device_train_batch_size", BATCH)}
+        started = time.perf_counter()
+        sampled = evaluate(model, task, n=cell["n_sampled"], k=cell["k_sampled"], temperature=1.0, **common)
+        greedy = evaluate(model, task, n=cell["n_greedy"], **common)
+        result["cost"]["evaluation_seconds"] = time.perf_counter() - started
+    shutil.rmtree(folder / "trainer", ignore_errors=True)  # nothing was saved there
+    result |= {"sampled": sampled.summary(), "greedy": greedy.summary(), "dataset": task.describe()}
+    return result | {"versions": _versions()}
+
+
+class _Clock(TrainerCallback):
+    """Seconds of training gone by at each logged step."""
+
+    def __init__(self) -> None:
+        self.elapsed: dict[int, float] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.start = time.perf_counter()
+
+    def on_log(self, args, state, control, **kwargs):
+        self.elapsed[state.global_step] = time.perf_counter() - self.start
+
+
+def _train(cell: dict[str, Any], folder: Path, task: Any, grader: Any) -> tuple[Any, list[dict]]:
+    from ..tasks.grading import correctness_reward
+    from ..traces.loading import resolve_model
+    from ..train.trainer import ERPOTrainer
+
+    clock, control = _Clock(), cell["control"]
+    rewards = random_reward(cell["seed"]) if control == "random-rewards" else correctness_reward(grader)
+    settings: dict[str, Any] = {
+        "model": resolve_model(cell["model"]),
+        "args": training_arguments(cell, folder),
+        "reward_funcs": rewards,
+        "train_dataset": task.train,
+        "callbacks": [clock],
+    }
+    trainer = ControlTrainer(**settings, control=control) if control else ERPOTrainer(**settings)
+    _fit_threads(trainer.model)
+    trainer.train()
+    rows = [row for row in trainer.state.log_history if "reward" in row]
+    return trainer, [{**_finite(row), "elapsed": clock.elapsed[int(row["step"])]} for row in rows]
+
+
+def _fit_threads(model: Any) -> None:
+    if sum(parameter.numel() for parameter in model.parameters()) < SMALL:
+        torch.set_num_threads(1)
+
+
+def _finite(row: dict[str, Any]) -> dict[str, float | None]:
+    return {
+        key: float(f"{value:.6g}") if math.isfinite(value) else None
+        for key, value in row.items()
+        if isinstance(value, (int, float))
+    }
+
+
+def _cost(trainer: Any, history: list[dict]) -> dict[str, Any]:
+    args = trainer.args
+    return {
+        "train_seconds": history[-1]["elapsed"] if history else None,
+        "steps": trainer.state.global_step,
+        "completions": trainer.state.global_step
+        * args.per_device_train_batch_size
+        * args.gradient_accumulation_steps,
+        "tokens": int(trainer.state.num_input_tokens_seen),
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "trl", "accelerate", "datasets")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _end_with_the_parent() -> None:
+    """The parent holds our stdin open; when that ends, so do we: nobody is left to collect the cell."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: list[str]) -> int:
+    spec = Path(arguments[0])
+    _end_with_the_parent()
+    try:
+        write_json(
+            spec.parent / "cell.json", run_cell(json.loads(spec.read_text(encoding="utf-8")), spec.parent)
+        )
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,187 @@
+"""Asking a model: answers, forks and sensitivity as streams of messages for a token view.
+
+Each function yields (message, None) while it works and (message, trace) at its end; what goes wrong becomes
+the last message, in words. May import gradio and traces.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ...errors import UserError
+from ...traces.trace import Trace
+from ..library.library import Limits
+from ..view.token_view import clear_message, start_message, status_message, trace_message
+from . import runner as gpu
+from .streaming import MODEL_ERRORS, how_it_ended, new_run
+
+if TYPE_CHECKING:
+    from ..context import Context
+
+STOP_AT_ONCE = "() => document.querySelectorAll('.tv').forEach((v) => v.__view?.running && v.__view.halt())"
+Messages = Iterator[tuple[str, Trace | None]]
+
+
+def settings(limits: Limits, prefix: str) -> list[gr.components.Component]:
+    """The sampling controls, in the order in which `options` takes them."""
+    return [
+        gr.Slider(0, 2, 0.7, step=0.05, label="Temperature (0: greedy)", elem_id=f"{prefix}-temperature"),
+        gr.Slider(0.05, 1, 1.0, step=0.05, label="Top-p", elem_id=f"{prefix}-top-p"),
+        gr.Slider(
+            1, limits.max_new_tokens, min(256, limits.max_new_tokens), step=1, label="Tokens at most",
+            elem_id=f"{prefix}-tokens",
+        ),
+        gr.Number(0, label="Seed", precision=0, elem_id=f"{prefix}-seed"),
+    ]  # fmt: skip
+
+
+def options(
+    limits: Limits, temperature: float, top_p: float, tokens: float, seed: float | None
+) -> dict[str, Any]:
+    """The controls as keyword arguments of `Engine.stream`."""
+    return {
+        "temperature": float(temperature),
+        "top_p": float(top_p),
+        "max_new_tokens": limits.tokens(tokens),
+        "seed": int(seed or 0),
+    }
+
+
+def stopper(context: Context) -> Callable[[gr.Request], None]:
+    """What a Stop button does: end whatever the session has running."""
+
+    def stop(request: gr.Request) -> None:
+        context.switches.stop(request.session_hash)
+
+    return stop
+
+
+def stream_answer(
+    context: Context, name: str, prompt: str, gold: str, wanted: dict[str, Any], switch: threading.Event
+) -> Messages:
+    """Ask a model."""
+    run = new_run()
+    try:
+        context.limits.check_prompt(prompt)
+        if not context.engines.is_loaded(name):
+            yield clear_message(f"Loading {name}…"), None
+        context.engines.get(name)
+        yield start_message(run, name=name, prompt=prompt, gold=gold or None), None
+        arguments = {"prompt": prompt, **wanted}
+        for message, trace in gpu.stream(context.engines, name, "stream", arguments, run, switch):
+            if trace is None:
+                yield message, None
+            else:
+                yield _finished(context, trace, gold, run, name=name)
+    except MODEL_ERRORS as error:
+        yield status_message(explain(error), error=True), None
+
+
+def stream_fork(
+    context: Context,
+    name: str,
+    trace: Trace | None,
+    gold: str,
+    index: Any,
+    token: Any,
+    switch: threading.Event,
+) -> Messages:
+    """Continue a trace at `index` with another token. The page sends index and token: not to be trusted."""
+    run = new_run()
+    try:
+        if trace is None:
+            raise UserError("There is no trace to fork: open one, or ask a question.")
+        if type(index) is not int or type(token) is not int:
+            raise UserError("A fork needs a token's position and another token.")
+        yield clear_message("Preparing the fork…"), None
+        name, engine = context.engines.for_trace(trace, name)
+        room = context.limits.tokens(trace.generation.get("max_new_tokens") or 256)
+        arguments = {
+            "trace": trace,
+            "index": index,
+            "token_id": token,
+            "max_new_tokens": max(room, index + 1),
+        }
+        heading = f"Fork at token {index + 1} with {engine.string(token)!r}"
+        yield start_message(run, name=heading, prompt="", gold=trace.gold, origin=trace, prefix=index), None
+        for message, branch in gpu.stream(context.engines, name, "fork", arguments, run, switch):
+            if branch is None:
+                yield message, None
+            else:
+                yield _finished(context, branch, trace.gold or gold, run, name=heading, prefix=index)
+    except MODEL_ERRORS as error:
+        yield status_message(explain(error), error=True), None
+
+
+def _finished(
+    context: Context, trace: Trace, gold: str | None, run: str, *, name: str, prefix: int = 0
+) -> tuple[str, Trace]:
+    trace = context.engines.grade(trace.with_pivots(min_entropy=0.1), gold)
+    return trace_message(trace, name=name, run=run, prefix=prefix, text=how_it_ended(trace)), trace
+
+
+def stream_sensitivity(context: Context, name: str, trace: Trace | None, switch: threading.Event) -> Messages:
+    """Measure the sensitivity of every token, telling how far it is."""
+    try:
+        if trace is None or not len(trace):
+            raise UserError("There is no trace to measure: open one, or ask a question.")
+        yield status_message("Preparing…"), None
+        name, engine = context.engines.for_trace(trace, name)
+        if gpu.ZERO_GPU:
+            measured = gpu.call(context.engines, name, "with_sensitivity", trace=trace)
+            yield trace_message(measured, text=_MEASURED), measured
+        else:
+            yield from _measure(engine, trace, switch)
+    except MODEL_ERRORS as error:
+        yield status_message(explain(error), error=True), None
+
+
+_MEASURED = "Sensitivity measured: choose it under Heat, or open a token."
+
+
+class _Stopped(RuntimeError):
+    """The reader pressed Stop."""
+
+
+def _measure(engine: Any, trace: Trace, switch: threading.Event) -> Messages:
+    """Counts the model's forward passes: one reads the text, then one a chunk of positions."""
+    chunk = max(1, min(64, len(trace) // 20))
+    passes, done, result = -(-len(trace) // chunk) + 1, [0], []
+
+    def count(*_: Any) -> None:
+        done[0] += 1
+        if switch.is_set():
+            raise _Stopped("Stopped: the sensitivity was not measured to the end.")
+
+    def work() -> None:
+        hook = engine.model.register_forward_hook(count)
+        try:
+            result.append(engine.with_sensitivity(trace, chunk=chunk))
+        except MODEL_ERRORS as error:
+            result.append(error)
+        finally:
+            hook.remove()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.15)
+        yield status_message(f"Measuring sensitivity: {min(1.0, done[0] / passes):.0%}"), None
+    if not isinstance(result[0], Trace):
+        raise result[0]
+    yield trace_message(result[0], text=_MEASURED), result[0]
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong in one line for the page: a user's mistake as it is, anything else with its kind."""
+    lines = str(error).strip().splitlines()
+    text = (lines[0] if lines else "no message")[:300]
+    return (
+        text
+        if isinstance(error, UserError | _Stopped)
+        else f"Stopped by an error ({type(error).__name__}): {text}"
+    )

@@ -1,0 +1,105 @@
+"""Loaded models, few at a time, and the answers' grading. What a visitor may load is decided here.
+
+May import traces.engine and train.grading, both on first use: the page opens before torch is imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...errors import UserError
+from ...traces.trace import Trace
+from ..library.library import Library
+from .streaming import MODEL_ERRORS
+
+if TYPE_CHECKING:
+    from ...traces.engine import Engine
+
+logger = logging.getLogger(__name__)
+KEPT = 2  # loaded models: the two of a comparison
+
+
+class Engines:
+    """Engines by label of the library (or Hub id, where ids are open), loaded on demand."""
+
+    def __init__(self, library: Library, given: Mapping[str, Any] | None = None):
+        """given: engines that are there already; they stay."""
+        self._library = library
+        self._given = dict(given or {})
+        self._loaded: OrderedDict[str, Engine] = OrderedDict()
+        self._lock = threading.Lock()
+        self._grader: Any = None
+
+    def names(self) -> list[str]:
+        """What the lists of models offer."""
+        return [*self._given, *(name for name in self._library.models if name not in self._given)]
+
+    def get(self, name: str | None) -> Engine:
+        """The engine, loaded if need be. Raises UserError: not allowed, not found, does not load."""
+        name = (name or "").strip()
+        if name in self._given:
+            return self._given[name]
+        if not name:
+            raise UserError("Choose a model first.")
+        if name not in self._library.models and self._library.limits.models is not None:
+            raise UserError(
+                f"{name[:100]}: not among the models that may be used here; take one of the list."
+            )
+        with self._lock:
+            if name not in self._loaded:
+                while len(self._loaded) >= KEPT:
+                    self._loaded.popitem(last=False)
+                engine = self._load(self._library.models.get(name, name))
+                engine.name = name  # what its traces say they come from, in place of a folder's name
+                self._loaded[name] = engine
+            self._loaded.move_to_end(name)
+            return self._loaded[name]
+
+    def for_trace(self, trace: Trace, chosen: str | None) -> tuple[str, Engine]:
+        """Name and engine that made the trace: the one of its name, else the chosen one. Raises UserError."""
+        name = trace.model if trace.model in self.names() else (chosen or "")
+        engine = self.get(name)
+        engine.check(trace)
+        return name, engine
+
+    def preload(self) -> None:
+        """Loads what the lists offer, as many as are kept; one that does not load is left for later."""
+        for name in self.names()[:KEPT]:
+            try:
+                self.get(name)
+            except MODEL_ERRORS as error:
+                logger.warning("%s does not load yet: %s", name, error)
+
+    def is_loaded(self, name: str | None) -> bool:
+        """Whether `get` returns at once."""
+        return name in self._given or name in self._loaded
+
+    def grade(self, trace: Trace, gold: str | None) -> Trace:
+        """The trace with its answer and, where the right one is known, the verdict."""
+        from ...tasks.grading import Grader, extract_answer
+
+        gold = (gold or "").strip() or None
+        answer = extract_answer(trace.completion)
+        if gold is None:
+            return trace.replace(answer=answer)
+        with self._lock:
+            if self._grader is None:
+                self._grader = Grader("math")
+        score = self._grader.grade([trace.completion], [gold])[0]
+        return trace.replace(answer=answer, gold=gold, correct=score >= 1.0)
+
+    def close(self) -> None:
+        """Ends the grading process."""
+        if self._grader is not None:
+            self._grader.close()
+
+    @staticmethod
+    def _load(name: str) -> Engine:
+        from ...traces.engine import Engine
+        from ...traces.loading import resolve_model
+
+        return Engine.load(resolve_model(name))

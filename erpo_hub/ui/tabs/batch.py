@@ -1,0 +1,204 @@
+"""The lower half of Compare: a task's held-out questions as a table to sort, filter and open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ...errors import UserError
+from ...traces.trace import Trace
+from ..models import asking as ask
+from ..models import runner as gpu
+from ..models.many import KINDS, Batch, run_batch
+from ..models.streaming import MODEL_ERRORS
+from ..view.token_view import clear_message
+from .facts import encode, facts_table
+
+if TYPE_CHECKING:
+    from ..context import Context
+
+HEADERS = ["#", "question", "expected", "result", "tokens 1", "tokens 2", "entropy 1", "entropy 2"]
+TYPES = ["number", "str", "str", "str", "number", "number", "number", "number"]
+ALL = "all"
+SHOW_PAIR = "() => document.querySelector('#view-a').scrollIntoView({ block: 'center' })"
+
+
+def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> None:
+    """Lay it out and connect it. controls: the upper half's, whose models are asked, and views filled."""
+    gr.Markdown("## Over a whole task\nBoth models answer the same held-out questions. Open one by its row.")
+    asked = _settings(context)
+    with gr.Row():
+        run = gr.Button("Compare over the task", variant="primary", elem_id="batch-run")
+        stop = gr.Button("Stop", variant="stop", elem_id="batch-stop")
+    totals = facts_table("batch-totals", "Totals")
+    kind = gr.Radio([ALL, *KINDS], value=ALL, label="Show", elem_id="batch-kind", visible=False)
+    table = gr.Dataframe(
+        headers=HEADERS,
+        datatype=TYPES,  # type: ignore[arg-type]
+        interactive=False,
+        visible=False,
+        elem_id="batch-table",
+        label="Questions",
+        max_height=420,
+        show_search="search",
+        column_widths=["60px", "340px", "110px", "130px", "105px", "105px", "115px", "115px"],
+    )
+    state, halt = gr.State(None), ask.stopper(context)
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+    compare, opened = _handlers(context)
+    run.click(halt, queue=False, **quiet).then(
+        compare,
+        [controls["a"], controls["b"], *asked],
+        [totals, state, kind, table],
+        **quiet,
+        **model,
+    )
+    stop.click(halt, queue=False, **quiet)
+    kind.input(_table, [state, kind], table, **quiet)
+    filled = [*views, controls["prompt"], controls["gold"], controls["recorded"]]
+    table.select(opened, state, filled, **quiet, **model).success(
+        None, js=SHOW_PAIR, api_visibility="private"
+    )
+
+
+def _settings(context: Context) -> list[gr.components.Component]:
+    """Task, questions, temperature, tokens and seed: in the order in which the comparison takes them."""
+    of_runs = [(run.record().get("dataset") or {}).get("spec") for run in context.library.runs.values()]
+    specs = list(dict.fromkeys(spec for spec in (*of_runs, "builtin:expressions?operands=4") if spec))
+    limits, start = context.limits, _as_evaluated(context)
+    free = limits.models is None
+    with gr.Row():
+        spec = gr.Dropdown(
+            specs, value=specs[0], label="Task", allow_custom_value=free, elem_id="batch-task", scale=2
+        )
+        n = gr.Slider(1, limits.batch, start["n"], step=1, label="Questions", elem_id="batch-n")
+    with gr.Row():
+        temperature = gr.Slider(
+            0, 2, start["temperature"], step=0.05, label="Temperature (0: greedy)",
+            elem_id="batch-temperature",
+        )  # fmt: skip
+        tokens = gr.Slider(1, limits.max_new_tokens, start["max_new_tokens"], step=1, label="Tokens at most")
+        seed = gr.Number(0, label="Seed", precision=0, elem_id="batch-seed")
+    return [spec, n, temperature, tokens, seed]
+
+
+def _handlers(context: Context) -> tuple[Callable, Callable]:
+    """What happens when the comparison is asked for, and when a row is chosen."""
+
+    def compare(
+        request: gr.Request, a: str, b: str, spec: str, n: float, temperature: float, tokens: float,
+        seed: float | None,
+    ) -> Iterator[tuple]:  # fmt: skip
+        switch = context.switches.start(request.session_hash)
+        settings: dict[str, Any] = {"temperature": float(temperature), "seed": int(seed or 0)}
+        settings["max_new_tokens"] = context.limits.tokens(tokens)
+        try:
+            for text, batch in run_batch(context, (a, b), spec, n, settings, switch):
+                yield encode(totals_message(batch, text)), batch, _kinds(batch), _table(batch, ALL)
+        except MODEL_ERRORS as error:
+            yield encode({"text": ask.explain(error), "error": True}), gr.skip(), gr.skip(), gr.skip()
+
+    def opened(batch: Batch | None, event: gr.SelectData) -> tuple:
+        number = event.row_value[0] if event.row_value else None
+        row = next((r for r in batch.rows if str(r["number"]) == str(number)), None) if batch else None
+        if batch is None or row is None:
+            return (gr.skip(),) * 5
+        return *open_row(context, batch, row), _question(row), row["gold"], None
+
+    return compare, opened
+
+
+def _as_evaluated(context: Context) -> dict[str, Any]:
+    """What the compared run's own evaluation asked, within the limits: its answers are then there already."""
+    pair, limits = context.library.pair(), context.limits
+    results = context.library.runs[pair[1]].record().get("results") or {} if pair else {}
+    asked = {"n": 64, "temperature": 0.0, "max_new_tokens": 256} | results.get("final", {})
+    return {
+        "n": min(asked["n"], limits.batch),
+        "temperature": asked["temperature"],
+        "max_new_tokens": limits.tokens(asked["max_new_tokens"]),
+    }
+
+
+def open_row(context: Context, batch: Batch, row: dict[str, Any]) -> tuple[str, str]:
+    """Both completions of a question, scored token by token by their own models."""
+    from .compare import pair_messages
+
+    try:
+        a, b = (_scored(context, batch, row, i) for i in (0, 1))
+        return pair_messages(a, b, batch.names)
+    except (UserError, *MODEL_ERRORS) as error:
+        return clear_message(ask.explain(error), error=True), clear_message()
+
+
+def _scored(context: Context, batch: Batch, row: dict[str, Any], i: int) -> Trace:
+    """The trace of one side's completion; the text is tokenised again, and ends as it did then."""
+    engine = context.engines.get(batch.names[i])
+    tokens = list(engine.tokenizer(row["completions"][i], add_special_tokens=False).input_ids)
+    if not row["truncated"][i]:
+        own = engine.tokenizer.eos_token_id
+        tokens.append(own if own in engine.eos else min(engine.eos))
+    trace = gpu.call(
+        context.engines, batch.names[i], "score", prompt=row["prompt"], completion=tokens,
+        temperature=batch.settings["temperature"] or 1.0,
+    )  # fmt: skip
+    trace = context.engines.grade(trace.with_pivots(min_entropy=0.1), None)
+    ended = "length" if row["truncated"][i] else "eos"
+    return trace.replace(gold=row["gold"], correct=row["correct"][i], finish_reason=ended)
+
+
+def _table(batch: Batch | None, kind: str) -> Any:
+    if batch is None:
+        return gr.Dataframe(visible=False)
+    rows = [_cells(batch, r) for r in batch.rows if kind in (ALL, r["kind"])]
+    return gr.Dataframe(rows, visible=True)
+
+
+def _kinds(batch: Batch | None) -> Any:
+    if batch is None:
+        return gr.Radio(visible=False)
+    counts = batch.kinds()
+    named = [(f"{batch.kind_name(kind)} ({counts[kind]})", kind) for kind in KINDS]
+    return gr.Radio([(f"{ALL} ({len(batch.rows)})", ALL), *named], value=ALL, visible=True)
+
+
+def _question(row: dict[str, Any]) -> str:
+    """The prompt as text: what the user said last, where it is a chat."""
+    return row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
+
+
+def _cells(batch: Batch, row: dict[str, Any]) -> list[Any]:
+    question = " ".join(_question(row).split())
+    entropies = [round(h, 3) if h is not None else None for h in row["entropies"]]
+    shown = question if len(question) < 120 else question[:119] + "…"
+    return [row["number"], shown, row["gold"][:40], batch.kind_name(row["kind"]), *row["lengths"], *entropies]
+
+
+def totals_message(batch: Batch | None, text: str) -> dict[str, Any]:
+    """The totals as a table of facts."""
+    if batch is None:
+        return {"text": text}
+    totals, kinds = batch.totals(), batch.kinds()
+    rows = [
+        [
+            side["name"],
+            f"{side['correct']} of {side['n']}",
+            f"{side['accuracy']:.1%}",
+            "{:.1%} – {:.1%}".format(*side["interval"]),
+            f"{side['length']:.1f}",
+            "" if side["entropy"] is None else f"{side['entropy']:.3f}",
+        ]
+        for side in totals["sides"]
+    ]
+    c = totals["comparison"]
+    low, high = (100 * end for end in c["interval"])
+    note = (
+        f"Second minus first: {100 * c['difference']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f},"
+        f" p = {c['p_value']:.3g} ({c['test']})."
+        f" {', '.join(f'{batch.kind_name(k)} {v}' for k, v in kinds.items())}."
+    )
+    head = ["model", "right", "accuracy", "95 % interval", "mean tokens", "mean entropy (nats)"]
+    return {"text": text, "head": head, "rows": rows, "note": note}

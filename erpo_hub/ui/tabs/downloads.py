@@ -1,0 +1,41 @@
+"""Files that the app hands out: traces as JSON, and as pages that need no server."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+
+from ...traces.trace import Trace
+
+
+def write_json(trace: Trace | None, branch: Trace | None) -> str:
+    """The trace (the fork, where there is one) as exact JSON."""
+    chosen = _chosen(trace, branch)
+    path = _fresh(chosen, ".json")
+    chosen.to_json(path)
+    return str(path)
+
+
+def write_page(trace: Trace | None, branch: Trace | None) -> str:
+    """The same as one HTML file."""
+    from ...traces.html import write_html
+
+    chosen = _chosen(trace, branch)
+    path = _fresh(chosen, ".html")
+    write_html(chosen, path)
+    return str(path)
+
+
+def _chosen(trace: Trace | None, branch: Trace | None) -> Trace:
+    chosen = branch or trace
+    if chosen is None:
+        raise gr.Error("There is no trace to save: open one, or ask a question.", print_exception=False)
+    return chosen
+
+
+def _fresh(trace: Trace, ending: str) -> Path:
+    words = re.sub(r"[^A-Za-z0-9]+", "-", trace.model).strip("-")[:40] or "model"
+    return Path(tempfile.mkdtemp(prefix="trace-")) / f"trace-{words}-{len(trace)}-tokens{ending}"

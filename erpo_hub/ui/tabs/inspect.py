@@ -1,0 +1,223 @@
+"""The Inspect tab: one solution under the lens, from a trace or from a model that answers now.
+
+The page draws and keeps the view (token_view.py); here are the controls around it and what needs a model:
+asking, forking, measuring sensitivity. May import gradio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ...errors import UserError
+from ...traces.trace import Trace
+from ..models import asking as ask
+from ..view.token_view import clear_message, token_view, trace_message
+from . import downloads as files
+
+if TYPE_CHECKING:
+    from ..context import Context
+
+CURVE = "curve"
+WELCOME = "Open a trace, or choose a model and ask a question."
+
+
+@dataclass
+class Panel:
+    """The components that links and other tabs fill in."""
+
+    shipped: gr.Dropdown
+    model: gr.Dropdown
+    prompt: gr.Textbox
+    gold: gr.Textbox
+    settings: list[gr.components.Component]  # temperature, top_p, max_new_tokens, seed
+    view: gr.HTML
+    branch: gr.HTML
+    trace: gr.State
+    forked: gr.State
+
+
+def build(context: Context) -> Panel:
+    """Lay out the tab and connect it."""
+    first = next(iter(context.library.traces), None)
+    shown = context.library.traces[first] if first else None
+    with gr.Row():
+        with gr.Column(scale=1, min_width=290):
+            panel, buttons = _controls(context, first)
+        with gr.Column(scale=3, min_width=300):
+            gr.Plot(empty_curve(), elem_id=CURVE, elem_classes="erpo-curve", show_label=False)
+            with gr.Row(equal_height=False):
+                with gr.Column(min_width=300):
+                    panel.view = token_view(
+                        trace_message(shown, name=first) if shown else clear_message(WELCOME),
+                        label="Completion",
+                        elem_id="view",
+                        curve=CURVE,
+                        group="inspect",
+                        fork=True,
+                    )
+                with gr.Column(min_width=300, visible=False) as branch_column:
+                    panel.branch = token_view(
+                        clear_message(),
+                        label="Branch",
+                        elem_id="branch",
+                        role="branch",
+                        curve=CURVE,
+                        group="inspect",
+                        tools=False,
+                        table=False,
+                    )
+            buttons |= _tools()
+    panel.trace, panel.forked = gr.State(shown), gr.State(None)
+    _connect(context, panel, buttons, branch_column)
+    return panel
+
+
+def _controls(context: Context, first: str | None) -> tuple[Panel, dict[str, Any]]:
+    library = context.library
+    shipped = gr.Dropdown(
+        list(library.traces),
+        value=first,
+        label="Trace",
+        info="Recorded solutions. Nothing is computed.",
+        elem_id="shipped",
+        interactive=True,
+    )
+    upload = gr.UploadButton("Upload a trace (JSON)", file_types=[".json"], size="sm", elem_id="upload")
+    names = context.engines.names()
+    with gr.Group():
+        model = gr.Dropdown(
+            names,
+            value=names[0],
+            label="Model",
+            info="One of the list." if library.limits.models is not None else "One of the list, or a Hub id.",
+            allow_custom_value=library.limits.models is None,
+            elem_id="model",
+        )
+        pairs = library.examples()
+        example = gr.Dropdown(
+            [(f"{' '.join(p.split())[:70]}", i) for i, (p, _) in enumerate(pairs)],
+            label="Example",
+            value=0,
+            elem_id="example",
+        )
+        prompt = gr.Textbox(pairs[0][0], label="Question", lines=3, max_lines=12, elem_id="prompt")
+        gold = gr.Textbox(pairs[0][1], label="Right answer, if you know it", elem_id="gold")
+    with gr.Accordion("Sampling", open=False):
+        settings = ask.settings(library.limits, "ask")
+    with gr.Row():
+        run = gr.Button("Ask", variant="primary", elem_id="ask")
+        stop = gr.Button("Stop", variant="stop", elem_id="stop")
+    buttons = {"upload": upload, "example": example, "run": run, "stop": stop, "pairs": pairs}
+    missing: Any = None
+    panel = Panel(shipped, model, prompt, gold, settings, missing, missing, missing, missing)
+    return panel, buttons
+
+
+def _tools() -> dict[str, Any]:
+    with gr.Row():
+        measure = gr.Button("Measure sensitivity", size="sm", min_width=140, elem_id="measure")
+        json_button = gr.Button("Download JSON", size="sm", min_width=140, elem_id="save-json")
+        page_button = gr.Button("Download HTML", size="sm", min_width=140, elem_id="save-html")
+        link = gr.Button("Copy link", size="sm", min_width=140, elem_id="link")
+    link_text = gr.Textbox(label="Link", visible=False, elem_id="link-text", buttons=["copy"])
+    with gr.Row(elem_classes="erpo-hidden"):
+        file = gr.DownloadButton("trace", elem_id="file")
+    return {
+        "measure": measure,
+        "json": json_button,
+        "page": page_button,
+        "link": link,
+        "link_text": link_text,
+        "file": file,
+    }
+
+
+def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr.Column) -> None:
+    library, shown = context.library, [panel.view, panel.trace, panel.forked, column]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    stop = ask.stopper(context)
+    model = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "multiple"}
+
+    def open_shipped(label: str) -> tuple:
+        trace = library.traces.get(label)
+        message = trace_message(trace, name=label) if trace else clear_message(WELCOME)
+        return message, trace, None, gr.Column(visible=False)
+
+    def open_upload(path: str) -> tuple:
+        rest = None, gr.Column(visible=False), None
+        try:
+            trace = Trace.from_json(Path(path))
+        except UserError as error:
+            text = f"Not opened: {str(error).replace(path, Path(path).name)}"
+            return clear_message(text, error=True), None, *rest
+        return trace_message(trace, name=f"Uploaded: {Path(path).name}"), trace, *rest
+
+    def answer(request: gr.Request, name: str, prompt: str, gold: str, *sampling: float) -> Iterator[tuple]:
+        switch = context.switches.start(request.session_hash)
+        wanted = ask.options(context.limits, *sampling)
+        first: tuple = (gr.Column(visible=False), None)  # no branch, and no recorded trace any more
+        for message, trace in ask.stream_answer(context, name, prompt, gold, wanted, switch):
+            yield message, trace if trace else gr.skip(), gr.skip() if trace is None else None, *first
+            first = gr.skip(), gr.skip()
+
+    def fork(
+        trace: Trace | None, name: str, gold: str, event: gr.EventData, request: gr.Request
+    ) -> Iterator[tuple]:
+        switch = context.switches.start(request.session_hash)
+        opened: Any = gr.Column(visible=True)
+        for message, branch in ask.stream_fork(context, name, trace, gold, event.index, event.token, switch):
+            yield message, branch if branch else gr.skip(), opened
+            opened = gr.skip()
+
+    def measure(trace: Trace | None, name: str, request: gr.Request) -> Iterator[tuple]:
+        switch = context.switches.start(request.session_hash)
+        for message, measured in ask.stream_sensitivity(context, name, trace, switch):
+            yield message, measured if measured else gr.skip()
+
+    panel.shipped.input(open_shipped, panel.shipped, shown, **quiet)
+    own = [*shown, panel.shipped]  # what is no recorded trace takes the selection away
+    buttons["upload"].upload(open_upload, buttons["upload"], own, trigger_mode="multiple", **quiet)
+    buttons["example"].input(
+        lambda i: buttons["pairs"][i], buttons["example"], [panel.prompt, panel.gold], **quiet
+    )
+    inputs = [panel.model, panel.prompt, panel.gold, *panel.settings]
+    # what the session has running ends first, outside the queue: it would hold up what is asked now
+    asked = gr.on([buttons["run"].click, panel.prompt.submit], stop, queue=False, **quiet)
+    asked.then(answer, inputs, own, **quiet, **model)
+    panel.view.fork(
+        fork, [panel.trace, panel.model, panel.gold], [panel.branch, panel.forked, column], **quiet, **model
+    )
+    buttons["measure"].click(measure, [panel.trace, panel.model], [panel.view, panel.trace], **quiet, **model)
+    buttons["stop"].click(stop, queue=False, js=ask.STOP_AT_ONCE, **quiet)
+    for key, writer in (("json", files.write_json), ("page", files.write_page)):
+        buttons[key].click(writer, [panel.trace, panel.forked], buttons["file"], **quiet).success(
+            None,
+            js="() => setTimeout(() => document.querySelector('#file').click(), 150)",
+            api_visibility="private",
+        )
+    buttons["link"].click(
+        None, [panel.shipped, *inputs], buttons["link_text"], js=COPY_LINK, api_visibility="private"
+    )
+
+
+COPY_LINK = (Path(__file__).parents[1] / "view" / "copy_link.js").read_text(encoding="utf-8")
+
+
+def empty_curve() -> Any:
+    """Brings plotly.js into the page; the views draw the data."""
+    import plotly.graph_objects as go
+
+    return go.Figure(
+        layout={
+            "height": 250,
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "xaxis": {"visible": False},
+            "yaxis": {"visible": False},
+        }
+    )

@@ -1,0 +1,236 @@
+"""The Runs tab: training curves of one or more runs over each other, results, and how their arguments differ.
+
+Works from run.json alone, also while a run is still training. May import gradio and plotly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ...errors import UserError
+from ..library.library import add_runs
+from .facts import encode, facts_table
+
+if TYPE_CHECKING:
+    from ..context import Context
+
+METRICS = {
+    "reward": "mean reward",
+    "entropy": "token entropy (nats)",
+    "completions/mean_length": "completion length (tokens)",
+    "erpo/gate_mean": "entropy gate, mean",
+    "kl": "KL from the reference (nats)",
+    "loss": "loss",
+}
+COLOURS = ("#1c7ed6", "#d9480f", "#2b8a3e", "#9c36b5", "#5c4813", "#087f5b")
+DASHES = ("solid", "dash", "dot", "dashdot")
+REFRESH = 5.0  # seconds
+
+
+def build(context: Context) -> None:
+    """Lay out the tab and connect it."""
+    labels = list(context.library.runs)
+    pair = context.library.pair()
+    chosen = list(pair) if pair else labels[:2]
+    with gr.Row():
+        runs = gr.Dropdown(
+            labels, value=chosen, multiselect=True, label="Runs", elem_id="runs", interactive=True, scale=3
+        )
+        smoothing = gr.Slider(1, 51, 5, step=2, label="Smoothing (steps)", elem_id="smoothing", scale=1)
+    may_add = context.limits.models is None  # on a Space visitors see what its owner chose
+    with gr.Row():
+        given = gr.Textbox(
+            label="Add a run", info="Its folder, or name/model on the Hub.", visible=may_add, scale=3,
+            elem_id="runs-given",
+        )  # fmt: skip
+        add = gr.Button("Add", visible=may_add, scale=1, elem_id="runs-add")
+        refresh = gr.Button("Refresh", elem_id="runs-refresh", scale=1)
+    state = facts_table("runs-state", "State", state_facts(context, chosen))
+    plot = gr.Plot(figure(context, chosen, 5), elem_id="runs-plot", show_label=False)
+    gr.Markdown("## Results on held-out questions")
+    results = facts_table("runs-results", "Results", results_facts(context, chosen))
+    gr.Markdown("## Arguments that differ")
+    arguments = facts_table("runs-arguments", "Arguments", argument_facts(context, chosen))
+    timer = gr.Timer(REFRESH, active=_any_running(context, chosen))
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+    def show(chosen: list[str], window: float) -> tuple:
+        return (
+            encode(state_facts(context, chosen)),
+            figure(context, chosen, int(window)),
+            encode(results_facts(context, chosen)),
+            encode(argument_facts(context, chosen)),
+            gr.Timer(active=_any_running(context, chosen)),
+        )
+
+    def add_given(given: str, chosen: list[str]) -> tuple:
+        try:
+            added = add_runs(context.library, given.strip())
+        except UserError as error:
+            return gr.skip(), encode({"text": str(error), "error": True})
+        value = list(dict.fromkeys([*chosen, *added]))
+        return gr.Dropdown(list(context.library.runs), value=value), gr.skip()
+
+    shown = [state, plot, results, arguments, timer]
+    for event in (runs.change, smoothing.release, refresh.click, timer.tick):
+        event(show, [runs, smoothing], shown, **quiet)
+    if may_add:
+        gr.on([add.click, given.submit], add_given, [given, runs], [runs, state], **quiet)
+
+
+def figure(context: Context, labels: list[str], window: int) -> Any:
+    """Small plots, one a metric that was logged, a line a run; raw values thin behind smoothed ones."""
+    from plotly.subplots import make_subplots
+
+    records = _records(context, labels)
+    keys = [key for key in METRICS if any(series(record, key)[0] for _, record in records)] or ["reward"]
+    rows = -(-len(keys) // 3)
+    titles = [METRICS[key] for key in keys]
+    drawn = make_subplots(rows=rows, cols=3, subplot_titles=titles, vertical_spacing=0.16)
+    for k, (label, record) in enumerate(records):
+        colour = COLOURS[k % len(COLOURS)]
+        for m, key in enumerate(keys):
+            steps, values = series(record, key)
+            place = {"row": m // 3 + 1, "col": m % 3 + 1}
+            common: dict[str, Any] = {"x": steps, "name": _safe(label), "legendgroup": label, "mode": "lines"}
+            if window > 1:
+                line = {"color": colour, "width": 0.7}
+                drawn.add_scatter(
+                    **common, y=values, line=line, opacity=0.35, showlegend=False, **place, hoverinfo="skip"
+                )
+            line = {"color": colour, "width": 2, "dash": DASHES[k % len(DASHES)]}
+            drawn.add_scatter(**common, y=smooth(values, window), line=line, showlegend=m == 0, **place)
+    drawn.update_layout(
+        height=110 + 205 * rows,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": "#7a7a82"},
+        margin={"l": 45, "r": 10, "t": 60, "b": 35},
+        legend={"orientation": "h", "y": 1.14},
+        hovermode="x unified",
+    )
+    drawn.update_xaxes(gridcolor="#8883", zeroline=False)
+    drawn.update_yaxes(gridcolor="#8883", zeroline=False)
+    return drawn
+
+
+def series(record: dict[str, Any], key: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one metric, where it was logged."""
+    rows = [row for row in record.get("history", []) if isinstance(row.get(key), int | float)]
+    return [row.get("step", i + 1) for i, row in enumerate(rows)], [row[key] for row in rows]
+
+
+def smooth(values: list[float], window: int) -> list[float]:
+    """Centred running mean over `window` steps, shorter at the ends."""
+    half = window // 2
+    parts = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
+    return [sum(part) / len(part) for part in parts]
+
+
+def state_facts(context: Context, labels: list[str]) -> dict[str, Any]:
+    """Which runs there are and how far they got."""
+    rows = []
+    for label, record in _records(context, labels):
+        steps = series(record, "reward")[0] or series(record, "loss")[0]
+        cost = record.get("cost") or {}
+        seconds = cost.get("train_seconds")
+        rows.append(
+            [
+                label,
+                str(record.get("algorithm", "")).upper(),
+                str(record.get("status", "")),
+                str((record.get("base_model") or {}).get("id", "")),
+                str((record.get("dataset") or {}).get("spec", "")),
+                f"{steps[-1]:g}" if steps else "0",
+                f"{seconds:,.0f} s" if isinstance(seconds, int | float) else "",
+            ]
+        )
+    if not rows:
+        return {"text": "No runs here. Start the app with the folder of one: erpo-hub app runs/demo"}
+    return {
+        "head": ["run", "algorithm", "status", "starting model", "task", "step", "trained for"],
+        "rows": rows,
+    }
+
+
+def results_facts(context: Context, labels: list[str]) -> dict[str, Any]:
+    """Baseline and final accuracies with their intervals."""
+    rows = []
+    for label, record in _records(context, labels):
+        results = record.get("results") or {}
+        for key, name in (("baseline", "before training"), ("final", "after training")):
+            s = results.get(key)
+            if s:
+                rows.append(
+                    [
+                        f"{label}, {name}",
+                        f"{s['accuracy']:.1%}",
+                        "{:.1%} – {:.1%}".format(*s["interval"]),
+                        f"{s['n']} × {s['k']}",
+                        f"{s['mean_length']:.1f}",
+                        "" if s.get("mean_entropy") is None else f"{s['mean_entropy']:.3f}",
+                    ]
+                )
+    if not rows:
+        return {"text": "No results yet."}
+    head = ["model", "accuracy", "95 % interval", "questions", "mean tokens", "mean entropy (nats)"]
+    return {"head": head, "rows": rows, "note": _paired_note(context, labels)}
+
+
+def _paired_note(context: Context, labels: list[str]) -> str:
+    notes = []
+    for label, record in _records(context, labels):
+        paired = record.get("paired_run") or {}
+        c = paired.get("comparison")
+        if c:
+            low, high = (100 * end for end in c["interval"])
+            notes.append(
+                f"{label} minus {paired['name']}: {100 * c['difference']:+.1f} points"
+                f" ({low:+.1f} to {high:+.1f}), p = {c['p_value']:.3g}, {c['test']}, one seed."
+            )
+    return " ".join(notes)
+
+
+def argument_facts(context: Context, labels: list[str]) -> dict[str, Any]:
+    """Arguments that a run changed, or that are not the same in all runs."""
+    records = _records(context, labels)
+    changed = [(r.get("arguments") or {}).get("changed", {}) | (r.get("settings") or {}) for _, r in records]
+    names = sorted({name for values in changed for name in values})
+    every = len(records) < 2
+    rows = []
+    for name in names:
+        values = [_text(values.get(name, "default")) for values in changed]
+        if every or len(set(values)) > 1:
+            rows.append([name, *values])
+    if not rows:
+        return {"text": "None." if records else ""}
+    return {"head": ["argument", *(label for label, _ in records)], "rows": rows}
+
+
+def _text(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) < 80 else text[:79] + "…"
+
+
+def _records(context: Context, labels: list[str]) -> list[tuple[str, dict[str, Any]]]:
+    """The chosen runs' records as they are on disk now; one that can't be read is left out."""
+    found = []
+    for label in labels or []:
+        run = context.library.runs.get(label)
+        if run is None:
+            continue
+        try:
+            found.append((label, run.record()))
+        except UserError:
+            continue
+    return found
+
+
+def _any_running(context: Context, labels: list[str]) -> bool:
+    return any(record.get("status") == "running" for _, record in _records(context, labels))
+
+
+def _safe(label: str) -> str:
+    return label.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,151 @@
+"""The token view as a Gradio component: heat by entropy, pivots, details of a token, the curve beside it.
+
+Its HTML is a constant; everything a model or a user wrote travels as JSON in `value` and enters the page by
+`textContent` (token_*.js). Python sends messages made here; the page keeps the state. Left out: anything that
+needs an engine. May import traces' torch-free part and gradio.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...traces.figures import ENTROPY_LEVELS
+from ...traces.trace import Trace
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+_HERE = Path(__file__).parent
+_SCRIPTS = ("scale", "text", "curve", "card", "input", "view")
+_AS_RECORDED = ("tokens", "pieces", "topk_ids", "entropy", "sensitivity")  # the page finds the same pivots
+
+
+def token_view(
+    value: str | Callable[[], str] | None = None,
+    *,
+    label: str,
+    elem_id: str,
+    role: str = "main",
+    curve: str | None = None,
+    group: str | None = None,
+    tools: bool = True,
+    table: bool = True,
+    fork: bool = False,
+    relative: bool = False,
+    only_tools: bool = False,
+) -> gr.HTML:
+    """A `gr.HTML` that shows one trace.
+
+    value: a message (see `trace_message`). role: "main", "branch", "a" or "b": its colour on the curve.
+    curve: elem_id of the `gr.Plot` to draw on, shared by the views that name it; relative: against progress.
+    group: views of one group share their controls. tools, table, fork: which controls it has; with `fork`
+    the event `.fork(handler)` carries `index` and `token` in its EventData. only_tools: nothing but the
+    controls and the legend of a group.
+    """
+    import gradio as gr
+
+    config = {"label": label, "role": role, "curve": curve, "group": group, "tools": tools}
+    config |= {"table": table, "fork": fork, "relative": relative, "onlyTools": only_tools}
+    return gr.HTML(
+        value,
+        html_template=(_HERE / "token_view.html").read_text(encoding="utf-8"),
+        js_on_load=script(),
+        elem_id=elem_id,
+        apply_default_css=False,
+        config=json.dumps(config),
+    )
+
+
+def script() -> str:
+    """The JavaScript of one view: the files in the order in which they build on each other."""
+    names = [f"token_{name}.js" for name in _SCRIPTS]
+    parts = [f"const EDGES = {json.dumps(ENTROPY_LEVELS)};"]
+    return "\n".join(parts + [(_HERE / name).read_text(encoding="utf-8") for name in names])
+
+
+def style() -> str:
+    """The CSS of all views, for `launch(css=...)`."""
+    return (_HERE / "token_view.css").read_text(encoding="utf-8")
+
+
+# -- messages to the page ------------------------------------------------------------------------------
+
+
+def trace_message(
+    trace: Trace,
+    *,
+    name: str | None = None,
+    run: str | None = None,
+    prefix: int = 0,
+    diverge: int | None = None,
+    select: int | None = None,
+    prompt: bool = True,
+    text: str = "",
+) -> str:
+    """A whole trace.
+
+    name: heading (default: the trace's model). run: id of the stream that it completes. prefix: tokens
+    shared with the trace it was forked from, shown dimmed. diverge: the first token that differs from the
+    other view's. select: a token to open. prompt: show the question. text: the status line.
+    """
+    meta: dict[str, Any] = {
+        "name": name or trace.model,
+        "prompt": trace.prompt if prompt else "",
+        "answer": trace.answer,
+    }
+    meta |= {"gold": trace.gold, "correct": trace.correct, "select": select}
+    message = {"op": "trace", "run": run, "prefix": prefix, "diverge": diverge, "meta": meta, "text": text}
+    return _encode(message | columns(trace) | {"strings": trace.strings})
+
+
+def delta_message(run: str, start: int, part: dict[str, list], strings: dict[int, str], text: str) -> str:
+    """Tokens `start` and on of the stream `run`; `part` holds the columns of `columns`."""
+    return _encode({"op": "delta", "run": run, "start": start, "strings": strings, "text": text} | part)
+
+
+def start_message(
+    run: str, *, name: str, prompt: str, gold: str | None = None, origin: Trace | None = None, prefix: int = 0
+) -> str:
+    """An empty view that waits for the stream `run`; a fork begins with `prefix` tokens of its origin."""
+    part = {k: c[:prefix] for k, c in columns(origin).items() if c is not None} if origin else _NOTHING
+    meta = {"name": name, "prompt": prompt, "gold": gold}
+    message = {"op": "trace", "run": run, "running": True, "prefix": prefix, "meta": meta}
+    strings = origin.strings if origin else {}
+    return _encode(message | part | {"strings": strings, "sensitivity": None, "text": "Starting…"})
+
+
+def status_message(text: str, *, error: bool = False) -> str:
+    """Only the status line changes."""
+    return _encode({"op": "status", "text": text, "kind": "error" if error else "note"})
+
+
+def clear_message(text: str = "", *, error: bool = False) -> str:
+    """An empty view with a status line."""
+    return _encode({"op": "clear", "text": text, "kind": "error" if error else "note"})
+
+
+_NOTHING: dict[str, Any] = {
+    name: [] for name in ("tokens", "pieces", "entropy", "logprob", "topk_ids", "topk_probs")
+}
+
+
+def columns(trace: Trace) -> dict[str, Any]:
+    """The columns of a trace as the page wants them: numbers of a precision that an eye can use."""
+    out: dict[str, Any] = {name: getattr(trace, name) for name in _AS_RECORDED}
+    out["logprob"] = rounded(trace.logprob, 4)
+    out["topk_probs"] = [rounded(row, 5) for row in trace.topk_probs]
+    return out
+
+
+def rounded(values: Iterable[float], digits: int) -> list[float]:
+    """The numbers, rounded."""
+    return [round(v, digits) for v in values]
+
+
+def _encode(message: dict[str, Any]) -> str:
+    """JSON text without a "<": it stays data wherever it is put, even into HTML."""
+    text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")

@@ -1,0 +1,342 @@
+"""The bundle: what goes in, what must not, and that a kill or a full disk leaves no half of one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from erpo_hub.errors import UserError
+from erpo_hub.publish import bundle as bundle_module
+from erpo_hub.publish.bundle import build_bundle, check_bundle, publishable_run
+from erpo_hub.traces.trace import Trace
+from tests.hub_server.sample_run import example_run, example_trace, fake_weights, write_safetensors
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return fake_weights(tmp_path / "weights")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, weights: Path) -> Path:
+    return build_bundle(example_run(), weights, tmp_path / "bundle", traces=[example_trace()], figures=False)
+
+
+def names(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_bundle_is_complete_and_holds_nothing_else(tmp_path, weights):
+    made = build_bundle(example_run(), weights, tmp_path / "out" / "bundle", traces=[example_trace()] * 10)
+    expected = {"README.md", "run.json", "model.safetensors", "config.json", "generation_config.json"}
+    expected |= {
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "figures/training.png",
+        "figures/trace-entropy.png",
+    }
+    expected |= {"traces/traces.parquet", *(f"traces/{i:04d}.json" for i in range(1, 9))}
+    assert names(made) == expected
+    assert check_bundle(made) == []
+    assert os.listdir(made.parent) == ["bundle"]
+
+
+def test_its_traces_and_record_can_be_read_again(bundle):
+    assert Trace.from_json(bundle / "traces/0001.json") == example_trace()
+    assert Trace.from_parquet(bundle / "traces/traces.parquet") == [example_trace()]
+    run = json.loads((bundle / "run.json").read_text())
+    assert run["traces"][0]["file"] == "traces/0001.json"
+    assert run["traces"][0]["completion"]["pivots"] == [0, 6]
+
+
+def test_no_path_of_this_machine_gets_in(bundle, weights):
+    assert json.loads((bundle / "config.json").read_text())["_name_or_path"] == "builtin:tiny-reasoner"
+    assert (
+        json.loads((bundle / "tokenizer_config.json").read_text())["name_or_path"] == "builtin:tiny-reasoner"
+    )
+    for path in bundle.rglob("*"):
+        assert not path.is_file() or str(weights).encode() not in path.read_bytes()
+
+
+def test_paths_in_the_record_keep_their_last_part(tmp_path):
+    run = example_run(base_model=example_run()["base_model"] | {"id": str(tmp_path / "models" / "mine")})
+    run["arguments"]["all"] |= {"output_dir": str(tmp_path / "erpo"), "logging_dir": "C:\\Users\\ann\\logs"}
+    public = publishable_run(run)
+    assert public["base_model"]["id"] == "mine"
+    assert public["arguments"]["all"]["output_dir"] == "erpo"
+    assert public["arguments"]["all"]["logging_dir"] == "logs"
+    assert run["arguments"]["all"]["output_dir"] == str(tmp_path / "erpo"), (
+        "the caller's record is left alone"
+    )
+
+
+def test_the_adapters_local_base_becomes_its_id(tmp_path, weights):
+    (weights / "model.safetensors").rename(weights / "adapter_model.safetensors")
+    (weights / "config.json").unlink()
+    config = {"peft_type": "LORA", "base_model_name_or_path": str(weights)}
+    (weights / "adapter_config.json").write_text(json.dumps(config))
+    run = example_run(adapter={"type": "LORA", "r": 16})
+    run["base_model"] |= {
+        "id": "Qwen/Qwen3-0.6B",
+        "source": "hub",
+        "revision": "c1899de289a04d12100db370d81485cdf75e47ca",
+    }
+    made = build_bundle(run, weights, tmp_path / "bundle", figures=False)
+    assert (
+        json.loads((made / "adapter_config.json").read_text())["base_model_name_or_path"] == "Qwen/Qwen3-0.6B"
+    )
+    card = (made / "README.md").read_text()
+    assert "base_model_relation: adapter" in card
+    assert "library_name: peft" in card
+
+
+# --- what a folder is refused for ---
+
+
+def put(name: str, data: bytes | str):
+    def change(folder: Path) -> None:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+
+    return change
+
+
+def link(folder: Path) -> None:
+    (folder / "vocab.json").symlink_to("/etc/hostname")
+
+
+def cut_off(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def in_readme(text: str):
+    def change(folder: Path) -> None:
+        path = folder / "README.md"
+        path.write_text(path.read_text() + text)
+
+    return change
+
+
+TOKEN = "hf_" + "Q" * 34
+REFUSED = {
+    "pickle": (put("pytorch_model.bin", b"\x80\x04"), r"pytorch_model.bin: may hold a pickle"),
+    "optimizer": (put("optimizer.safetensors", b""), r"optimizer.safetensors: training state"),
+    "trainer state": (put("trainer_state.json", "{}"), r"trainer_state.json: training state"),
+    "training args": (put("training_args.bin", b""), r"training_args.bin: training state"),
+    "checkpoint": (put("checkpoint-40/config.json", "{}"), r"checkpoint-40/config.json: training state"),
+    "code": (put("modeling_mine.py", "import os"), r"modeling_mine.py: a kind of file"),
+    "link": (link, r"vocab.json: a link"),
+    "token in card": (in_readme(f"\nlogin with {TOKEN}\n"), r"README.md:\d+: holds an access token"),
+    "token in vocabulary": (put("vocab.txt", f"a\n{TOKEN}\n"), r"vocab.txt:2: holds an access token"),
+    "own token": (in_readme("\nsecret-of-this-machine\n"), r"README.md:\d+: holds an access token"),
+    "home folder": (
+        in_readme("\nsee /home/ann/runs\n"),
+        r"README.md:\d+: holds a path of this machine \(/home/ann\)",
+    ),
+    "windows home": (in_readme("\nC:\\Users\\ann\\runs\n"), r"README.md:\d+: holds a path of this machine"),
+    "path in config": (
+        put("generation_config.json", '{"cache": "/mnt/disk7/cache"}'),
+        r"generation_config.json: cache is an absolute path",
+    ),
+    "broken json": (put("config.json", "{"), r"config.json:1: is not valid JSON"),
+    "binary text": (put("merges.txt", b"\xff\xfe"), None),
+    "cut off weights": (cut_off, r"model.safetensors: was cut off"),
+    "no safetensors": (
+        put("model.safetensors", b"\x80\x04pickle"),
+        r"model.safetensors: is not a safetensors",
+    ),
+    "missing shard": (
+        put("model.safetensors.index.json", '{"weight_map": {"w": "model-00001-of-00002.safetensors"}}'),
+        r"model-00001-of-00002.safetensors: named in model.safetensors.index.json but missing",
+    ),
+    "no metadata": (put("README.md", "# Hello\n"), r"README.md: has no metadata"),
+    "broken metadata": (put("README.md", "---\na: [\n---\n"), r"README.md: its metadata is not valid YAML"),
+    "missing image": (
+        in_readme("\n![x](figures/none.png)\n"),
+        r"README.md: shows figures/none.png, which is missing",
+    ),
+    "no record": (lambda folder: (folder / "run.json").unlink(), r"run.json is missing"),
+    "other schema": (put("run.json", '{"schema_version": 2}'), r"run.json: schema_version is not 1"),
+    "missing trace": (
+        lambda f: (f / "traces/0001.json").unlink(),
+        r"traces/0001.json: named in run.json but missing",
+    ),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), r"no \*.safetensors"),
+    "no config": (
+        lambda folder: (folder / "config.json").unlink(),
+        r"neither config.json nor adapter_config.json",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_check_names_what_is_wrong(bundle, monkeypatch, name):
+    monkeypatch.setenv("WANDB_API_KEY", "secret-of-this-machine")
+    change, expected = REFUSED[name]
+    change(bundle)
+    found = check_bundle(bundle)
+    if expected is None:
+        assert found == []
+        return
+    assert any(__import__("re").match(expected, line) for line in found), found
+    assert all("\n" not in line for line in found)
+
+
+def test_a_token_in_a_parquet_file_is_found(bundle):
+    trace = example_trace().replace(prompt=f"my token is {TOKEN}")
+    Trace.to_parquet([trace], bundle / "traces/traces.parquet")
+    assert any(line.startswith("traces/traces.parquet") for line in check_bundle(bundle))
+
+
+def test_a_token_in_the_weights_metadata_is_found(bundle):
+    header = json.dumps({"__metadata__": {"author": TOKEN}}).encode()
+    (bundle / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert any("holds an access token" in line for line in check_bundle(bundle))
+
+
+def test_the_token_given_to_the_push_is_looked_for(bundle):
+    in_readme("\nmy-own-secret-token\n")(bundle)
+    assert check_bundle(bundle) == []
+    assert len(check_bundle(bundle, token="my-own-secret-token")) == 1
+
+
+def test_a_vocabulary_may_hold_anything_that_looks_like_a_path(bundle):
+    put("tokenizer.json", '{"vocab": ["/home/ann", "/usr/lib/x"]}')(bundle)
+    assert check_bundle(bundle) == []
+
+
+def test_a_bundle_that_fails_its_own_check_is_not_left_behind(tmp_path, weights):
+    (weights / "vocab.txt").write_text(TOKEN)
+    with pytest.raises(UserError, match=r"can't be published: vocab.txt:1: holds an access token"):
+        build_bundle(example_run(), weights, tmp_path / "bundle", figures=False)
+    assert sorted(os.listdir(tmp_path)) == ["weights"]
+
+
+# --- accidents ---
+
+
+def test_a_card_that_fails_does_not_lose_the_run(tmp_path, weights):
+    run = example_run(results={"final": {"accuracy": "a word"}})
+    with pytest.warns(UserWarning, match="the card could not be rendered"):
+        made = build_bundle(run, weights, tmp_path / "bundle", figures=False)
+    assert check_bundle(made) == []
+    assert "could not be rendered" in (made / "README.md").read_text()
+
+
+def test_a_figure_that_fails_does_not_lose_the_run(tmp_path, weights):
+    history = [{"step": 1, "reward": 0.5}, {"step": [1, 2], "reward": 0.6}]
+    with pytest.warns(UserWarning, match="a figure could not be drawn"):
+        made = build_bundle(example_run(history=history), weights, tmp_path / "bundle")
+    assert check_bundle(made) == []
+
+
+def test_a_full_disk_leaves_the_old_bundle_and_nothing_half_built(bundle, weights, monkeypatch):
+    before = {name: (bundle / name).read_bytes() for name in names(bundle)}
+
+    def full(source, target):
+        Path(target).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundle_module.shutil, "copyfile", full)
+    with pytest.raises(UserError, match="disk full while building"):
+        build_bundle(example_run(seed=1), weights, bundle, figures=False)
+    assert {name: (bundle / name).read_bytes() for name in names(bundle)} == before
+    assert sorted(os.listdir(bundle.parent)) == ["bundle", "weights"]
+
+
+@pytest.mark.parametrize("step", ["_copy_weights", "_write_texts", "_move_into_place"])
+def test_a_killed_build_leaves_the_old_bundle_and_the_next_build_cleans_up(bundle, weights, tmp_path, step):
+    before = (bundle / "run.json").read_bytes()
+    program = f"""
+        import time
+        from erpo_hub.publish import bundle
+        from tests.hub_server.sample_run import example_run
+        def stop(*args):
+            print("here", flush=True)
+            time.sleep(60)
+        bundle.{step} = stop
+        bundle.build_bundle(example_run(seed=1), {str(weights)!r}, {str(bundle)!r}, figures=False)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (bundle / "run.json").read_bytes() == before
+    assert len(os.listdir(tmp_path)) == 3, "the half-built folder is still there"
+    build_bundle(example_run(seed=1), weights, bundle, figures=False)
+    assert json.loads((bundle / "run.json").read_text())["seed"] == 1
+    assert sorted(os.listdir(tmp_path)) == ["bundle", "weights"]
+
+
+def test_a_kill_between_the_two_renames_is_healed(bundle, weights):
+    old = bundle.with_name(".bundle.old")
+    bundle.rename(old)
+    bundle_module.clean_leftovers(bundle)
+    assert check_bundle(bundle) == []
+    assert not old.exists()
+
+
+def test_a_build_beside_a_running_one_leaves_it_alone(bundle, weights):
+    other = bundle.with_name(f".bundle.building-{os.getppid()}")
+    other.mkdir()
+    bundle_module.clean_leftovers(bundle)
+    assert other.exists()
+
+
+@pytest.mark.parametrize("content", ["notes.txt", "model.safetensors"])
+def test_another_folder_at_the_place_is_refused(tmp_path, weights, content):
+    place = tmp_path / "mine"
+    place.mkdir()
+    (place / content).write_text("mine")
+    with pytest.raises(UserError, match="exists and is no bundle"):
+        build_bundle(example_run(), weights, place)
+    assert os.listdir(place) == [content]
+
+
+def test_weights_without_safetensors_are_refused(tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"holds no \*.safetensors"):
+        build_bundle(example_run(), tmp_path / "weights", tmp_path / "bundle")
+
+
+def test_publishing_loads_no_torch(tmp_path, weights):
+    out = str(tmp_path / "b")
+    program = f"""
+        import sys
+        from erpo_hub.publish import bundle, hub, job, space, traces_dataset
+        from erpo_hub.card import card
+        from tests.hub_server.sample_run import example_run, example_trace
+        bundle.build_bundle(example_run(), {str(weights)!r}, {out!r}, traces=[example_trace()])
+        assert not {{"torch", "transformers", "trl"}} & set(sys.modules)
+    """
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT, check=True)
+    assert time.perf_counter() - start < 60
+
+
+def test_sharded_weights_are_copied_with_their_index(tmp_path, weights):
+    (weights / "model.safetensors").unlink()
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    for shard in shards:
+        write_safetensors(weights / shard, b"x")
+    index = {"metadata": {}, "weight_map": {"a": shards[0], "b": shards[1]}}
+    (weights / "model.safetensors.index.json").write_text(json.dumps(index))
+    made = build_bundle(example_run(), weights, tmp_path / "bundle", figures=False)
+    assert {*shards, "model.safetensors.index.json"} <= names(made)

@@ -1,0 +1,189 @@
+# ruff: noqa: F811 (pytest fixtures are imported by name)
+"""Training on Jobs, the script that runs anywhere, and `hf erpo` through the real hf command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from erpo_hub import __version__
+from erpo_hub.errors import UsageError, UserError
+from erpo_hub.publish import commit
+from erpo_hub.publish.job import resume_command, submit_job, training_command
+from tests.hub_server import HubServer
+from tests.hub_server.fixtures import hub  # noqa: F401
+from tests.hub_server.server import ALICE
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is experimental")
+ROOT = Path(__file__).parents[2]
+ARGUMENTS = ["Qwen/Qwen3-0.6B", "openai/gsm8k", "--max_steps", "500"]
+
+
+def submit(hub: HubServer, **options: object) -> tuple[dict, list[str]]:
+    said: list[str] = []
+    options = {"timeout": "6h"} | options
+    job = submit_job(ARGUMENTS, "alice/qwen-erpo", endpoint=hub.url, report=said.append, **options)
+    return hub.state.jobs[job.id]["spec"], said
+
+
+def test_a_job_runs_the_training_command_with_timeout_token_and_checkpoints(hub):
+    spec, _ = submit(hub)
+    command = " ".join(spec["command"])
+    assert command.startswith(f"uv run --with erpo-hub[tasks]=={__version__} erpo-hub train Qwen/Qwen3-0.6B ")
+    assert "--push-to alice/qwen-erpo --output-dir /runs/alice--qwen-erpo" in command
+    assert "--push_to_hub true --hub_strategy checkpoint --hub_model_id alice/qwen-erpo-checkpoint" in command
+    assert spec["timeoutSeconds"] == 6 * 3600
+    assert spec["secrets"] == {"HF_TOKEN": ALICE}
+    assert spec["flavor"] == "a10g-small"
+    assert spec["volumes"] == [{"type": "bucket", "source": "alice/erpo-runs", "mountPath": "/runs"}]
+
+
+def test_its_log_is_followed_and_the_resume_command_printed(hub):
+    _, said = submit(hub)
+    assert said[0].startswith("job job1 started on a10g-small, for at most 6h: ")
+    assert said[1].endswith(
+        "erpo-hub job alice/qwen-erpo --timeout 6h --flavor a10g-small --resume -- "
+        "Qwen/Qwen3-0.6B openai/gsm8k --max_steps 500"
+    )
+    assert said[2:] == ["step 1/1", "done", "job job1 is done"]
+
+
+def test_a_resumed_job_resumes(hub):
+    spec, _ = submit(hub, resume=True, follow=False)
+    assert spec["command"][-1] == "--resume"
+
+
+def test_a_failed_job_says_how_to_go_on(hub):
+    hub.state.job_stage = "ERROR"
+    with pytest.raises(UserError, match=r"job job1 ended as ERROR: go on with: erpo-hub job .* --resume"):
+        submit(hub)
+
+
+@pytest.mark.parametrize("timeout", ["", "0", "six hours", "6 h", "-1h"])
+def test_a_timeout_is_required_and_must_be_one(timeout):
+    with pytest.raises(TypeError, match="timeout"):
+        submit_job(ARGUMENTS, "alice/m")  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match="such as 6h"):
+        submit_job(ARGUMENTS, "alice/m", timeout=timeout)
+
+
+def test_a_token_is_required(hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(UserError, match="no Hub token"):
+        submit(hub)
+
+
+def test_what_the_job_sets_itself_is_refused():
+    with pytest.raises(UsageError, match="--push-to is set by the job itself"):
+        submit_job([*ARGUMENTS, "--push-to", "x/y"], "alice/m", timeout="1h")
+
+
+@pytest.mark.parametrize(("status", "said"), [(402, "paid plan"), (401, "hf auth login")])
+def test_refusals_are_one_line(hub, monkeypatch, status, said):
+    monkeypatch.setattr(commit, "WAITS", (0.0,))
+    hub.fail("POST /api/jobs/", status=status, times=9)
+    with pytest.raises(UserError, match=said) as error:
+        submit(hub)
+    assert "no job was started" in str(error.value)
+
+
+def test_a_script_takes_the_place_of_the_command(hub):
+    url = "https://example.com/train_erpo.py"
+    spec, said = submit(hub, script=url, follow=False)
+    assert spec["command"][4:6] == [url, "Qwen/Qwen3-0.6B"]
+    assert f"--script {url}" in said[1]
+
+
+def test_the_flags_of_the_job_are_flags_of_the_trainer():
+    from erpo_hub.train.config import ERPOConfig
+
+    given = [flag for flag in training_command(ARGUMENTS, "alice/m") if flag.startswith("--") and "_" in flag]
+    assert {flag.removeprefix("--") for flag in given} <= set(ERPOConfig.__dataclass_fields__)
+
+
+def test_the_resume_command_survives_a_shell():
+    import shlex
+
+    words = shlex.split(resume_command(["m", "file name.jsonl?x=1 2"], "a/b", "1h", "l4x1"))
+    assert words[-2:] == ["m", "file name.jsonl?x=1 2"]
+
+
+# --- the script that runs anywhere ---
+
+
+def test_the_example_script_declares_what_it_needs():
+    text = (ROOT / "examples" / "train_erpo.py").read_text()
+    block = text.split("# /// script\n")[1].split("# ///")[0]
+    header = tomllib.loads("\n".join(line.removeprefix("# ") for line in block.splitlines()))
+    assert header["dependencies"] == ["erpo-hub[tasks]"]
+    assert header["requires-python"] == ">=3.11"
+
+
+def test_the_example_script_runs_in_plain_python():
+    done = subprocess.run(
+        [sys.executable, "examples/train_erpo.py", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Train a model" in done.stdout
+
+
+# --- hf erpo ---
+
+
+@pytest.fixture
+def extension(tmp_path: Path) -> dict[str, str]:
+    """An environment in which `hf` finds the extension as `hf extensions install` would have left it."""
+    folder = tmp_path / ".local" / "share" / "hf" / "extensions" / "hf-erpo"
+    folder.mkdir(parents=True)
+    executable = folder / "hf-erpo"
+    shutil.copy(ROOT / "hf-erpo", executable)
+    manifest = {
+        "owner": "OWNER",
+        "repo": "hf-erpo",
+        "repo_id": "OWNER/hf-erpo",
+        "short_name": "erpo",
+        "executable_path": str(executable),
+        "type": "binary",
+        "installed_at": "2026-11-24T09:00:00+00:00",
+        "description": json.loads((ROOT / "manifest.json").read_text())["description"],
+        "commit_sha": "0" * 40,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    bin_folder = Path(sys.executable).parent
+    path = f"{bin_folder}:/usr/bin:/bin"
+    kept = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "CONDA_PREFIX"}}
+    return kept | {
+        "HOME": str(tmp_path),
+        "PATH": path,
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    }
+
+
+def test_hf_erpo_answers_through_the_real_hf_command(extension):
+    done = subprocess.run(["hf", "erpo", "--help"], env=extension, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "publish the proof" in done.stdout
+    failed = subprocess.run(["hf", "erpo", "no-such-command"], env=extension, capture_output=True, text=True)
+    assert failed.returncode == 2
+
+
+def test_hf_lists_the_extension(extension):
+    done = subprocess.run(["hf", "--help"], env=extension, capture_output=True, text=True)
+    assert "OWNER/hf-erpo" in done.stdout
+
+
+def test_without_erpo_hub_the_extension_says_what_to_do(tmp_path):
+    done = subprocess.run([ROOT / "hf-erpo"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install erpo-hub" in done.stderr

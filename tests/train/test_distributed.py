@@ -1,0 +1,85 @@
+"""Two processes under gloo give the token advantages of one, groups that straddle them included."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from distributed_run import MODES
+
+from erpo_hub.train.trainer import straddling_reduce
+
+SCRIPT = Path(__file__).parents[1] / "distributed_run.py"
+
+
+def run(model: str, out: Path, mode: str, processes: int) -> list[dict]:
+    command = [sys.executable, str(SCRIPT)]
+    if processes > 1:
+        torchrun = Path(sys.executable).with_name("torchrun")
+        command = [str(torchrun), "--standalone", f"--nproc_per_node={processes}", str(SCRIPT)]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent), "ACCELERATE_USE_CPU": "1"}
+    done = subprocess.run(
+        [*command, model, str(out), mode], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    name = mode.replace(" ", "-")
+    return [json.loads((out / f"{name}-{processes}-{rank}.json").read_text()) for rank in range(processes)]
+
+
+def largest_difference(a: list[float], b: list[float]) -> float:
+    """Of two rows that may be padded to different widths."""
+    width = max(len(a), len(b))
+    return max(abs(x - y) for x, y in zip(*(row + [0.0] * (width - len(row)) for row in (a, b))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_two_processes_agree_with_one(tiny_model: str, tmp_path: Path, mode: str) -> None:
+    (alone,) = run(tiny_model, tmp_path, mode, 1)
+    first, second = run(tiny_model, tmp_path, mode, 2)
+    for step, (a, b, c) in enumerate(zip(alone["advantages"], first["advantages"], second["advantages"])):
+        together = b + c  # ranks hold consecutive rows
+        assert len(together) == len(a)
+        for one, two in zip(a, together):
+            assert largest_difference(one, two) < 1e-5, f"step {step}"
+    assert any(x != 0 for row in alone["advantages"][-1] for x in row)
+    assert alone["history"][-1]["erpo/progress_std"] > 0.5
+    for key in ("erpo/gate_mean", "erpo/progress_std", "erpo/pivot_fraction", "erpo/zero_variance_groups"):
+        for one, two in zip(alone["history"], first["history"]):
+            assert one[key] == pytest.approx(two[key], abs=1e-5), key
+    # Metrics cost one small reduction a batch; statistics one where groups are split, two if gated.
+    statistics = {"straddle": 1, "gated": 2, "aligned": 0, "empty rank": 2}[mode]
+    assert len(first["traffic"]) == 3 * (1 + statistics)
+    assert max(first["traffic"]) < 1024
+
+
+class Fake:
+    """An accelerator that only counts."""
+
+    def __init__(self, num_processes: int):
+        self.num_processes, self.sent = num_processes, 0
+
+    def reduce(self, tensor, how):
+        self.sent += tensor.numel() * tensor.element_size()
+        return tensor
+
+
+@pytest.mark.parametrize(
+    ("processes", "rows", "generations"),
+    [(2, 6, 4), (8, 16, 8), (64, 100, 16), (1024, 3, 8), (1024, 4097, 16), (1, 64, 8)],
+)
+def test_traffic_stays_under_a_megabyte_at_any_size(processes: int, rows: int, generations: int) -> None:
+    import torch
+
+    fake = Fake(processes)
+    reduce = straddling_reduce(fake, rows, generations)
+    groups = -(-processes * rows // generations)
+    if reduce is None:
+        assert rows % generations == 0 or processes == 1
+        return
+    reduce(torch.zeros(groups, 34, dtype=torch.float64))
+    assert 0 < fake.sent <= (processes - 1) * 34 * 8 < 2**20
