@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -11,6 +12,10 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "2")  # by itself hf_xet insists for minutes
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models are tiny; threads that wait for each other are not
+
+with socket.socket() as free:  # torch's default port is one for all: test processes side by side would fight
+    free.bind(("127.0.0.1", 0))
+    os.environ.setdefault("MASTER_PORT", str(free.getsockname()[1]))
 
 import pytest
 

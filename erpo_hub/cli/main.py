@@ -352,7 +352,3 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SystemExit as exit_:
         sys.exit(1 if exit_.code == 130 else exit_.code)
-
-
-if __name__ == "__main__":
-    main()

@@ -181,7 +181,7 @@ def check_processes(launch: Launch | None, recipe: Path | None) -> None:
     if launch is not None and launch.processes != running:
         raise UsageError(
             f"{recipe} is for {launch.processes} processes and this is {running}: start it with `accelerate "
-            f"launch --config_file {launch.path} -m erpo_hub.cli.main train --config {recipe}`"
+            f"launch --config_file {launch.path} -m erpo_hub.cli train --config {recipe}`"
         )
 
 

@@ -325,4 +325,4 @@ def test_option_types():
 def test_embedded_model_is_a_folder():
     assert resolve_model("some/model") == "some/model"
     assert os.path.isdir(resolve_model(EMBEDDED_MODEL))
-    assert tasks.EMBEDDED_MODEL == "builtin:tiny-reasoner"
+    assert EMBEDDED_MODEL == "builtin:tiny-reasoner"

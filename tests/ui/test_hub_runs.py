@@ -66,7 +66,7 @@ def _answers(url: str) -> bool:
 def test_runs_on_a_hub_are_followed_asked_and_one_is_pushed(hub, browser, paired_runs, tmp_path):  # noqa: F811
     for name in ("erpo", "grpo"):
         push_bundle(paired_runs / name / "bundle", f"alice/{name}", endpoint=hub.url, token=ALICE)
-    command = ("-m", "erpo_hub.cli.main", "app", "alice/erpo", "--no-browser")
+    command = ("-m", "erpo_hub.cli", "app", "alice/erpo", "--no-browser")
     with served(hub, tmp_path, *command, HF_TOKEN=ALICE) as url, watched(browser, url) as page:
         page.get_by_role("tab", name="Runs").click()
         assert _drawn(page) == ["alice/erpo"]
@@ -92,7 +92,7 @@ def test_runs_on_a_hub_are_followed_asked_and_one_is_pushed(hub, browser, paired
 
 def test_a_repository_that_is_not_there_is_named_before_anything_opens(hub, tmp_path):  # noqa: F811
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
-    command = [sys.executable, "-m", "erpo_hub.cli.main", "app", "alice/none", "--no-browser"]
+    command = [sys.executable, "-m", "erpo_hub.cli", "app", "alice/none", "--no-browser"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
     assert done.returncode == 1
     assert done.stderr.strip() == "error: alice/none: not on the Hub, or not open to you; check the name"
