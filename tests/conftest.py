@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # models are tiny; threads that w
 
 with socket.socket() as free:  # torch's default port is one for all: test processes side by side would fight
     free.bind(("127.0.0.1", 0))
-    os.environ.setdefault("MASTER_PORT", str(free.getsockname()[1]))
+    os.environ["MASTER_PORT"] = str(free.getsockname()[1])
 
 import pytest
 
