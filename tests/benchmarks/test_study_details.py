@@ -12,7 +12,12 @@ STUDY = ROOT / "docs" / "evidence" / "default-countdown"
 
 
 def details(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "study_details.py"), str(STUDY), *arguments]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "study_details.py"),
+        str(STUDY.with_suffix(".parquet")),
+        *arguments,
+    ]
     return subprocess.run(command, capture_output=True, text=True)
 
 
