@@ -1,15 +1,14 @@
 """The evidence that ships: one Parquet file a study, and the reports written from it.
 
-    python benchmarks/evidence.py pack runs/expressions                      # -> docs/evidence/expressions.parquet
-    python benchmarks/evidence.py report                                     # every report again, from the Parquet
-    python benchmarks/evidence.py unpack expressions runs/expressions        # to go on with it: more seeds, more rows
+    python benchmarks/evidence.py pack runs/expressions                 # -> docs/evidence/expressions.parquet
+    python benchmarks/evidence.py report                                # writes every report again
+    python benchmarks/evidence.py unpack expressions runs/expressions   # to go on with it: more seeds or rows
     erpo-hub compare --grid examples/compare/expressions.yaml --out runs/expressions
 
 A study is what `erpo-hub compare` (or examples/smollm2_study.py) left: a row a training, with its settings as
 JSON, its learning curve, its question-level scores, and the rest as JSON. Curves keep the columns that
-docs/evidence.md and the report use, numbers four digits. `pack` also takes the .jsonl file that
-benchmarks/credit.py writes, a row a question. Packing and unpacking lose nothing else, so the reports stay as
-they are.
+docs/evidence.md and the report use. `pack` also takes the .jsonl file that
+benchmarks/credit.py writes, a row a question. Nothing else is lost, so that the reports stay as they are.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ def read_cells(file: Path) -> list[dict[str, Any]]:
 
 
 def unpack(file: Path, folder: Path) -> list[Path]:
-    """Write a cell.json for each cell, as `erpo-hub compare` does; returns the folders of all, missing ones too."""
+    """Write a cell.json for each cell, as `erpo-hub compare` does. Returns all folders, missing ones too."""
     from erpo_hub.study.compare import cell_folder
 
     folders = []
@@ -99,18 +98,23 @@ def rebuild(file: Path) -> None:
         build_report(scratch, baseline=_about(file)["baseline"], cells=cells)
         shutil.rmtree(Path(scratch) / "cells")
         shutil.copytree(scratch, file.with_suffix(""), dirs_exist_ok=True)
+    summary = file.with_suffix("") / "summary.json"  # examples/smollm2_study.py adds its pairs to the report
+    if summary.exists():
+        sys.path.insert(0, str(ROOT / "examples"))
+        from smollm2_study import pairs_section
+
+        with (file.with_suffix("") / "report.md").open("a", encoding="utf-8") as report:
+            report.write(pairs_section(json.loads(summary.read_text(encoding="utf-8"))))
 
 
 def _row(found: dict[str, Any]) -> dict[str, Any]:
     rest = dict(found)
     row = {"method": found["cell"]["name"], "seed": found["cell"]["seed"]}
     row["settings"] = json.dumps(rest.pop("cell"))
-    row["history"] = [
-        {column: _four_digits(logged.get(column)) for column in COLUMNS} for logged in rest.pop("history")
-    ]
+    row["history"] = [{column: logged.get(column) for column in COLUMNS} for logged in rest.pop("history")]
     for part in PARTS:
         rest[part] = dict(rest[part])
-        row[f"{part}_scores"] = [_four_digits(score) for score in rest[part].pop("per_question")]
+        row[f"{part}_scores"] = rest[part].pop("per_question")
     return row | {"rest": json.dumps(rest)}
 
 
@@ -120,10 +124,6 @@ def _cell(row: dict[str, Any]) -> dict[str, Any]:
     for part in PARTS:
         found[part]["per_question"] = row[f"{part}_scores"]
     return found
-
-
-def _four_digits(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
 
 
 def _about(file: Path) -> dict[str, Any]:

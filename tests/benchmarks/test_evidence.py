@@ -1,4 +1,4 @@
-"""The evidence that ships, one Parquet file a study: packed and unpacked without a loss, reports as they are."""
+"""The evidence that ships: packed and unpacked without a loss, the reports written again as they are."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ def test_the_report_written_again_is_the_one_that_ships(study, tmp_path, monkeyp
     monkeypatch.setattr("erpo_hub.study.report.draw_report", lambda *_: None)  # pictures depend on fonts
     copy = tmp_path / f"{study}.parquet"
     copy.write_bytes((EVIDENCE / copy.name).read_bytes())
+    if (summary := EVIDENCE / study / "summary.json").exists():
+        (tmp_path / study).mkdir()
+        (tmp_path / study / "summary.json").write_bytes(summary.read_bytes())
     evidence.rebuild(copy)
     for name in ("report.md", "report.json"):
         assert (tmp_path / study / name).read_text() == (EVIDENCE / study / name).read_text()
