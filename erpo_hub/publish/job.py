@@ -49,8 +49,8 @@ def submit_job(
         token: becomes the job's secret HF_TOKEN; default: the saved one. Required one way or the other.
         script: a PEP 723 script or its URL in place of the `erpo-hub train` command, given the same
         arguments.
-        package: how the job installs erpo-hub: a requirement, or a wheel, which is sent to the bucket. Default:
-        what is installed here (see source.py).
+        package: how the job installs erpo-hub: a requirement, or a wheel, which is sent to the bucket.
+        Default: what is installed here (see source.py).
         resume: go on with the run that an earlier job to the same `repo_id` left.
         follow: show the job's log until it ends. Ctrl-C stops the showing, not the job.
 

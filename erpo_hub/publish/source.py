@@ -1,8 +1,8 @@
 """Where a machine that is not this one, a Space or a job, installs erpo-hub from: the one place that decides.
 
-It gets what is installed here, as pip recorded it (PEP 610, direct_url.json): the same commit, the same wheel, or,
-where there is no such record, the same version of the package index. A checkout can't be fetched from
-elsewhere, so there the user builds a wheel and names it.
+It gets what is installed here, as pip recorded it (PEP 610, direct_url.json): the same commit, the same
+wheel, or, where there is no such record, the same version of the package index. A checkout can't be fetched
+from elsewhere, so there the user builds a wheel and names it.
 """
 
 from __future__ import annotations
