@@ -28,6 +28,7 @@ from . import compat
 from .capture import DecodeCapture
 from .config import ERPOConfig
 from .metrics import METRICS, LoggedTokens, batch_metrics, pivot_mask
+from .order import ResumableSampler
 
 logger = logging.get_logger(__name__)
 compat.check_trl()
@@ -224,6 +225,11 @@ class ERPOTrainer(GRPOTrainer):
 
     def _full_precision(self) -> bool:
         return self.model.dtype == torch.float32 and not (self.args.bf16 or self.args.fp16)
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """TRL's order, also where training is resumed in a later epoch."""
+        sampler = super()._get_train_sampler(dataset)
+        return ResumableSampler(sampler, lambda: int(round(self.state.epoch or 0, 6)))
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
         """The fused head computes both for the policy on every call: keep them while a batch is scored."""
