@@ -1,4 +1,4 @@
-"""Which checkpoint `--resume` takes: real checkpoints of a short training, cut off as a full disk leaves them."""
+"""Which checkpoint `--resume` takes, cut off as a full disk leaves them."""
 
 from __future__ import annotations
 
