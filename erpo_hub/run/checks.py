@@ -1,7 +1,7 @@
 """What would stop a run after its baseline was paid for, said in one line before anything is loaded.
 
-Only what TRL and transformers find late, or not at all: settings of sampling, packages that are not installed,
-arguments that mean something else here.
+Only what TRL and transformers find late, or not at all: settings of sampling, packages that are not
+installed, arguments that mean something else here.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _check_reporting(config: ERPOConfig) -> None:
     missing = set(wanted) - {"none", "all", *get_available_reporting_integrations()}
     for name in sorted(missing):
         raise UsageError(
-            f"report_to={name}: not installed here: `pip install {_PACKAGES.get(name, name)}`, or report_to=none"
+            f"report_to={name}: not installed here: `pip install {_PACKAGES.get(name, name)}`, or leave it out"
         )
 
 
