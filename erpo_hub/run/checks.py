@@ -55,9 +55,8 @@ def _check_reporting(config: ERPOConfig) -> None:
     wanted = [config.report_to] if isinstance(config.report_to, str) else list(config.report_to or [])
     missing = set(wanted) - {"none", "all", *get_available_reporting_integrations()}
     for name in sorted(missing):
-        raise UsageError(
-            f"report_to={name}: not installed here: `pip install {_PACKAGES.get(name, name)}`, or leave it out"
-        )
+        package = _PACKAGES.get(name, name)
+        raise UsageError(f"report_to={name}: not installed here: `pip install {package}`, or leave it out")
 
 
 def check_optimizer(trainer: Any) -> None:
