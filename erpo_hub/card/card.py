@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ..errors import UserError
+from ..text import p_equals, percent
 from . import markdown, words
 from .equations import SETTINGS, Setting
 from .merge import Block, blocks_of, compose, merge_cards
@@ -132,7 +133,7 @@ def environment() -> Any:
         autoescape=False,  # Markdown, not HTML: model text goes through the filters below
     )
     made.filters |= {"fence": markdown.fence, "code": markdown.code, "plain": markdown.plain}
-    made.filters |= {"alt": markdown.alt, "percent": words.percent}
+    made.filters |= {"alt": markdown.alt, "percent": percent}
     made.filters |= {"number": words.number, "duration": words.duration}
     return made
 
@@ -144,8 +145,9 @@ def _template() -> Any:
 def _generated_blocks(run: dict[str, Any]) -> list[Block]:
     template = _template()
     named: dict[str, Any] = {
-        name: getattr(words, name) for name in ("verdict", "describe", "points", "p_value", "interval")
+        name: getattr(words, name) for name in ("verdict", "describe", "points", "interval")
     }
+    named["p_equals"] = p_equals
     context = template.new_context({"card": Card(run), "run": _complete(run), "picture": picture, **named})
     texts = {name: "".join(render(context)) for name, render in template.blocks.items()}
     texts = {name: re.sub(r"\n{3,}", "\n\n", text).strip() for name, text in texts.items()}

@@ -5,11 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..text import p_equals
 from . import markdown
-
-
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f}\u00a0%"
 
 
 def interval(ends: list[float]) -> str:
@@ -41,10 +38,6 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
-def p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {min(p, 1.0):.2g}"
-
-
 def verdict(comparison: dict[str, Any]) -> str:
     """ "higher", "lower" or "not significantly different": never more than interval and p-value bear."""
     low, high = comparison["interval"]
@@ -57,5 +50,5 @@ def describe(comparison: dict[str, Any]) -> str:
     low, high = comparison["interval"]
     return (
         f"{points(comparison['difference'])} points (95 % interval {points(low)} to {points(high)},"
-        f" {p_value(comparison['p_value'])}, n = {comparison['n']:,}, {markdown.plain(comparison['test'])})"
+        f" {p_equals(comparison['p_value'])}, n = {comparison['n']:,}, {markdown.plain(comparison['test'])})"
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError, UserError
+from ..text import percent
 from .hub import FREE, Private, Token, commands
 
 app = typer.Typer(
@@ -130,8 +131,8 @@ def train(
         return
     final, low_high = result.metrics["final"], result.metrics["final"]["interval"]
     typer.echo(
-        f"accuracy {result.metrics['baseline']['accuracy']:.1%} -> {final['accuracy']:.1%} "
-        f"(95 % {low_high[0]:.1%} to {low_high[1]:.1%}, {final['n']} questions)"
+        f"accuracy {percent(result.metrics['baseline']['accuracy'])} -> {percent(final['accuracy'])} "
+        f"(95 % {percent(low_high[0])} to {percent(low_high[1])}, {final['n']} questions)"
     )
     typer.echo(result.commit_url or f"push it with: erpo-hub push {result.bundle_dir} NAME/MODEL")
 
@@ -181,10 +182,11 @@ def evaluate(
     _quiet()
     from rich.console import Console
 
-    from ..evaluation.results import Evaluation, write_json
+    from ..evaluation.results import Evaluation
     from ..evaluation.sampling import evaluate as run
     from ..evaluation.sampling import evaluate_robustness
     from ..evaluation.tables import comparison_table, robustness_table
+    from ..text import write_json
 
     other = Evaluation.from_json(against) if against else None  # a wrong path should not cost an evaluation
     if out:

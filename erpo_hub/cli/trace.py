@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..text import percent
 from ..traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _print(trace: Trace, roads: Any, screen: Console) -> None:
                 str(position.index),
                 choice.text,
                 f"{choice.right} of {choice.n}",
-                f"{low:.0%} - {high:.0%}",
+                f"{percent(low, 0)} - {percent(high, 0)}",
             )
             table.add_row(*(Text(harmless(cell)) for cell in cells))
         table.add_section()

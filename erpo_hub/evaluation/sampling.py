@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from ..errors import UsageError, UserError
+from ..text import first_line
 from ..traces.pivots import find_pivots
 from .generation import Completion, Decoding, generate_completions, undisturbed
 from .results import Evaluation, QuestionLog
@@ -178,7 +179,7 @@ def load_model(model: Any, tokenizer: Any = None) -> tuple[nn.Module, Any, str]:
             )
         except (OSError, ValueError) as error:
             raise UserError(
-                f"cannot load the model {name!r} ({_first_line(error)}): give a Hub id or a folder with a "
+                f"cannot load the model {name!r} ({first_line(error)}): give a Hub id or a folder with a "
                 "config and safetensors weights"
             ) from error
         model.to(device)
@@ -190,7 +191,7 @@ def load_model(model: Any, tokenizer: Any = None) -> tuple[nn.Module, Any, str]:
             tokenizer = AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"found no tokenizer for {name!r} ({_first_line(error)}): pass tokenizer="
+                f"found no tokenizer for {name!r} ({first_line(error)}): pass tokenizer="
             ) from error
     return model, tokenizer, name
 
@@ -362,7 +363,3 @@ def _progress_bar(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
     ) as bar:
         job = bar.add_task("evaluating", total=total)
         yield lambda count: bar.advance(job, count)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -20,6 +20,7 @@ from typing import Any
 from ..card.card import CARD_ERRORS, fallback_card, render_card
 from ..card.metadata import eval_result_files
 from ..errors import UserError
+from ..text import write_json
 from ..traces.trace import Trace
 from .check import FREE_TEXT, looks_like_path, machine_paths, problems_in
 
@@ -185,7 +186,7 @@ def _copy_weights(source: Path, target: Path, run: dict[str, Any]) -> None:
     for name in sorted(names):
         if name.endswith("config.json"):
             content = json.loads((source / name).read_text(encoding="utf-8"))
-            _write_json(target / name, _with_base_id(content, base))
+            write_json(target / name, _with_base_id(content, base))
         else:
             shutil.copyfile(source / name, target / name)
 
@@ -249,7 +250,7 @@ def _draw(run: dict[str, Any], traces: Sequence[Trace], folder: Path) -> None:
 
 
 def _write_texts(run: dict[str, Any], folder: Path, sections: dict[str, str | None] | None) -> None:
-    _write_json(folder / "run.json", run)
+    write_json(folder / "run.json", run)
     for name, text in eval_result_files(run).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
@@ -261,10 +262,6 @@ def _write_texts(run: dict[str, Any], folder: Path, sections: dict[str, str | No
         )
         card = fallback_card(run)
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 # --- into place -------------------------------------------------------------------------------------------

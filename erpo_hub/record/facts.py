@@ -19,6 +19,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from ..errors import UserError
+from ..text import write_json
 from ..traces.loading import EMBEDDED_MODEL, resolve_model
 from ..train.config import ERPOConfig
 from ..version import __version__
@@ -214,10 +215,7 @@ def history(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def write_record(record: dict[str, Any], folder: Path) -> None:
     """Write run.json whole or not at all: a reader of a live run never sees half a file."""
-    path = folder / "run.json"
-    partial = path.with_name(".run.json.part")
-    partial.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    partial.replace(path)
+    write_json(folder / "run.json", record)
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:

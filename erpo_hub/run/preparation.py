@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import UsageError, UserError
 from ..tasks.tasks import Task, load_task
+from ..text import first_line
 from ..traces.loading import EMBEDDED_MODEL, resolve_model
 from ..train.config import PRESETS, ERPOConfig
 
@@ -207,7 +208,7 @@ def _reason(error: Exception, path: str) -> str:
             return f"its weights are pickled ({pickled[0]}); only safetensors are loaded: convert them"
         if not list(folder.glob("*.safetensors")):
             return "the folder has no *.safetensors"
-    return str(error).strip().splitlines()[0]
+    return first_line(error)
 
 
 def _check_peft(peft_config: Any) -> None:

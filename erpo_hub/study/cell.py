@@ -25,8 +25,8 @@ import torch
 from transformers import TrainerCallback
 
 from ..errors import UsageError, UserError
-from ..evaluation.results import write_json
 from ..evaluation.sampling import evaluate, load_model
+from ..text import write_json
 from .controls import ControlTrainer, check_control, random_reward
 
 BATCH = 64  # completions a step

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, UserError
-from ..evaluation.results import write_json
+from ..text import write_json
 from .report import Report, build_report
 
 __all__ = ["Report", "build_report", "compare"]

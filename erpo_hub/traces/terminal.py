@@ -13,6 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..text import percent
 from .figures import ENTROPY_LEVELS, entropy_level, visible
 from .trace import Trace
 
@@ -73,7 +74,7 @@ def pivot_table(trace: Trace, alternatives: int = 3) -> Table:
     table.add_column("instead")
     for t in trace.pivots:
         others = [
-            f"{_label(trace, i)} {p:.1%}"
+            f"{_label(trace, i)} {percent(p)}"
             for i, p in zip(trace.topk_ids[t], trace.topk_probs[t])
             if i != trace.tokens[t]
         ]
@@ -82,7 +83,7 @@ def pivot_table(trace: Trace, alternatives: int = 3) -> Table:
             _label(trace, trace.tokens[t]),
             f"{trace.entropy[t]:.3f}",
             f"{math.exp(trace.entropy[t]):.1f}",
-            f"{math.exp(trace.logprob[t]):.1%}",
+            percent(math.exp(trace.logprob[t])),
             *([f"{trace.sensitivity[t]:.3g}"] if trace.sensitivity is not None else []),
             "   ".join(others[:alternatives]),
         ]

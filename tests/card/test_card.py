@@ -26,6 +26,7 @@ from erpo_hub.card.merge import HandEdited, blocks_of, outside_of, split_front_m
 from erpo_hub.card.metadata import card_metadata, eval_result_files
 from erpo_hub.errors import UserError
 from erpo_hub.publish.bundle import build_bundle
+from erpo_hub.text import p_equals
 from tests.hub_server.sample_run import comparison, example_run, example_trace, fake_weights, summary
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "card.md"
@@ -180,10 +181,11 @@ def test_a_run_that_broke_off_has_a_card_too():
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.65, "p = 0.65"), (0.0004, "p < 0.001"), (1.0, "p = 1"), (0.0312, "p = 0.031")]
+    ("value", "shown"),
+    [(0.65, "p = 0.650"), (0.0004, "p < 0.001"), (1.0, "p = 1.000"), (0.0312, "p = 0.031")],
 )
 def test_p_values_in_words(value, shown):
-    assert words.p_value(value) == shown
+    assert p_equals(value) == shown
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...text import first_line
 from ...traces.trace import Trace
 
 COLUMN = "erpo/tokens"
@@ -128,6 +129,4 @@ def _load_tokenizer(name: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{name}: no tokenizer can be loaded from it ({str(error).splitlines()[0]})"
-        ) from None
+        raise UserError(f"{name}: no tokenizer can be loaded from it ({first_line(error)})") from None

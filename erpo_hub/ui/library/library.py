@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...text import first_line
 from ...traces.trace import Trace
 from .completions import traces_from_completions
-from .runs import NotOnTheHub, RunFolder, first_line, hub_errors, hub_run
+from .runs import NotOnTheHub, RunFolder, hub_errors, hub_run
 
 logger = logging.getLogger(__name__)
 EMBEDDED = "builtin:tiny-reasoner"

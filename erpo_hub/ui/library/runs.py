@@ -13,6 +13,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from ...errors import UserError
+from ...text import first_line
 
 _NUMBER, _TEXT = {"type": "number"}, {"type": "string"}
 _INTERVAL = {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}
@@ -120,8 +121,3 @@ def hub_errors() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     return HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of its message, cut to what fits a log."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
