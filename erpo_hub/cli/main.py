@@ -11,6 +11,7 @@ import typer
 
 from ..errors import UsageError, UserError
 from ..text import percent
+from ..traces.pivots import MIN_ENTROPY, QUANTILE
 from .hub import FREE, Private, Token, commands
 
 app = typer.Typer(
@@ -261,8 +262,8 @@ def trace(
     chat: Annotated[bool | None, typer.Option("--chat/--plain", help="Use the chat template.")] = None,
     adapter: Annotated[str | None, typer.Option(help="PEFT adapter on MODEL as its base.")] = None,
     revision: Annotated[str | None, typer.Option()] = None,
-    quantile: Annotated[float, typer.Option(help="Of the pivot rule.")] = 0.75,
-    min_entropy: Annotated[float, typer.Option(help="Floor of the pivot rule, nats.")] = 0.0,
+    quantile: Annotated[float, typer.Option(help="Of the pivot rule.")] = QUANTILE,
+    min_entropy: Annotated[float, typer.Option(help="Floor of the pivot rule, nats.")] = MIN_ENTROPY,
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Measure that too.")] = False,
     audit: Annotated[int, typer.Option(help="Continuations of each choice at the pivots.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the trace as JSON.")] = None,

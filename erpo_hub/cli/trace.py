@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..text import percent
+from ..traces.pivots import MIN_ENTROPY, QUANTILE
 from ..traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def run_trace(
     completion: str | None = None,
     sensitivity: bool = False,
     audit: int = 0,
-    quantile: float = 0.75,
-    min_entropy: float = 0.0,
+    quantile: float = QUANTILE,
+    min_entropy: float = MIN_ENTROPY,
     revision: str | None = None,
     adapter: str | Path | None = None,
     chat: bool | None = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from .decoding import Detokenizer, Sampling, Step
-from .pivots import find_pivots
+from .pivots import PivotRule
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ class Draft:
             model=self.engine.name,
             revision=self.engine.revision,
             strings=dict(self.strings),
-            pivots=find_pivots(self.entropy),
+            pivots=PivotRule().find(self.entropy),
+            pivot_rule=PivotRule(),
             gold=self.origin.gold if self.origin else None,
             generation={**self.sampling.settings(), **self.extra},
             finish_reason=reason,

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import UserError
 from .decoding import Sampling, pieces_of
 from .draft import Prompt, shown_prompt
-from .pivots import find_pivots
+from .pivots import PivotRule
 from .trace import MAX_TOKENS, Trace
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def score(
         model=engine.name,
         revision=engine.revision,
         strings={i: engine.string(i) for i in {*tokens, *(i for row in topk_ids for i in row)}},
-        pivots=find_pivots(numbers["entropy"].tolist()),
+        pivots=PivotRule().find(numbers["entropy"].tolist()),
+        pivot_rule=PivotRule(),
         generation={"temperature": sampling.temperature},
         finish_reason="scored",
     )

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ..text import percent
 from .figures import ENTROPY_LEVELS, entropy_level, visible
+from .pivots import describe
 from .trace import Trace
 
 SHADES = ("", *(f"black on {c}" for c in ("#feedde", "#fdd0a2", "#fdae6b", "#fd8d3c", "#f16913")))
@@ -28,7 +29,13 @@ def show(trace: Trace, console: Console | None = None) -> None:
 
 def parts(trace: Trace) -> list[RenderableType]:
     """What `show` prints, top to bottom."""
-    return [shaded(trace), Text(), legend(), facts(trace), *([pivot_table(trace)] if trace.pivots else [])]
+    return [
+        shaded(trace),
+        Text(),
+        legend(trace),
+        facts(trace),
+        *([pivot_table(trace)] if trace.pivots else []),
+    ]
 
 
 def shaded(trace: Trace) -> Text:
@@ -43,13 +50,13 @@ def shaded(trace: Trace) -> Text:
     return text
 
 
-def legend() -> Text:
+def legend(trace: Trace) -> Text:
     text = Text("entropy in nats: ", "dim")
     for i, style in enumerate(SHADES):
         low = ENTROPY_LEVELS[i - 1] if i else 0.0
         high = f" - {ENTROPY_LEVELS[i]}" if i < len(ENTROPY_LEVELS) else " and above"
         text.append(f" {low}{high} ", style).append(" ")
-    return text.append(f"{PIVOT} pivot")
+    return text.append(f"{PIVOT} pivot: {describe(trace.pivot_rule)}")
 
 
 def facts(trace: Trace) -> Text:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...text import first_line
+from ...traces.pivots import PivotRule
 from ...traces.trace import Trace
 
 COLUMN = "erpo/tokens"
@@ -80,6 +81,7 @@ def trace_of_row(row: dict[str, Any], tokenizer: Any, model: str) -> Trace:
         model=model,
         strings={i: tokenizer.decode([i]) for i in sorted(set(ids))},
         pivots=logged["pivots"],
+        pivot_rule=PivotRule(),  # the trainer's
         generation={"temperature": logged["temperature"], **plain},
         finish_reason="eos" if ids and ids[-1] in tokenizer.all_special_ids else "length",
     )
