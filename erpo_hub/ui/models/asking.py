@@ -121,7 +121,7 @@ def stream_fork(
 def _finished(
     context: Context, trace: Trace, gold: str | None, run: str, *, name: str, prefix: int = 0
 ) -> tuple[str, Trace]:
-    trace = context.engines.grade(trace.with_pivots(min_entropy=0.1), gold)
+    trace = context.engines.grade(trace, gold)
     return trace_message(trace, name=name, run=run, prefix=prefix, text=how_it_ended(trace)), trace
 
 

@@ -146,7 +146,7 @@ def _scored(context: Context, batch: Batch, row: dict[str, Any], i: int) -> Trac
         context.engines, batch.names[i], "score", prompt=row["prompt"], completion=tokens,
         temperature=batch.settings["temperature"] or 1.0,
     )  # fmt: skip
-    trace = context.engines.grade(trace.with_pivots(min_entropy=0.1), None)
+    trace = context.engines.grade(trace, None)
     ended = "length" if row["truncated"][i] else "eos"
     return trace.replace(gold=row["gold"], correct=row["correct"][i], finish_reason=ended)
 
