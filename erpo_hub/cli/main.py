@@ -277,12 +277,11 @@ def trace(
     """
     _quiet()
     from ..tasks.grading import Grader, extract_answer
-    from ..traces.loading import resolve_model
     from .trace import run_trace
 
     with Grader("math") as grader:
         run_trace(
-            resolve_model(model),
+            model,
             question,
             gold=gold,
             grade=(lambda text: grader.grade([text], [gold])[0]) if gold else None,

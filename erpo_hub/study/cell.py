@@ -113,13 +113,13 @@ class _Clock(TrainerCallback):
 
 def _train(cell: dict[str, Any], folder: Path, task: Any, grader: Any) -> tuple[Any, list[dict]]:
     from ..tasks.grading import correctness_reward
-    from ..traces.loading import resolve_model
+    from ..traces.loading import model_source
     from ..train.trainer import ERPOTrainer
 
     clock, control = _Clock(), cell["control"]
     rewards = random_reward(cell["seed"]) if control == "random-rewards" else correctness_reward(grader)
     settings: dict[str, Any] = {
-        "model": resolve_model(cell["model"]),
+        "model": model_source(cell["model"]),
         "args": training_arguments(cell, folder),
         "reward_funcs": rewards,
         "train_dataset": task.train,

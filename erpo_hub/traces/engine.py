@@ -61,10 +61,9 @@ class Engine:
         a GPU. Safetensors or GGUF only; remote code never runs. Raises UserError.
         """
         lm, tokenizer = load(model, revision=revision, adapter=adapter, device=device, dtype=dtype)
-        path = Path(str(adapter or model)).expanduser()
-        return cls(
-            lm, tokenizer, name=path.name if path.exists() else str(adapter or model), revision=revision
-        )
+        given = str(adapter or model)
+        path = Path(given).expanduser()
+        return cls(lm, tokenizer, name=path.name if path.exists() else given, revision=revision)
 
     # -- text in ------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...text import first_line
 from ...traces.pivots import PivotRule
 from ...traces.trace import Trace
 
@@ -43,7 +42,9 @@ def traces_from_completions(
     if tokenizer is None:
         tokenizer = _folder_with_tokenizer(run)
     if isinstance(tokenizer, str | Path):
-        tokenizer = _load_tokenizer(str(tokenizer))
+        from ...traces.loading import load_tokenizer
+
+        tokenizer = load_tokenizer(str(tokenizer))
     traces = []
     for file in files:
         for number, row in enumerate(_rows(file)):
@@ -123,12 +124,3 @@ def _folder_with_tokenizer(run: Path) -> str:
     raise UserError(
         f"{run}: no tokenizer there yet; give the tokenizer, or the id of the model being trained"
     )
-
-
-def _load_tokenizer(name: str) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{name}: no tokenizer can be loaded from it ({first_line(error)})") from None
