@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 
-def first_line(error: BaseException, limit: int = 300) -> str:
-    """The first line of an error's message, cut to `limit` characters; its type where it says nothing."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """An error's message in one line, cut to `limit` characters; its type where it says nothing."""
+    line = " ".join(str(error).split()) or type(error).__name__
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError
-from ..text import first_line
+from ..text import one_line
 
 # what the libraries below raise for a missing, damaged or foreign file, as seen with such files
 _DAMAGE = (
@@ -128,7 +128,7 @@ def one_error(name: str) -> Iterator[None]:
     try:
         yield
     except (*_DAMAGE, SafetensorError, StrictDataclassError) as e:
-        raise UserError(f"{name}: the model cannot be loaded ({first_line(e)})") from e
+        raise UserError(f"{name}: the model cannot be loaded ({one_line(e)})") from e
 
 
 def _load_model(name: str, where: dict[str, Any], dtype: str | torch.dtype) -> Any:
@@ -158,7 +158,7 @@ def _load_tokenizer(name: str, where: dict[str, Any]) -> Any:
     try:
         return AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
     except _DAMAGE as e:
-        raise UserError(f"{name}: its tokenizer cannot be loaded ({first_line(e)})") from e
+        raise UserError(f"{name}: its tokenizer cannot be loaded ({one_line(e)})") from e
 
 
 def _adapter_config(name: str, revision: str | None) -> dict[str, Any] | None:
@@ -174,7 +174,7 @@ def _adapter_config(name: str, revision: str | None) -> dict[str, Any] | None:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise UserError(f"{name}: adapter_config.json is not readable ({first_line(e)})") from e
+        raise UserError(f"{name}: adapter_config.json is not readable ({one_line(e)})") from e
 
 
 def _hub_adapter_config(name: str, revision: str | None) -> Path | None:
@@ -192,7 +192,7 @@ def _hub_adapter_config(name: str, revision: str | None) -> Path | None:
     except EntryNotFoundError:
         return None  # the usual case: a model
     except (HfHubHTTPError, OSError, ValueError) as e:  # no such repository, no access, no valid id
-        raise UserError(f"{name}: not found on the Hub ({first_line(e)})") from e
+        raise UserError(f"{name}: not found on the Hub ({one_line(e)})") from e
 
 
 def _base_of(name: str, config: dict[str, Any]) -> str:
@@ -225,7 +225,7 @@ def _with_adapter(lm: Any, adapter: str, revision: str | None) -> Any:
             )
         wrapped = PeftModel.from_pretrained(lm, str(folder), is_trainable=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
-        raise UserError(f"{adapter}: the adapter does not fit its base ({first_line(e)})") from e
+        raise UserError(f"{adapter}: the adapter does not fit its base ({one_line(e)})") from e
     if wrapped.active_peft_config.is_prompt_learning:
         raise UserError(f"{adapter}: a prompt-learning adapter; only adapters of the weights can be traced")
     return wrapped.get_base_model()

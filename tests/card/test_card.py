@@ -465,9 +465,9 @@ def test_latex_in_words_is_inert():
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory) -> Path:
     """A random Qwen2 of a few thousand weights with a character-level tokenizer."""
-    from tests.hub_server.tiny_model import save_tiny_model
+    from tiny_models import save_chat_model
 
-    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+    return save_chat_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.mark.parametrize("chat", [False, True])

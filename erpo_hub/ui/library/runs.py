@@ -13,7 +13,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from ...errors import UserError
-from ...text import first_line
+from ...text import one_line
 
 _NUMBER, _TEXT = {"type": "number"}, {"type": "string"}
 _INTERVAL = {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}
@@ -109,7 +109,7 @@ def hub_run(repo_id: str) -> RunFolder:
     except RepositoryNotFoundError:
         raise NotOnTheHub(f"{repo_id}: not on the Hub, or not open to you; check the name") from None
     except hub_errors() as error:
-        raise UserError(f"{repo_id}: not readable on the Hub ({first_line(error)}); check the name") from None
+        raise UserError(f"{repo_id}: not readable on the Hub ({one_line(error)}); check the name") from None
     if not (folder / "run.json").is_file():
         raise UserError(f"{repo_id}: has no run.json, so it is no run; give a model that erpo-hub published")
     read_record(folder)
