@@ -65,7 +65,7 @@ class Draft:
         self.entropy, self.logprob = trace.entropy[:n], trace.logprob[:n]
         self.sampling_logprob = (trace.sampling_logprob or [0.0] * n)[:n]
         if n and trace.num_alternatives < k:
-            raise UserError(f"the trace holds {trace.num_alternatives} alternatives a token; ask for no more")
+            raise UserError(f"the trace has {trace.num_alternatives} alternatives a token; ask for no more")
         self.topk_ids = [row[:k] for row in trace.topk_ids[:n]]
         self.topk_probs = [row[:k] for row in trace.topk_probs[:n]]
         self._name([*self.tokens, *(i for row in self.topk_ids for i in row)])

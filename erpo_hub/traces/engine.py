@@ -165,7 +165,7 @@ class Engine(Vocabulary):
     ) -> Trace:
         """The trace of a given completion (text, or token ids), from one forward pass.
 
-        Nothing was sampled, so `sampling_logprob` is None. Text is tokenised apart from the prompt (as it
+        Nothing was sampled, so `sampling_logprob` is None. Text is tokenized apart from the prompt (as it
         would have been generated), without an end-of-sequence token. temperature 0 counts as 1, as in
         `stream`. Raises UserError for an empty completion, one longer than the context, logits that are not
         finite, or a model whose output layer is of an unknown kind.
@@ -179,7 +179,9 @@ class Engine(Vocabulary):
         if not tokens:
             raise UserError("the completion is empty: give the text to score")
         if not 0 <= min(tokens) <= max(tokens) < self.vocab_size:
-            raise UserError(f"the completion holds an id outside the vocabulary, 0 .. {self.vocab_size - 1}")
+            raise UserError(
+                f"the completion contains an id outside the vocabulary, 0 .. {self.vocab_size - 1}"
+            )
         length = len(prompt_tokens) + len(tokens)
         if length > (self.context or MAX_TOKENS):
             raise UserError(

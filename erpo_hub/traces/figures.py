@@ -28,7 +28,7 @@ class EntropyData:
 
     position: list[int]  # (T,) 0 .. T - 1, indices into the trace's columns
     entropy: list[float]  # (T,) nats
-    smooth: list[float]  # (T,) centred running mean, for traces too long to read token by token
+    smooth: list[float]  # (T,) centered running mean, for traces too long to read token by token
     label: list[str]  # (T,) the token, spaces and newlines made visible
     pivots: list[int]  # (P,)
     edge: float | None  # nats, which pivots exceed; None where the trace does not say its rule

@@ -1,6 +1,6 @@
 """One trace as one HTML file: no server, no external request, usable by keyboard, light and dark.
 
-The page (standalone.html) is constant; the trace enters as JSON in a data block that no text can end early,
+The page (trace.html) is constant; the trace enters as JSON in a data block that no text can end early,
 and the page's script writes it with `textContent` only. Imports no torch.
 """
 

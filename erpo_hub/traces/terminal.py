@@ -1,7 +1,7 @@
 """A trace in the terminal: text shaded by entropy, pivots marked, a table of them.
 
-Shading is background colour under black text, so that it reads on a dark and on a light terminal; a pivot
-has a glyph and an underline too, and both survive where there is no colour. Imports rich, no torch.
+Shading is background color under black text, so that it reads on a dark and on a light terminal; a pivot
+has a glyph and an underline too, and both survive where there is no color. Imports rich, no torch.
 """
 
 from __future__ import annotations

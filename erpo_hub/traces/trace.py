@@ -204,7 +204,7 @@ def _check(t: Trace) -> None:
     if t.correct is not None and not isinstance(t.correct, bool):
         raise UserError("correct is neither true, false nor null")
     if t.finish_reason not in FINISH_REASONS:
-        raise UserError(f"finish_reason {_short(t.finish_reason)} is none of {', '.join(FINISH_REASONS)}")
+        raise UserError(f"finish_reason {_short(t.finish_reason)} is not one of {', '.join(FINISH_REASONS)}")
     if type(t.vocab_size) is not int or not 0 < t.vocab_size < 2**31:
         raise UserError(f"vocab_size {_short(t.vocab_size)} is not a positive number below 2^31")
     if t.schema_version != SCHEMA_VERSION:
@@ -288,7 +288,7 @@ def _check_text(name: str, text: Any) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise UserError(f"{name} holds half a surrogate pair, which is no text") from None
+        raise UserError(f"{name} contains half a surrogate pair, which is not valid text") from None
 
 
 def _check_length(name: str, column: list, n: int) -> None:
@@ -302,7 +302,7 @@ def _check_ids(name: str, ids: Any, below: int, limit: int = MAX_TOKENS) -> None
     if len(ids) > limit:
         raise UserError(f"{name} has {len(ids)} entries, more than the {limit} that a trace may hold")
     if ids and not (min(ids) >= 0 and max(ids) < below):
-        raise UserError(f"{name} holds {min(ids) if min(ids) < 0 else max(ids)}, outside 0 .. {below - 1}")
+        raise UserError(f"{name} contains {min(ids) if min(ids) < 0 else max(ids)}, outside 0 .. {below - 1}")
 
 
 def _check_floats(name: str, values: Any, n: int, low: float, high: float) -> None:
@@ -312,14 +312,14 @@ def _check_floats(name: str, values: Any, n: int, low: float, high: float) -> No
     try:
         array = np.asarray(values, dtype=np.float64)
     except OverflowError:
-        raise UserError(f"{name} holds a number that is not finite") from None
+        raise UserError(f"{name} contains a number that is not finite") from None
     if not np.isfinite(array).all():
         raise UserError(
-            f"{name} holds a number that is not finite (token {int((~np.isfinite(array)).argmax())})"
+            f"{name} contains a number that is not finite (token {int((~np.isfinite(array)).argmax())})"
         )
     if n and not (array.min() >= low - _SLACK and array.max() <= high + _SLACK):
         at = int(array.argmin()) if array.min() < low - _SLACK else int(array.argmax())
-        raise UserError(f"{name} holds {array[at]:.6g} at token {at}, outside {low:.6g} .. {high:.6g}")
+        raise UserError(f"{name} contains {array[at]:.6g} at token {at}, outside {low:.6g} .. {high:.6g}")
 
 
 # -- reading -------------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def _string_map(strings: Any) -> dict[int, str]:
     if not isinstance(strings, dict):
         raise UserError("strings is not a map from ids to texts")
     if not all(len(key) <= 10 and key.isascii() and key.isdigit() for key in strings):
-        raise UserError("strings has a key that is no token id")
+        raise UserError("strings has a key that is not a token id")
     return {int(key): text for key, text in strings.items()}
 
 
@@ -356,7 +356,7 @@ def _pivot_rule(rule: Any) -> PivotRule:
 
 
 def _no_constant(name: str) -> float:
-    raise UserError(f"holds {name}, which is not a finite number")
+    raise UserError(f"contains {name}, which is not a finite number")
 
 
 def _short(value: Any) -> str:

@@ -107,7 +107,7 @@ def test_numbers_that_are_not_finite(run: Path, tiny_model: str, tmp_path: Path)
     rows = pq.read_table(run / "completions" / "completions_00001.parquet").to_pylist()
     rows[3][COLUMN]["entropy"][0] = float("nan")
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "broken.parquet")
-    with pytest.raises(UserError, match="completion 3: entropy holds a number that is not finite"):
+    with pytest.raises(UserError, match="completion 3: entropy contains a number that is not finite"):
         traces_from_completions(tmp_path / "broken.parquet", tiny_model)
 
 
