@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from erpo_hub.errors import UsageError
+from erpo_hub.methods.catalog import METHODS
 from erpo_hub.methods.erpo import token_advantages
 from erpo_hub.study.controls import (
     check_control,
@@ -15,7 +16,7 @@ from erpo_hub.study.controls import (
     row_permutation,
     with_gate,
 )
-from erpo_hub.train.config import PRESETS, ERPOConfig
+from erpo_hub.train.config import ERPOConfig
 from erpo_hub.train.metrics import pivot_mask
 
 
@@ -27,7 +28,7 @@ def settings(preset, **overrides):
         "synthesis": "additive",
         "zero_variance": "drop",
     }
-    fields = {**defaults, "reward_threshold": 0.5, "eps": 1e-4, **PRESETS[preset], **overrides}
+    fields = {**defaults, "reward_threshold": 0.5, "eps": 1e-4, **METHODS[preset].preset, **overrides}
     return type("Settings", (), fields)
 
 

@@ -114,10 +114,12 @@ def test_token_advantages_are_those_of_a_literal_recomputation(
 def test_every_loss_type_takes_token_advantages(
     tiny_model: str, tmp_path: Path, loss_type: str, preset: str
 ) -> None:
-    from erpo_hub.train.config import PRESETS
+    from erpo_hub.methods.catalog import METHODS
 
     changes = {"importance_sampling_level": "sequence"} if loss_type == "luspo" else {}
-    train_and_check(trainer(tiny_model, config(tmp_path, loss_type=loss_type, **PRESETS[preset], **changes)))
+    train_and_check(
+        trainer(tiny_model, config(tmp_path, loss_type=loss_type, **METHODS[preset].preset, **changes))
+    )
 
 
 def test_logs_its_metrics(tiny_model: str, tmp_path: Path) -> None:
