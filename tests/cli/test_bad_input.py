@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from training import Batches, config, digits_reward, moved, sums, trainer, weights
+from training import METRICS, Batches, config, digits_reward, moved, sums, trainer, weights
 
 from erpo_hub.methods.catalog import METHODS
-from erpo_hub.train.metrics import METRICS
 
 EOS, VOCABULARY = 1, 47
 SHAPED = ["erpo", "ep-grpo"]
