@@ -1,7 +1,6 @@
 """The seam: a stranger's method through the trainer, what it is given, and what is refused."""
 
 import importlib.util
-import math
 from dataclasses import replace
 from pathlib import Path
 
