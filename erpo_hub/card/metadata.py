@@ -1,8 +1,8 @@
 """The card's metadata: the YAML at its top, model-index, and `.eval_results/*.yaml` for registered
 benchmarks.
 
-Only what run.json says: a license that is not recorded is left out, a base model that is not on the Hub is not
-linked. YAML is written by a YAML dumper alone.
+Only what run.json says: a license that is not recorded is left out, a base model that is not on the Hub is
+not linked. YAML is written by a YAML dumper alone.
 """
 
 from __future__ import annotations

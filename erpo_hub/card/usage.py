@@ -43,7 +43,7 @@ def _imports(*, adapter: bool) -> list[str]:
 
 
 def _plain(fed: Prompt, prompt: str) -> list[str]:
-    return [f"prompt = {(fed.get('example') or prompt)!r}", 'inputs = tokenizer(prompt, return_tensors="pt")']
+    return [f"prompt = {fed.example or prompt!r}", 'inputs = tokenizer(prompt, return_tensors="pt")']
 
 
 def _chat(fed: Prompt, prompt: str) -> list[str]:

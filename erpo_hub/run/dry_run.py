@@ -129,7 +129,7 @@ def dry_run(
         f"batch: {batch} completions a generation in groups of {config.num_generations}, at most "
         f"{config.max_completion_length} tokens each",
         f"step: {record.cost.completions} completions of a random {family} with "
-        f"{record.base_model.parameters:,} parameters; judged and bundled",
+        f"{record.base_model.parameters if record.base_model else 0:,} parameters; judged and bundled",
         f"not tried: memory, several processes, the Hub; replaced for the step: {', '.join(replaced)}",
     ]
 

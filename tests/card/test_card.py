@@ -495,7 +495,7 @@ def tiny_model(tmp_path_factory) -> Path:
 def test_the_usage_snippet_runs_against_its_bundle(tiny_model, tmp_path, monkeypatch, chat):
     run = example_run()
     run["prompt"] |= {"chat_template": chat, "system": "Be \"brief\".\n'''" if chat else None}
-    made = build_bundle(run, tiny_model, tmp_path / "bundle", figures=False)
+    made = build_bundle(run, tiny_model, tmp_path / "bundle", figures=False).folder
     card = (made / "README.md").read_text()
     snippet = re.search(r"## Usage\n\n```python\n(.*?)\n```", card, re.DOTALL).group(1)
     monkeypatch.chdir(made)
@@ -516,7 +516,7 @@ def test_the_usage_snippet_of_an_adapter_runs(tiny_model, tmp_path, monkeypatch)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "adapter")
     run = example_run(adapter={"type": "LORA", "r": 2})
     run["base_model"] |= {"id": "base"}
-    made = build_bundle(run, tmp_path / "adapter", tmp_path / "bundle", figures=False)
+    made = build_bundle(run, tmp_path / "adapter", tmp_path / "bundle", figures=False).folder
     assert json.loads((made / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
     (made / "base").symlink_to(tiny_model)  # where the reader has the base model under its name
     snippet = re.search(
@@ -547,5 +547,5 @@ def test_the_record_is_not_changed_by_rendering():
 def test_a_whole_bundle_from_the_hub_passes_its_check(tmp_path):
     weights = fake_weights(tmp_path / "w")
     (weights / "model.safetensors").rename(weights / "adapter_model.safetensors")
-    made = build_bundle(hub_run(), weights, tmp_path / "b", traces=[example_trace()])
+    made = build_bundle(hub_run(), weights, tmp_path / "b", traces=[example_trace()]).folder
     assert (made / ".eval_results" / "gsm8k.yaml").is_file()
