@@ -353,9 +353,7 @@ class Card:
         if final:
             half = 50 * (final.interval[1] - final.interval[0])
             size = "a small evaluation set" if final.n < 1000 else "an evaluation set"
-            found.append(
-                f"The results rest on {size} of {final['n']:,} questions: ± {half:.1f} points at 95 %."
-            )
+            found.append(f"The results rest on {size} of {final.n:,} questions: ± {half:.1f} points at 95 %.")
         else:
             found.append("This run has no final evaluation: nothing is known about the model's accuracy.")
         found.append(

@@ -81,8 +81,8 @@ def build_bundle(
 ) -> Bundle:
     """Writes the bundle of `run` to `out_dir`.
 
-    run: the record, typed or as JSON; not changed. weights_dir: what `save_pretrained` wrote, of which only an
-    allow-list is copied. An older bundle at `out_dir` is replaced; any other folder there is refused.
+    run: the record, typed or as JSON; not changed. weights_dir: what `save_pretrained` wrote, of which only
+    an allow-list is copied. An older bundle at `out_dir` is replaced; any other folder there is refused.
     sections: see `card.render_card`. A card or figure that fails gives a plain card and a warning, never a
     lost run. Raises UserError: nothing to publish, `out_dir` taken, disk full, or a bundle that fails
     `check_bundle`.

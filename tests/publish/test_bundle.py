@@ -77,9 +77,9 @@ def test_paths_in_the_record_keep_their_last_part(tmp_path):
     run = example_run(base_model=example_run()["base_model"] | {"id": str(tmp_path / "models" / "mine")})
     run["arguments"]["all"] |= {"output_dir": str(tmp_path / "erpo"), "logging_dir": "C:\\Users\\ann\\logs"}
     public = publishable_run(run)
-    assert public["base_model"]["id"] == "mine"
-    assert public["arguments"]["all"]["output_dir"] == "erpo"
-    assert public["arguments"]["all"]["logging_dir"] == "logs"
+    assert public.base_model.id == "mine"
+    assert public.arguments.all["output_dir"] == "erpo"
+    assert public.arguments.all["logging_dir"] == "logs"
     assert run["arguments"]["all"]["output_dir"] == str(tmp_path / "erpo"), (
         "the caller's record is left alone"
     )

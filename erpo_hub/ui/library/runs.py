@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
 from ...errors import UserError
 from ...record.format import RunRecord, read_record
 
