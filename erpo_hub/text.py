@@ -14,9 +14,9 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
-def percent(fraction: float, digits: int = 1) -> str:
-    """0.123 as "12.3 %", the space one that never breaks a line."""
-    return f"{100 * fraction:.{digits}f}\u00a0%"
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """0.123 as "12.3 %", the space one that never breaks a line; "–" where nothing was measured."""
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f}\u00a0%"
 
 
 def p_value(p: float | None) -> str:

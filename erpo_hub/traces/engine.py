@@ -179,9 +179,7 @@ class Engine(Vocabulary):
         if not tokens:
             raise UserError("the completion is empty: give the text to score")
         if not 0 <= min(tokens) <= max(tokens) < self.vocab_size:
-            raise UserError(
-                f"the completion contains an id outside the vocabulary, 0 .. {self.vocab_size - 1}"
-            )
+            raise UserError(f"the completion has an id outside the vocabulary, 0 .. {self.vocab_size - 1}")
         length = len(prompt_tokens) + len(tokens)
         if length > (self.context or MAX_TOKENS):
             raise UserError(
