@@ -29,7 +29,7 @@ class PivotRule:
     def __post_init__(self) -> None:
         for name, value in (("quantile", self.quantile), ("min_entropy", self.min_entropy)):
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise UsageError(f"{name}={value!r} is not a finite number")
+                raise UsageError(f"{name} is not a finite number")
         if not 0 <= self.quantile <= 1:
             raise UsageError(f"quantile={self.quantile!r} is outside 0 .. 1")
 

@@ -352,7 +352,7 @@ def _pivot_rule(rule: Any) -> PivotRule:
     try:
         return PivotRule(**rule)
     except UserError as e:
-        raise UserError(f"pivot_rule: {_short(str(e))}") from None
+        raise UserError(f"pivot_rule: {e}") from None
 
 
 def _no_constant(name: str) -> float:
