@@ -281,12 +281,12 @@ def read_as(kind: type[T], data: Any) -> T:
 def _checked(data: Any, where: str) -> RunRecord:
     try:
         check_limits(data)
-        record = from_json(RunRecord, data)
-        if record.schema_version != SCHEMA_VERSION:
-            raise Misfit(f"its schema_version is {record.schema_version}, and only {SCHEMA_VERSION} is read")
+        version = data.get("schema_version", SCHEMA_VERSION) if isinstance(data, dict) else SCHEMA_VERSION
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise Misfit(f"its schema_version is {version!r:.40}, and only {SCHEMA_VERSION} is read")
+        return from_json(RunRecord, data)
     except Misfit as error:
         raise UserError(f"{where} is not a run record: {error}") from None
-    return record
 
 
 def json_schema() -> dict[str, Any]:
