@@ -139,8 +139,8 @@ def _generation_batch(config: Any, processes: int) -> int:
     batch = config.per_device_train_batch_size * config.steps_per_generation * processes
     if batch % config.num_generations:
         raise UsageError(
-            f"{batch} completions a generation on {processes} processes are not a multiple of num_generations="
-            f"{config.num_generations}: change per_device_train_batch_size"
+            f"{batch} completions a generation on {processes} processes are not a multiple of "
+            f"num_generations={config.num_generations}: change per_device_train_batch_size"
         )
     return batch
 
