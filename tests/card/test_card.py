@@ -49,6 +49,7 @@ def full_run() -> dict:
                 "pivots": trace.pivots,
                 "entropy": trace.entropy,
                 "gold": trace.gold,
+                "pivot_rule": {"quantile": 0.75, "min_entropy": 0.0},
             },
         }
     ]
