@@ -99,6 +99,13 @@ class ERPOConfig(GRPOConfig):
         default="stop",
         metadata={"help": "NaN or infinite logits: 'stop' before the update or 'skip' the generation batch."},
     )
+    skip_dead_rows: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Leave completions whose advantages are all 0 out of the training forwards: the same "
+            "gradient. Default: where the method reshapes advantages and no KL term or bonus needs them."
+        },
+    )
     holder_start: float | None = field(
         default=None, metadata={"help": "HölderPO: power of the mean of importance ratios at the first step."}
     )

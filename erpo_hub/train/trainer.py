@@ -24,7 +24,7 @@ from trl.trainer.utils import use_adapter
 from ..errors import UserError
 from ..methods.erpo import NonFiniteError, TokenAdvantages, token_advantages
 from ..methods.holder import annealed_p, with_holder_mean
-from . import compat
+from . import compat, dead_rows
 from .capture import DecodeCapture
 from .config import ERPOConfig
 from .metrics import METRICS, LoggedTokens, batch_metrics, pivot_mask
@@ -104,6 +104,7 @@ class ERPOTrainer(GRPOTrainer):
         ):
             super().__init__(model, reward_funcs, args, *rest, **kwargs)
         self.beta = args.beta
+        self._skips_dead_rows = dead_rows.wanted(self)
         if self._erpo is not None and self.ref_model is not None:
             _check_vocabulary(*(self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model)))
 
@@ -285,8 +286,15 @@ class ERPOTrainer(GRPOTrainer):
     def compute_loss(self, model: Any, inputs: dict, *args: Any, **kwargs: Any) -> Tensor:
         if self._skip_batch:
             return self._no_loss(model)
+        scale: float | Tensor = 1.0
+        if self._skips_dead_rows and self.model.training:
+            given, inputs = inputs, dead_rows.without(inputs, self.accelerator)
+            self._log_computed(given, inputs)
+            if not len(inputs["advantages"]):
+                return self._no_loss(model)
+            scale = dead_rows.loss_scale(given, inputs, self.loss_type)
         self._loss_inputs = inputs if getattr(self.args, "holder_start", None) is not None else None
-        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        loss = super().compute_loss(model, inputs, *args, **kwargs) * scale
         if self._erpo is None or torch.isfinite(loss):
             return loss
         # The policy broke after its batch was generated; TRL's loss has just read its entropies.
@@ -297,6 +305,11 @@ class ERPOTrainer(GRPOTrainer):
             raise _at_step(error, self.state.global_step)
         logger.warning(f"step {self.state.global_step}: {error}; skipped")
         return self._no_loss(model)
+
+    def _log_computed(self, given: dict, kept: dict) -> None:
+        """TRL's entropy and clip ratios are then means over the rows that were computed: this share."""
+        share = len(kept["advantages"]) / len(given["advantages"])
+        self._metrics["train"]["erpo/computed_rows"].append(share)
 
     def _with_holder_mean(self, logps: Tensor, inputs: dict) -> Tensor:
         mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
