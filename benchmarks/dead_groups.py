@@ -4,8 +4,8 @@
     python benchmarks/dead_groups.py --smollm2 FOLDER     # and SmolLM2-135M (see examples/smollm2.py)
     python benchmarks/dead_groups.py --smollm2 FOLDER --write docs/performance.md
 
-Five groups of 8 a step, none, two or three of them dead (0, 40 and 60 %), no KL term, learning rate 0, so that
-all trainings generate the same completions. Trainings take turns; ratios are taken round by round in CPU
+Five groups of 8 a step, none, two or three of them dead (0, 40 and 60 %), no KL term, learning rate 0, so
+that all trainings generate the same completions. Trainings take turns; ratios are taken round by round in CPU
 seconds (GPU: seconds), as in step_overhead.py, whose stopwatch this uses.
 """
 
@@ -104,8 +104,9 @@ def main() -> None:
             max_completion_length=32, generation_kwargs={"min_new_tokens": 32}, **size,
         )  # fmt: skip
     command = "python benchmarks/dead_groups.py" + (" --smollm2 FOLDER" if arguments.smollm2 else "")
-    head = f"Made by `{command}` (torch {torch.__version__}, {torch.get_num_threads()} threads). Each number is a ratio"
-    table = f"{head}\nto TRL's GRPO, no KL term, in one run.\n\n" + "\n".join(lines) + "\n"
+    threads = torch.get_num_threads()
+    head = f"Made by `{command}` (torch {torch.__version__}, {threads} threads). Each number is a ratio to"
+    table = f"{head}\nTRL's GRPO, no KL term, in one run.\n\n" + "\n".join(lines) + "\n"
     print("\n" + table)
     if arguments.write:
         head, _, rest = arguments.write.read_text(encoding="utf-8").partition(MARKS[0])

@@ -106,6 +106,10 @@ class ERPOConfig(GRPOConfig):
             "gradient. Default: where the method reshapes advantages and no KL term or bonus needs them."
         },
     )
+    shared_prefix: bool = field(
+        default=False,
+        metadata={"help": "Compute a group's prompt once where it is scored and trained (sdpa or eager)."},
+    )
     holder_start: float | None = field(
         default=None, metadata={"help": "HölderPO: power of the mean of importance ratios at the first step."}
     )

@@ -24,7 +24,7 @@ from trl.trainer.utils import use_adapter
 from ..errors import UserError
 from ..methods.erpo import NonFiniteError, TokenAdvantages, token_advantages
 from ..methods.holder import annealed_p, with_holder_mean
-from . import compat, dead_rows
+from . import compat, dead_rows, shared_prefix
 from .capture import DecodeCapture
 from .config import ERPOConfig
 from .metrics import METRICS, LoggedTokens, batch_metrics, pivot_mask
@@ -105,6 +105,7 @@ class ERPOTrainer(GRPOTrainer):
             super().__init__(model, reward_funcs, args, *rest, **kwargs)
         self.beta = args.beta
         self._skips_dead_rows = dead_rows.wanted(self)
+        self._packs = shared_prefix.wanted(self)
         if self._erpo is not None and self.ref_model is not None:
             _check_vocabulary(*(self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model)))
 
@@ -229,24 +230,36 @@ class ERPOTrainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
         """The fused head computes both for the policy on every call: keep them while a batch is scored."""
         if self._erpo is None or torch.is_grad_enabled() or model is not self.model:
-            logps, entropy, aux = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+            logps, entropy, aux = self._forward(model, *args, **kwargs)
             if entropy is not None:
                 self._loss_entropy = entropy.detach()
             if self._loss_inputs is not None and torch.is_grad_enabled():
                 logps = self._with_holder_mean(logps, self._loss_inputs)
             return logps, entropy, aux
         wanted = kwargs.pop("compute_entropy", False)
-        logps, entropy, aux = super()._get_per_token_logps_and_entropies(
-            model, *args, compute_entropy=True, **kwargs
-        )
+        logps, entropy, aux = self._forward(model, *args, compute_entropy=True, **kwargs)
         self._scored.append((entropy, logps))
         self._loss_entropy = entropy  # of an evaluation's loss, which needs no gradient
         return logps, entropy if wanted else None, aux
 
+    def _forward(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, keep: int, *rest: Any, **more: Any
+    ) -> tuple:
+        """TRL's forward that scores; a group's prompt is computed once where that is asked for."""
+        images = any(more.get(key) is not None for key in _FORWARD_KEYS)
+        if self._packs and not (images or rest or self.aux_loss_enabled):
+            size = more.get("batch_size")
+            found = shared_prefix.forward(self, model, input_ids, attention_mask, keep, size)
+            if found is not None:
+                return found[0], found[1] if more.get("compute_entropy") else None, None
+        return super()._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, keep, *rest, **more
+        )
+
     def _score(self, model: Any, out: dict) -> tuple[Tensor, Tensor]:
         """One forward over prompt and completion: entropy (the policy's only) and log-probs, (B, T)."""
         args, train = self.args, self.model.training
-        logps, entropy, _ = super()._get_per_token_logps_and_entropies(
+        logps, entropy, _ = self._forward(
             model,
             torch.cat([out["prompt_ids"], out["completion_ids"]], dim=1),
             torch.cat([out["prompt_mask"], out["completion_mask"]], dim=1),
