@@ -3,8 +3,8 @@
     python benchmarks/shared_prefix.py FOLDER       # SmolLM2-135M, see examples/smollm2.py
     python benchmarks/shared_prefix.py FOLDER --write docs/performance.md
 
-One group of 8, prompt of 192 tokens, completions of 48. Update: forward and backward of TRL's loss, the two in
-turn; step: whole training steps of ERPO, generation included, learning rate 0. CPU seconds on one thread.
+One group of 8, prompt of 192 tokens, completions of 48. Update: forward and backward of TRL's loss, the two
+in turn; step: whole training steps of ERPO, generation included, learning rate 0. CPU seconds on one thread.
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ def main() -> None:
         ratio, peak, logps, gradient = measure_update(arguments.folder, data, scratch, arguments.rounds)
     step = measure_step(arguments.folder, data, max(1, arguments.rounds // 2))
     table = (
-        f"Made by `python benchmarks/shared_prefix.py FOLDER` (torch {torch.__version__}, one thread): prompt "
-        f"{PROMPT}, completions {COMPLETION}, groups of {SIZE}.\n\n"
-        "| update | whole step | largest difference of a log-prob | gradient, relative | peak of the update |\n"
+        f"Made by `python benchmarks/shared_prefix.py FOLDER` (torch {torch.__version__}, one thread): "
+        f"prompt {PROMPT}, completions {COMPLETION}, groups of {SIZE}.\n\n"
+        "| update | whole step | largest difference of a log-prob | gradient, relative | peak, update |\n"
         "|--:|--:|--:|--:|--:|\n"
         f"| {ratio:.2f} x faster | {step:.2f} x faster | {logps:.1e} | {gradient:.1e} | {peak:.2f} |\n"
     )

@@ -45,6 +45,30 @@ def wanted(trainer: Any) -> bool:
     return reason is None and (asked or getattr(trainer.args, "reshapes_advantages", False))
 
 
+def drops_whole_groups(args: Any) -> bool:
+    """Whether a group without advantage comes to nothing: its reference is not needed then."""
+    return args.credit == "erpo" and args.zero_variance == "drop"
+
+
+def live_groups(outcome: Tensor, group: Tensor, whole: bool) -> Tensor:
+    """(B,) bool: rows of groups in which some outcome advantage (B,) is not 0.
+
+    whole: no group goes on in another process; else the first and the last group here count as live.
+    """
+    place = group - group.min()  # (B,)
+    alive = torch.zeros(int(place.max()) + 1, dtype=torch.bool, device=outcome.device)
+    alive[place[outcome != 0]] = True
+    if not whole:
+        alive[0] = alive[-1] = True
+    return alive[place]
+
+
+def rows_of(out: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+    """These rows (k,) of a generation batch, all columns."""
+    size = len(out["completion_ids"])
+    return {name: value[rows] if _is_rows(value, size) else value for name, value in out.items()}
+
+
 def without(inputs: dict[str, Any], accelerator: Any) -> dict[str, Any]:
     """The micro-batch without its dead rows; as it is where all are live, or where it has images."""
     advantages = inputs["advantages"]
@@ -68,8 +92,7 @@ def rows_to_keep(live: Tensor, accelerator: Any) -> Tensor:
 
 def select(inputs: dict[str, Any], rows: Tensor) -> dict[str, Any]:
     """The micro-batch with these rows only, without the columns that then hold nothing but padding."""
-    size = len(inputs["completion_ids"])
-    kept = {k: v[rows] if _is_rows(v, size) else v for k, v in inputs.items()}
+    kept = rows_of(inputs, rows)
     if not len(rows):
         return kept
     first = int(kept["prompt_mask"].any(0).int().argmax())  # prompts are padded on the left
