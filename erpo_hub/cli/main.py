@@ -11,6 +11,8 @@ import typer
 
 from ..errors import UsageError, UserError
 from ..methods.catalog import METHODS
+from ..text import percent
+from ..traces.pivots import MIN_ENTROPY, QUANTILE
 from .hub import FREE, Private, Token, commands
 
 _METHODS = "; ".join(f"{name}: {row.summary}" for name, row in METHODS.items())
@@ -130,8 +132,8 @@ def train(
         return
     final, low_high = result.metrics["final"], result.metrics["final"]["interval"]
     typer.echo(
-        f"accuracy {result.metrics['baseline']['accuracy']:.1%} -> {final['accuracy']:.1%} "
-        f"(95 % {low_high[0]:.1%} to {low_high[1]:.1%}, {final['n']} questions)"
+        f"accuracy {percent(result.metrics['baseline']['accuracy'])} -> {percent(final['accuracy'])} "
+        f"(95 % {percent(low_high[0])} to {percent(low_high[1])}, {final['n']} questions)"
     )
     typer.echo(result.commit_url or f"push it with: erpo-hub push {result.bundle_dir} NAME/MODEL")
 
@@ -181,10 +183,11 @@ def evaluate(
     _quiet()
     from rich.console import Console
 
-    from ..evaluation.results import Evaluation, write_json
+    from ..evaluation.results import Evaluation
     from ..evaluation.sampling import evaluate as run
     from ..evaluation.sampling import evaluate_robustness
     from ..evaluation.tables import comparison_table, robustness_table
+    from ..text import write_json
 
     other = Evaluation.from_json(against) if against else None  # a wrong path should not cost an evaluation
     if out:
@@ -259,8 +262,8 @@ def trace(
     chat: Annotated[bool | None, typer.Option("--chat/--plain", help="Use the chat template.")] = None,
     adapter: Annotated[str | None, typer.Option(help="PEFT adapter on MODEL as its base.")] = None,
     revision: Annotated[str | None, typer.Option()] = None,
-    quantile: Annotated[float, typer.Option(help="Of the pivot rule.")] = 0.75,
-    min_entropy: Annotated[float, typer.Option(help="Floor of the pivot rule, nats.")] = 0.0,
+    quantile: Annotated[float, typer.Option(help="Of the pivot rule.")] = QUANTILE,
+    min_entropy: Annotated[float, typer.Option(help="Floor of the pivot rule, nats.")] = MIN_ENTROPY,
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Measure that too.")] = False,
     audit: Annotated[int, typer.Option(help="Continuations of each choice at the pivots.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the trace as JSON.")] = None,
@@ -274,12 +277,11 @@ def trace(
     """
     _quiet()
     from ..tasks.grading import Grader, extract_answer
-    from ..traces.loading import resolve_model
     from .trace import run_trace
 
     with Grader("math") as grader:
         run_trace(
-            resolve_model(model),
+            model,
             question,
             gold=gold,
             grade=(lambda text: grader.grade([text], [gold])[0]) if gold else None,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import UserError
+from ..text import write_json
 from .typed import Misfit, check_limits, from_json, parse, schema_of
 
 SCHEMA_VERSION = 1
@@ -167,6 +168,14 @@ class PairedRun:
 
 
 @dataclass
+class ShownRule:
+    """See `traces.pivots.PivotRule`."""
+
+    quantile: float
+    min_entropy: float = 0.0
+
+
+@dataclass
 class ShownTokens:
     """What the card needs of the trace that it shows whole: T pieces and entropies in nats."""
 
@@ -174,7 +183,7 @@ class ShownTokens:
     pivots: list[int]
     entropy: list[float] = field(default_factory=list)
     gold: str | None = None
-    pivot_rule: dict[str, Any] | None = None
+    pivot_rule: ShownRule | None = None  # the trace's own; None where it is not recorded
 
 
 @dataclass
@@ -263,11 +272,7 @@ def read_record(place: str | Path) -> RunRecord:
 
 def write_record(record: RunRecord, folder: Path) -> None:
     """Write run.json whole or not at all: a reader of a live run never sees half a file."""
-    path = folder / FILE
-    partial = path.with_name(f".{FILE}.part")
-    text = json.dumps(record.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_json(folder / FILE, record.to_dict())
 
 
 def read_as(kind: type[T], data: Any) -> T:
@@ -281,12 +286,12 @@ def read_as(kind: type[T], data: Any) -> T:
 def _checked(data: Any, where: str) -> RunRecord:
     try:
         check_limits(data)
-        record = from_json(RunRecord, data)
-        if record.schema_version != SCHEMA_VERSION:
-            raise Misfit(f"its schema_version is {record.schema_version}, and only {SCHEMA_VERSION} is read")
+        version = data.get("schema_version", SCHEMA_VERSION) if isinstance(data, dict) else SCHEMA_VERSION
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise Misfit(f"its schema_version is {version!r:.40}, and only {SCHEMA_VERSION} is read")
+        return from_json(RunRecord, data)
     except Misfit as error:
         raise UserError(f"{where} is not a run record: {error}") from None
-    return record
 
 
 def json_schema() -> dict[str, Any]:
