@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..methods.credit import Credit
+from ..methods.credit import Credit, CreditBatch
 
 _WITH_P90 = ("gate",)  # columns whose upper tail is logged too
 

@@ -348,7 +348,9 @@ class ERPOTrainer(GRPOTrainer):
         scale: float | Tensor = 1.0
         if self._skips_dead_rows and self.model.training:
             given, inputs = inputs, dead_rows.without(inputs, self.accelerator)
-            self._log_computed(given, inputs)
+            # TRL's entropy and clip ratios are then means over the rows that are computed: this share.
+            share = len(inputs["advantages"]) / len(given["advantages"])
+            self._metrics["train"]["erpo/computed_rows"].append(share)
             if not len(inputs["advantages"]):
                 return self._no_loss(model)
             scale = dead_rows.loss_scale(given, inputs, self.loss_type)
@@ -364,11 +366,6 @@ class ERPOTrainer(GRPOTrainer):
             raise _at_step(error, self.state.global_step)
         logger.warning(f"step {self.state.global_step}: {error}; skipped")
         return self._no_loss(model)
-
-    def _log_computed(self, given: dict, kept: dict) -> None:
-        """TRL's entropy and clip ratios are then means over the rows that were computed: this share."""
-        share = len(kept["advantages"]) / len(given["advantages"])
-        self._metrics["train"]["erpo/computed_rows"].append(share)
 
     def _with_holder_mean(self, logps: Tensor, inputs: dict) -> Tensor:
         mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
