@@ -12,33 +12,19 @@ import re
 import struct
 import zipfile
 from pathlib import Path
-
-from ..errors import UserError
+from typing import Any
 
 
 def last_complete(folder: str | Path) -> Path | None:
-    """The checkpoint of `folder` with the highest step that is complete; None where there is none at all.
-
-    Raises UserError where every checkpoint that is there is damaged.
-    """
-    steps = {
-        p: int(p.name.rpartition("-")[2]) for p in Path(folder).glob("checkpoint-*") if _is_checkpoint(p)
-    }
-    for path in sorted(steps, key=lambda p: steps[p], reverse=True):
-        if damage(path) is None:
-            return path
-    if steps:
-        newest = max(steps, key=lambda p: steps[p])
-        raise UserError(
-            f"no checkpoint in {folder} is complete ({newest.name}: {damage(newest)}): delete them and start "
-            "again without --resume in another --output-dir"
-        )
-    return None
+    """The checkpoint of `folder` with the highest step that is complete; None where there is none."""
+    found = [path for path in Path(folder).glob("checkpoint-*") if _is_checkpoint(path)]
+    found.sort(key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    return next((path for path in found if damage(path) is None), None)
 
 
-def steps_done(checkpoint: Path) -> int:
-    """Optimizer steps that lie behind a complete checkpoint."""
-    return int(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"])
+def trainer_state(checkpoint: Path) -> dict[str, Any]:
+    """trainer_state.json of a complete checkpoint: global_step, max_steps, num_train_epochs and more."""
+    return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
 
 
 def damage(checkpoint: Path) -> str | None:
@@ -76,8 +62,8 @@ def _whole_safetensors(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length < size else None
+            header = json.loads(file.read(length)) if length < size else {}
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError, LookupError):
         return False
-    return size == 8 + length + max(ends, default=0)
+    return bool(header) and size == 8 + length + max(ends, default=0)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..train.config import ERPOConfig
+from .lock import LOCK
 
 _PACKAGES = {"azure_ml": "azureml-mlflow", "comet_ml": "comet-ml"}  # where the package's name is another
 
@@ -82,6 +83,10 @@ def no_half_made_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not there and folder.is_dir() and not any(p.is_file() for p in folder.rglob("*")):
+        if (
+            not there
+            and folder.is_dir()
+            and not any(p.is_file() and p.name != LOCK for p in folder.rglob("*"))
+        ):
             shutil.rmtree(folder)
         raise

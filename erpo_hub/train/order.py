@@ -7,6 +7,7 @@ training is resumed in a later epoch: the rest of that epoch then repeats questi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from trl.trainer.utils import RepeatSampler
@@ -15,10 +16,10 @@ from trl.trainer.utils import RepeatSampler
 class ResumableSampler(RepeatSampler):
     """TRL's [`RepeatSampler`], which first draws the permutations of the epochs that lie behind.
 
-    epoch: the epoch (0, 1, ...) that the trainer is in when an iteration begins.
+    epoch: how many epochs lie behind when an iteration begins, whole ones and a part.
     """
 
-    def __init__(self, like: RepeatSampler, epoch: Callable[[], int]):
+    def __init__(self, like: Any, epoch: Callable[[], float]):
         super().__init__(
             like.data_source,
             like.mini_repeat_count,
@@ -31,7 +32,7 @@ class ResumableSampler(RepeatSampler):
         self._drawn = 0  # permutations so far
 
     def __iter__(self) -> Iterator[int]:
-        missing = self._epoch() - self._drawn if self.shuffle else 0
+        missing = int(self._epoch()) - self._drawn if self.shuffle else 0
         for _ in range(missing):
             torch.randperm(self.num_samples, generator=self.generator)
         self._drawn += max(missing, 0) + 1

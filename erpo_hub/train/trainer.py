@@ -30,6 +30,7 @@ from . import compat, dead_rows, shared_prefix
 from .capture import DecodeCapture
 from .config import ERPOConfig
 from .metrics import batch_metrics, logged_rows
+from .order import ResumableSampler
 from .processes import straddling_reduce
 from .reference import check_vocabulary, reference_without_kl, saved
 
@@ -128,6 +129,10 @@ class ERPOTrainer(GRPOTrainer):
         if self._credit is not None and self.ref_model is not None:
             check_vocabulary(*(self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model)))
 
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """TRL's order of questions, also where training is resumed in a later epoch."""
+        return ResumableSampler(super()._get_train_sampler(dataset), lambda: round(self.state.epoch or 0, 6))
+
     # --- the one seam: after TRL has generated and graded a batch, before it is shuffled ---
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -191,7 +196,7 @@ class ERPOTrainer(GRPOTrainer):
             if not torch.isfinite(advantages.sum()):
                 raise_non_finite(batch.mask, entropy=batch.entropy, logps=batch.logps, advantages=advantages)
         except NonFiniteError as error:
-            raise _at_step(error, self.state.global_step) from None
+            raise error.at_step(self.state.global_step) from None
         return Credit(advantages, made.columns)
 
     def _outcomes(self, advantages: Tensor, num_generations: int) -> tuple[Tensor, Tensor | None, float]:
@@ -363,7 +368,7 @@ class ERPOTrainer(GRPOTrainer):
         row, position = broken[0].tolist() if len(broken) else (0, 0)
         error = NonFiniteError("the loss or its entropy", row, position, len(broken[:, 0].unique()))
         if self.args.on_nonfinite == "stop":
-            raise _at_step(error, self.state.global_step)
+            raise error.at_step(self.state.global_step)
         logger.warning(f"step {self.state.global_step}: {error}; skipped")
         return self._no_loss(model)
 
@@ -386,11 +391,6 @@ class ERPOTrainer(GRPOTrainer):
         vocabulary = self.accelerator.unwrap_model(self.model).config.get_text_config().vocab_size
         rows = logged_rows(out, batch, credit, temperature=self.temperature, vocab_size=vocabulary)
         self._logs["extra"]["erpo/tokens"].extend(gather_object(rows))
-
-
-def _at_step(error: NonFiniteError, step: int) -> NonFiniteError:
-    error.args = (f"step {step}: {error}",)
-    return error
 
 
 def _fit(x: Tensor, width: int) -> Tensor:
