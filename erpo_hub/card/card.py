@@ -28,7 +28,9 @@ from ..record.format import (
     TraceRow,
     load_record,
 )
-from ..text import p_equals, percent
+from ..text import p_equals
+from ..traces.pivots import PivotRule
+from ..traces.pivots import describe as describe_rule
 from . import markdown, words
 from .merge import Block, blocks_of, compose, merge_cards
 from .metadata import card_metadata, to_yaml
@@ -121,7 +123,7 @@ def environment() -> Any:
         autoescape=False,  # Markdown, not HTML: model text goes through the filters below
     )
     made.filters |= {"fence": markdown.fence, "code": markdown.code, "plain": markdown.plain}
-    made.filters |= {"alt": markdown.alt, "percent": percent}
+    made.filters |= {"alt": markdown.alt, "percent": words.share}
     made.filters |= {"listed": lambda v: markdown.plain(", ".join(v) if isinstance(v, list) else v)}
     made.filters |= {"number": words.number, "duration": words.duration}
     return made
@@ -285,6 +287,13 @@ class Card:
             return ""
         right = sum(bool(row.correct) for row in graded)
         return f"The first correct one of {len(graded)} recorded traces; {right} of them are correct."
+
+    @property
+    def pivot_rule(self) -> str:
+        """The rule that found the example's pivots, in words."""
+        shown = self.example.completion if self.example else None
+        rule = shown.pivot_rule if shown else None
+        return describe_rule(PivotRule(rule.quantile, rule.min_entropy) if rule else None)
 
     @property
     def example_answer(self) -> str:

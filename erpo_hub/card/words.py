@@ -6,8 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 from ..record.format import Comparison, Interval
-from ..text import p_equals
+from ..text import p_equals, percent
 from . import markdown
+
+
+def share(fraction: float | None) -> str:
+    """In per cent; "–" where nothing was measured."""
+    return "–" if fraction is None else percent(fraction)
 
 
 def interval(ends: Interval) -> str:

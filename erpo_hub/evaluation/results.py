@@ -126,36 +126,6 @@ class Evaluation:
             "versions": {name: 1},
         }
 
-    def eval_results(self, dataset: dict[str, Any] | None = None) -> list[Any]:
-        """`huggingface_hub.EvalResult`s for a card's model-index.
-
-        dataset: the "dataset" block of run.json (`Task.describe()`), for its Hub id and revision.
-        """
-        from huggingface_hub import EvalResult
-
-        s, dataset = self.summary(), dataset or {}
-        common: dict[str, Any] = {
-            "task_type": "text-generation",
-            "dataset_type": dataset.get("id") or self.task,
-            "dataset_name": dataset.get("id") or self.task,
-            "dataset_revision": dataset.get("revision"),
-            "dataset_split": "test",
-            "metric_args": {key: s[key] for key in ("n", "k", "temperature", "top_p", "max_new_tokens")},
-        }
-        name = f"accuracy, {s['n']} questions × {s['k']} at T = {s['temperature']:g}"
-        results = [EvalResult(metric_type="accuracy", metric_value=s["accuracy"], metric_name=name, **common)]
-        return results + [
-            EvalResult(metric_type="pass@k", metric_value=v, metric_name=f"pass@{k}", **common)
-            for k, v in (s["pass_at_k"] or {}).items()
-            if k != "1"
-        ]
-
-    def model_index(self, name: str, dataset: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """The `model-index` entry of a card's front matter."""
-        from huggingface_hub.repocard_data import eval_results_to_model_index
-
-        return eval_results_to_model_index(name, self.eval_results(dataset))
-
     def _flat(self, column: str) -> list:
         return [value for q in self.questions for value in q[column]]
 

@@ -168,6 +168,14 @@ class PairedRun:
 
 
 @dataclass
+class ShownRule:
+    """See `traces.pivots.PivotRule`."""
+
+    quantile: float
+    min_entropy: float = 0.0
+
+
+@dataclass
 class ShownTokens:
     """What the card needs of the trace that it shows whole: T pieces and entropies in nats."""
 
@@ -175,7 +183,7 @@ class ShownTokens:
     pivots: list[int]
     entropy: list[float] = field(default_factory=list)
     gold: str | None = None
-    pivot_rule: dict[str, Any] | None = None
+    pivot_rule: ShownRule | None = None  # the trace's own; None where it is not recorded
 
 
 @dataclass
@@ -278,12 +286,12 @@ def read_as(kind: type[T], data: Any) -> T:
 def _checked(data: Any, where: str) -> RunRecord:
     try:
         check_limits(data)
-        record = from_json(RunRecord, data)
-        if record.schema_version != SCHEMA_VERSION:
-            raise Misfit(f"its schema_version is {record.schema_version}, and only {SCHEMA_VERSION} is read")
+        version = data.get("schema_version", SCHEMA_VERSION) if isinstance(data, dict) else SCHEMA_VERSION
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise Misfit(f"its schema_version is {version!r:.40}, and only {SCHEMA_VERSION} is read")
+        return from_json(RunRecord, data)
     except Misfit as error:
         raise UserError(f"{where} is not a run record: {error}") from None
-    return record
 
 
 def json_schema() -> dict[str, Any]:

@@ -42,7 +42,7 @@ def prepare_folder(output_dir: str | Path, resume: bool) -> Path:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: give a folder for the run")
     if resume and not (folder / "run.json").is_file():
-        raise UserError(f"nothing to resume: {folder} holds no run.json")
+        raise UserError(f"nothing to resume: {folder} has no run.json")
     first = os.environ.get("RANK", "0") == "0"  # the others may come when it has begun to write
     if not resume and first and folder.is_dir() and any(folder.iterdir()):
         what = "another run" if (folder / "run.json").is_file() else "other files"
