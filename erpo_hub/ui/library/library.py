@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...text import one_line
 from ...traces.trace import Trace
 from .completions import traces_from_completions
-from .runs import NotOnTheHub, RunFolder, first_line, hub_errors, hub_run
+from .runs import NotOnTheHub, RunFolder, hub_errors, hub_run
 
 logger = logging.getLogger(__name__)
 EMBEDDED = "builtin:tiny-reasoner"
@@ -91,8 +92,9 @@ class Library:
         """(question, answer) pairs to try: of the runs' data, else of the embedded task."""
         found = []
         for run in self.runs.values():
-            for row in run.record().get("dataset", {}).get("samples", []):
-                pair = (str(row.get("prompt", "")), str(row.get("answer", "")))
+            data = run.record().dataset
+            for row in data.samples if data else []:
+                pair = (row.prompt, row.answer or "")
                 if pair[0] and pair not in found:
                     found.append(pair)
         return found + [pair for pair in EXAMPLES if pair not in found]
@@ -102,9 +104,8 @@ class Library:
         by_kind: dict[str, list[tuple[str, Any]]] = {"grpo": [], "erpo": []}
         for label, run in self.runs.items():
             record = run.record()
-            by_kind.get(record.get("algorithm", ""), []).append(
-                (label, record.get("dataset", {}).get("fingerprint"))
-            )
+            data = record.dataset
+            by_kind.get(record.algorithm, []).append((label, data.fingerprint if data else None))
         for b, fingerprint in by_kind["erpo"]:
             for a, other in by_kind["grpo"]:
                 if fingerprint == other:
@@ -182,7 +183,7 @@ def traces_from_environment(environment: Mapping[str, str] = os.environ) -> list
         found = snapshot_download(repo_id, repo_type="dataset", allow_patterns=["*.parquet", "*.json"])
         _add_folder(Library(), Path(found))
     except unreadable as error:
-        logger.warning("%s: its traces can't be read (%s)", repo_id, first_line(error))
+        logger.warning("%s: its traces can't be read (%s)", repo_id, one_line(error))
         return []
     return [Path(found)]
 
