@@ -25,7 +25,7 @@ lint: $(VENV)/.test
 	$(BIN)/deptry erpo_hub
 
 docs: $(VENV)/.docs
-	$(BIN)/mkdocs build --strict --quiet --site-dir runs/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir runs/site
 
 dist: $(VENV)/.test
 	$(BIN)/python -m build --no-isolation --outdir dist

@@ -1,4 +1,4 @@
-"""For mkdocs: links that leave the docs folder work on the repository's page only, so here their text stays."""
+"""For mkdocs: links out of the docs folder work on the repository's page only, so here their text stays."""
 
 import re
 
