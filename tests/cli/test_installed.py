@@ -16,13 +16,15 @@ import sysconfig
 import tarfile
 import time
 import urllib.request
+import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("installed")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,25 @@ def test_the_sdist_has_the_code_but_no_data_and_no_pictures(dist: Path) -> None:
     assert file.stat().st_size < 6 * 2**20
 
 
+def test_the_wheel_has_its_data_and_no_pickle(dist: Path) -> None:
+    wheel = next(dist.glob("*.whl"))
+    names = zipfile.ZipFile(wheel).namelist()
+    for needed in (
+        "erpo_hub/tiny_reasoner/model.safetensors",
+        "erpo_hub/tiny_reasoner/tokenizer.json",
+        "erpo_hub/card/card.md.jinja",
+        "erpo_hub/record/run.schema.json",
+        "erpo_hub/traces/trace.schema.json",
+        "erpo_hub/ui/view/token_view.js",
+        "erpo_hub/ui/view/token_view.css",
+        "erpo_hub/inspector_space/app.py",
+        "erpo_hub/py.typed",
+    ):
+        assert needed in names, needed
+    assert not [n for n in names if n.endswith((".pt", ".pth", ".bin", ".pkl"))]
+    assert wheel.stat().st_size < 6 * 2**20
+
+
 def test_the_package_is_the_wheels_own(bare: Path, tmp_path: Path) -> None:
     code = "import erpo_hub; print(erpo_hub.__file__)"
     run = [bare / "python", "-c", code]
@@ -85,33 +106,31 @@ def test_a_space_from_the_wheel_installs_that_wheel(bare: Path, dist: Path, tmp_
     assert (tmp_path / "space" / wheel.name).read_bytes() == wheel.read_bytes()
 
 
-@pytest.fixture(scope="module")
-def demo(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of `erpo-hub demo --quick`."""
-    home = tmp_path_factory.mktemp("demo")
+def test_the_demo_and_the_app_run_from_the_wheel(bare: Path, tmp_path: Path) -> None:
     command = [bare / "erpo-hub", "demo", "--quick", "--out", "demo"]
-    done = subprocess.run(command, cwd=home, env=environment(home), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return home / "demo"
-
-
-def test_the_demo_runs_from_the_wheel(demo: Path) -> None:
     for method in ("grpo", "erpo"):
-        bundle = demo / method / "bundle"
+        bundle = tmp_path / "demo" / method / "bundle"
         assert (bundle / "README.md").is_file()
         assert json.loads((bundle / "run.json").read_text())["status"] == "finished"
+    with served(bare, tmp_path / "demo", tmp_path) as url:
+        page = urllib.request.urlopen(url, timeout=30).read().decode()
+    assert "erpo-hub inspector" in page
+    assert "tv-tok" in page  # the token view's own style sheet came along
 
 
-@pytest.fixture
-def app(bare: Path, demo: Path, tmp_path: Path) -> Iterator[str]:
+@contextmanager
+def served(bare: Path, demo: Path, home: Path) -> Iterator[str]:
+    """The address of `erpo-hub app` on the demo's runs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [bare / "erpo-hub", "app", str(demo), "--port", str(port)]
-    with (tmp_path / "log").open("w+") as log:
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stdout=log, stderr=log)
+    with (home / "log").open("w+") as log:
+        process = subprocess.Popen(command, cwd=home, env=environment(home), stdout=log, stderr=log)
         try:
-            yield _answering(f"http://127.0.0.1:{port}/", process, tmp_path / "log")
+            yield _answering(f"http://127.0.0.1:{port}/", process, home / "log")
         finally:
             process.terminate()
             process.wait(20)
@@ -126,9 +145,3 @@ def _answering(url: str, process: subprocess.Popen, log: Path) -> str:
             assert process.poll() is None, log.read_text()[-3000:]
             time.sleep(0.1)
     raise AssertionError(log.read_text()[-3000:])
-
-
-def test_the_app_serves_its_page_from_the_wheel(app: str) -> None:
-    page = urllib.request.urlopen(app, timeout=30).read().decode()
-    assert "erpo-hub inspector" in page
-    assert "tv-tok" in page  # the token view's own style sheet came along
