@@ -18,8 +18,9 @@ from typing import Any
 
 from ..errors import UsageError, UserError
 from ..record import facts as records
+from ..tasks.tasks import task_from
 from .interrupt import StopAfterStep
-from .preparation import load_data, make_arguments, make_trainer, prepare_folder
+from .preparation import make_arguments, make_trainer, prepare_folder
 
 EVALUATED = 512  # held-out questions at most, unless `evaluation` says otherwise
 TRACED = 6  # held-out questions whose traces go into the bundle
@@ -78,7 +79,7 @@ def train_and_push(
     """
     started = time.perf_counter()
     _check_push(push, repo_id, token)
-    task = load_data(dataset, eval_dataset, seed=getattr(args, "seed", config_overrides.get("seed", 0)) or 0)
+    task = task_from(dataset, eval_dataset, seed=getattr(args, "seed", config_overrides.get("seed", 0)) or 0)
     folder = prepare_folder(output_dir or f"runs/{algorithm}-{_slug(task.spec)}", resume)
     usual = records.usual_arguments()
     config = make_arguments(algorithm, args, config_overrides, model, folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, UserError
-from ..tasks.tasks import Task, load_task
+from ..tasks.tasks import Task
 from ..traces.loading import EMBEDDED_MODEL, resolve_model
 from ..train.config import PRESETS, ERPOConfig
 
@@ -50,42 +50,6 @@ def prepare_folder(output_dir: str | Path, resume: bool) -> Path:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise UserError(f"{folder} can't be written to: give another --output-dir")
     return folder
-
-
-def load_data(dataset: Any, eval_dataset: Any, *, seed: int) -> Task:
-    """A task from a spec, a Task, or a `datasets.Dataset`. Raises UserError as `load_task` does."""
-    from datasets import Dataset
-
-    if isinstance(dataset, str):
-        if eval_dataset is None or isinstance(eval_dataset, str):
-            return load_task(dataset, seed=seed, eval_spec=eval_dataset)
-        task = load_task(dataset, seed=seed)
-        return Task(**{**vars(task), "test": _checked(eval_dataset, "eval_dataset")})
-    if isinstance(dataset, Task):
-        return dataset
-    if not isinstance(dataset, Dataset):
-        raise UsageError(
-            f"dataset is a {type(dataset).__name__}: give a task spec, a Task or a datasets.Dataset"
-        )
-    train = _checked(dataset, "dataset")
-    if eval_dataset is None:
-        split = train.train_test_split(test_size=min(512, max(1, len(train) // 10)), seed=seed)
-        train, test = split["train"], split["test"]
-    else:
-        test = _checked(eval_dataset, "eval_dataset")
-    return Task(spec="a dataset passed from Python", source="python", train=train, test=test, grader="math")
-
-
-def _checked(dataset: Any, name: str) -> Any:
-    missing = [column for column in ("prompt", "answer") if column not in dataset.column_names]
-    if missing:
-        raise UserError(
-            f"{name} has no column {' and no column '.join(map(repr, missing))} (it has "
-            f"{', '.join(dataset.column_names) or 'none'}): rename its columns to prompt and answer"
-        )
-    if not any(answer for answer in dataset["answer"]):
-        raise UserError(f"{name}: no row has an answer to grade against: fill the answer column")
-    return dataset
 
 
 def make_arguments(

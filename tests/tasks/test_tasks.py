@@ -11,8 +11,9 @@ from erpo_hub.tasks import tasks
 from erpo_hub.tasks.expressions import ExpressionOptions, canonical
 from erpo_hub.tasks.grading import Grader, correctness_reward
 from erpo_hub.tasks.gym import score_reasoning_gym
+from erpo_hub.tasks.prompts import prompt_text
 from erpo_hub.tasks.specs import convert, parse_spec
-from erpo_hub.tasks.tasks import load_task, prompt_text
+from erpo_hub.tasks.tasks import load_task
 from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model
 
 
@@ -265,7 +266,7 @@ WRONG_FILES = [
     (
         "noanswer.jsonl",
         '{"prompt": "a", "text": "b"}',
-        "no 'answer' or 'solution' column (it has: prompt, text)",
+        "or 'solution' column (it has: prompt, text)",
     ),
     ("noprompt.jsonl", '{"answer": "a"}', "no 'prompt' or 'question' or 'problem' column"),
     ("nogold.jsonl", '{"prompt": "a", "answer": null}', "no row has a gold answer"),
