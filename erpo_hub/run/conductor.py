@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import UsageError, UserError
 from ..record import facts as records
-from ..tasks.tasks import task_from
+from ..tasks.tasks import load_data
 from .interrupt import StopAfterStep
 from .preparation import make_arguments, make_trainer, prepare_folder
 
@@ -79,7 +79,7 @@ def train_and_push(
     """
     started = time.perf_counter()
     _check_push(push, repo_id, token)
-    task = task_from(dataset, eval_dataset, seed=getattr(args, "seed", config_overrides.get("seed", 0)) or 0)
+    task = load_data(dataset, eval_dataset, seed=getattr(args, "seed", config_overrides.get("seed", 0)) or 0)
     folder = prepare_folder(output_dir or f"runs/{algorithm}-{_slug(task.spec)}", resume)
     usual = records.usual_arguments()
     config = make_arguments(algorithm, args, config_overrides, model, folder)

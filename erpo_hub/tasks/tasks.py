@@ -103,7 +103,7 @@ def load_task(
     return task if eval_spec is None else _with_eval_spec(task, parse_spec(eval_spec), seed, test_size)
 
 
-def task_from(dataset: Any, held_out: Any = None, *, seed: int = 0) -> Task:
+def load_data(dataset: Any, held_out: Any = None, *, seed: int = 0) -> Task:
     """A task from a spec, a `Task` or a `datasets.Dataset`, with held-out rows of any of these kinds.
 
     dataset: a DatasetDict gives its train split, and its test split where there is one. held_out: all rows of

@@ -10,7 +10,7 @@ from datasets import Features as Columns
 
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.tasks.prompts import question
-from erpo_hub.tasks.tasks import load_task, task_from
+from erpo_hub.tasks.tasks import load_data, load_task
 
 
 def sums(n=30, gold=str):
@@ -127,7 +127,7 @@ VERL = {"data_source": "x", "ability": "math", "extra_info": {"index": 3}}
     ids=["aime", "olympiad", "verl", "verl-json", "openr1", "json", "literal", "filled-column", "parts"],
 )
 def test_rows_of_known_datasets(row, gold):
-    task = task_from(Dataset.from_list([row(i) for i in range(20)]))
+    task = load_data(Dataset.from_list([row(i) for i in range(20)]))
     assert gold in golds(task)
     assert {question(p) for p in [*task.train["prompt"], *task.test["prompt"]]} == {
         f"{i}?" for i in range(20)
@@ -172,7 +172,7 @@ def test_a_dataset_that_cannot_be_read_is_one_line(kind):
     rows, message = REFUSED[kind]
     data = Dataset.from_list(rows) if rows else Dataset.from_dict({"prompt": [], "answer": []})
     with pytest.raises(UserError, match=message) as caught:
-        task_from(data)
+        load_data(data)
     assert "\n" not in str(caught.value)
 
 
@@ -180,24 +180,24 @@ def test_images_are_refused_before_they_are_decoded():
     rows = {"prompt": ["a", "b"], "answer": ["1", "2"], "picture": [{"path": None, "bytes": b"no image"}] * 2}
     data = Dataset.from_dict(rows).cast_column("picture", Image())
     with pytest.raises(UserError, match="column 'picture' holds images"):
-        task_from(data)
+        load_data(data)
     empty = Dataset.from_dict({**rows, "picture": [None, None]}, Columns({**data.features}))
-    assert "picture" not in task_from(empty).train.column_names
+    assert "picture" not in load_data(empty).train.column_names
 
 
 @pytest.mark.parametrize("given", [list, dict, None, lambda: iter(())], ids=str)
 def test_what_is_no_dataset_is_said(given):
     with pytest.raises(UsageError, match="give a task spec"):
-        task_from(given() if given else None)
+        load_data(given() if given else None)
 
 
 def test_numbers_are_read_as_a_file_reads_them():
     for gold in (int, float, lambda i: [str(i)]):
-        assert sorted(golds(task_from(Dataset.from_list(sums(gold=gold))))) == sorted(
+        assert sorted(golds(load_data(Dataset.from_list(sums(gold=gold))))) == sorted(
             row["answer"] for row in sums()
         )
     assert "0.5" in golds(
-        task_from(Dataset.from_list([*sums(gold=float), {"prompt": "half", "answer": 0.5}]))
+        load_data(Dataset.from_list([*sums(gold=float), {"prompt": "half", "answer": 0.5}]))
     )
 
 
@@ -207,14 +207,14 @@ def test_rows_without_a_gold_answer_are_counted_with_an_example(caplog):
     )
     rows = [*sums(), {"prompt": "Show it.", "answer": prose}, {"prompt": "And this?", "answer": None}]
     with caplog.at_level(logging.WARNING):
-        task = task_from(Dataset.from_list(rows))
+        task = load_data(Dataset.from_list(rows))
     assert "2 of 32 rows have no gold answer that can be graded, for example 'Since every" in caplog.text
     assert all(task.test["answer"])
 
 
 def test_columns_that_trl_fills_itself_are_left_out():
     data = Dataset.from_list(sums()).add_column("completions", ["x"] * 30).add_column("chosen", ["y"] * 30)
-    assert set(task_from(data).train.column_names) == {"prompt", "answer"}
+    assert set(load_data(data).train.column_names) == {"prompt", "answer"}
 
 
 def as_chat(rows, system=None):
@@ -228,25 +228,25 @@ def test_train_and_test_share_no_question_however_they_are_given(tmp_path, caplo
     (tmp_path / "a.jsonl").write_text(lines(rows))
     file = str(tmp_path / "a.jsonl")
     data, half = Dataset.from_list(rows), Dataset.from_list(rows[:10])
-    assert not shared(task_from(Dataset.from_list([*rows, *spaced])))
+    assert not shared(load_data(Dataset.from_list([*rows, *spaced])))
     for train, held_out in [
         (data, half),
         (data, Dataset.from_list(as_chat(rows[:10], "Be brief."))),
         (Dataset.from_list(as_chat(rows)), half),
         (file, Dataset.from_list(spaced[:10])),
-        (task_from(data), half),
+        (load_data(data), half),
         (DatasetDict({"train": data, "test": half}), None),
     ]:
         caplog.clear()
-        task = task_from(train, held_out)
+        task = load_data(train, held_out)
         assert not shared(task)
         assert len(task.test) == 10
         assert "left out of training" in caplog.text
     with pytest.raises(UserError, match="every training prompt is also in eval_dataset"):
-        task_from(half, data)
+        load_data(half, data)
 
 
 def test_held_out_rows_from_a_file_beside_a_dataset(tmp_path):
     (tmp_path / "a.jsonl").write_text(lines(sums(10)))
-    task = task_from(Dataset.from_list(sums()), f"{tmp_path}/a.jsonl?append=%20Say%20it.")
+    task = load_data(Dataset.from_list(sums()), f"{tmp_path}/a.jsonl?append=%20Say%20it.")
     assert (len(task.train), len(task.test)) == (20, 10)

@@ -268,7 +268,7 @@ WRONG_FILES = [
         '{"prompt": "a", "text": "b"}',
         "or 'solution' column (it has: prompt, text)",
     ),
-    ("noprompt.jsonl", '{"answer": "a"}', "no 'prompt' or 'question' or 'problem' column"),
+    ("noprompt.jsonl", '{"answer": "a"}', "no 'prompt' or 'question' or 'problem' or 'messages' column"),
     ("nogold.jsonl", '{"prompt": "a", "answer": null}', "no row has a gold answer"),
     ("noprompts.jsonl", '{"prompt": " ", "answer": "1"}', "row 1 has an empty prompt"),
     ("badchat.jsonl", '{"prompt": [{"text": "a"}], "answer": "1"}', "not a list of messages"),
