@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ..errors import UserError
+from ..methods.catalog import METHODS, Method, Setting, title_of
 from . import markdown, words
-from .equations import SETTINGS, Setting
 from .merge import Block, blocks_of, compose, merge_cards
 from .metadata import card_metadata, to_yaml
 from .usage import usage_snippet
@@ -26,13 +26,6 @@ from .usage import usage_snippet
 CARD_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 Sections = Mapping[str, str | None]
 DATASET_FILE = "data/test-00000-of-00001.parquet"  # of a trace dataset, see traces_dataset.py
-METHODS = {
-    "erpo": "[ERPO](https://arxiv.org/abs/2603.28204), token-level entropy-regulated policy optimisation,",
-    "grpo": "[GRPO](https://arxiv.org/abs/2402.03300), group relative policy optimisation,",
-    "ep-grpo": "[EP-GRPO](https://arxiv.org/abs/2605.04960), entropy-progress GRPO,",
-    "forking-tokens": "GRPO on [forking tokens](https://arxiv.org/abs/2506.01939), those of highest entropy,",
-    "holder": "[HölderPO](https://arxiv.org/abs/2605.12058), GRPO with a power mean of importance ratios,",
-}
 RECORD = {  # what the template reads of each part of the record; what a run did not write shows as "–"
     "base_model": ("id", "parameters", "architecture"),
     "dataset": ("id", "spec", "source", "revision", "license", "train_rows", "test_rows"),
@@ -90,7 +83,8 @@ def block_names() -> list[str]:
 
 def fallback_card(run: dict[str, Any]) -> str:
     """The plainest card, for when the real one can't be rendered: the record is never lost with it."""
-    method = METHODS.get(str(run.get("algorithm")), "reinforcement learning")
+    known = METHODS.get(str(run.get("algorithm")))
+    method = known.link if known else "reinforcement learning"
     text = (
         f"# {markdown.plain(run.get('name', 'model'))}\n\nTrained with {method}. The full card could not be "
         "rendered; the record is in [`run.json`](run.json). Render it again with `erpo-hub card`."
@@ -193,18 +187,24 @@ class Card:
     run: dict[str, Any]
 
     @property
+    def catalog(self) -> Method | None:
+        """The method's row; None for a record that names a method this version does not know."""
+        return METHODS.get(self.run["algorithm"])
+
+    @property
     def method(self) -> str:
-        return METHODS.get(self.run["algorithm"], self.run["algorithm"])
+        row = self.catalog
+        return f"{row.link}, {row.summary}," if row else markdown.plain(self.run["algorithm"])
 
     @property
     def short(self) -> str:
-        return self.run["algorithm"].upper() if self.run["algorithm"] in METHODS else self.run["algorithm"]
+        return title_of(self.run["algorithm"])
 
     @property
-    def regulated(self) -> bool:
-        """Whether anything of ERPO was switched on."""
-        settings = self.run.get("settings") or {}
-        return bool(settings.get("entropy_gate") or settings.get("progress_eta"))
+    def citations(self) -> list[str]:
+        """BibTeX of the method and of GRPO, which every method here starts from."""
+        rows = [self.catalog, METHODS["grpo"]]
+        return list(dict.fromkeys(row.bibtex for row in rows if row))
 
     @property
     def base_name(self) -> str:
@@ -247,7 +247,7 @@ class Card:
         paired = self.paired or {}
         lines = [
             ("Base model, before training", self.results.get("baseline")),
-            (f"{str(paired.get('algorithm', '')).upper()}, the paired run", paired.get("final")),
+            (f"{title_of(paired.get('algorithm'))}, the paired run", paired.get("final")),
             (f"**{self.short}, this model**", self.final),
         ]
         return [(label, summary) for label, summary in lines if summary]
@@ -258,7 +258,7 @@ class Card:
         found = [("the base model before training", self.results.get("comparison"))]
         if self.paired:
             found.append(
-                (f"the paired {self.paired['algorithm'].upper()} run", self.paired.get("comparison"))
+                (f"the paired {title_of(self.paired['algorithm'])} run", self.paired.get("comparison"))
             )
         return [(other, comparison) for other, comparison in found if comparison]
 
@@ -332,7 +332,8 @@ class Card:
     @property
     def settings(self) -> list[tuple[Setting, Any]]:
         chosen = self.run.get("settings") or {}
-        return [(s, chosen[s.name]) for s in SETTINGS if s.name in chosen]
+        known = self.catalog.settings if self.catalog else ()
+        return [(s, chosen[s.name]) for s in known if s.name in chosen]
 
     @cached_property
     def changed(self) -> dict[str, Any]:
@@ -369,11 +370,10 @@ class Card:
         found.append(
             "Training and evaluation questions come from the same source; other tasks were not tried."
         )
-        if self.regulated:
+        if self.catalog and self.catalog.reconstructed:
             found.append(
-                "ERPO's equations are reconstructed from public sources (the paper's abstract, "
-                "quoted formulas and the authors' follow-up); they are not the authors' own code "
-                "and may differ from it."
+                f"{self.short} is reconstructed from public sources ({self.catalog.reconstructed}); this is "
+                "not the authors' own code and may differ from it."
             )
         if not self.run["base_model"].get("license"):
             found.append(

@@ -19,23 +19,12 @@ from typing import Any
 from transformers import TrainerCallback
 
 from ..errors import UserError
+from ..methods.catalog import METHODS
 from ..traces.loading import EMBEDDED_MODEL, resolve_model
 from ..train.config import ERPOConfig
 from ..version import __version__
 
 SCHEMA_VERSION = 1
-SETTINGS = (
-    "entropy_gate",
-    "gate_gamma",
-    "progress_eta",
-    "progress_beta",
-    "num_buckets",
-    "bucket_axis",
-    "synthesis",
-    "zero_variance",
-    "reward_threshold",
-    "eps",
-)
 PACKAGES = (
     "torch",
     "transformers",
@@ -79,7 +68,7 @@ def start_record(
         "adapter": adapter(model),
         "dataset": task.describe(),
         "arguments": arguments(args, usual),
-        "settings": {name: getattr(args, name) for name in SETTINGS},
+        "settings": {setting.name: getattr(args, setting.name) for setting in METHODS[algorithm].settings},
         "seed": args.seed,
         "versions": versions(),
         "hardware": hardware(),

@@ -62,7 +62,7 @@ def train_and_push(
         dataset: a task spec such as "reasoning-gym:chain_sum" (see `train.tasks`), a `Task`, or a
             `datasets.Dataset` with `prompt` and `answer`.
         repo_id: where to publish; needed when `push` is true.
-        algorithm: a preset of `ERPOConfig`: "erpo", "grpo", "ep-grpo", "forking-tokens" or "holder".
+        algorithm: a preset of `ERPOConfig`, by its name in `methods/catalog.py`.
         args: a complete `ERPOConfig` instead of a preset; its output_dir is replaced by the run's own.
         peft_config: train an adapter; the model without it is the reference.
         reward_funcs: default: correctness of the final answer, judged by the task's grader.

@@ -19,6 +19,7 @@ logger = logging.get_logger(__name__)
 LONGEST = 64  # prompts whose tokens are counted, the longest in characters
 # Above it the reference is not the model that samples: equal models leave rounding noise, silenced by eps.
 FAR_FROM_ZERO = 0.1
+PROGRESS = "erpo/progress_std"
 _POSITION_TABLES = ("wpe", "positions_embed", "position_embeddings", "embed_positions")
 
 
@@ -82,13 +83,13 @@ def _with_positions(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> t
     return args, kwargs
 
 
-def warn_of_first_progress(spread: float, *, reduced_precision: bool) -> None:
+def warn_of_first_progress(spread: float, *, full_precision: bool) -> None:
     """Before the first update policy and reference are one model: say so where eq. 3 sees two."""
     if spread <= FAR_FROM_ZERO:
         return
     causes = "a reference that is not the starting model, an adapter that was trained before, or a model "
     causes += "whose forward depends on the batch"
-    if reduced_precision:
+    if not full_precision:
         causes = "rounding in bf16 or fp16, " + causes
     logger.warning(
         f"erpo/progress_std is {spread:.2g} before the first update, where policy and reference should agree "
@@ -102,6 +103,7 @@ def longest_in_characters(prompts: list[Any]) -> list[Any]:
 
 
 __all__ = [
+    "PROGRESS",
     "check_room",
     "check_trainable",
     "count_positions_from_the_prompt",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ...errors import UserError
+from ...methods.catalog import title_of
 from ..library.library import add_runs
 from .facts import encode, facts_table
 
@@ -139,7 +140,7 @@ def state_facts(context: Context, labels: list[str]) -> dict[str, Any]:
         rows.append(
             [
                 label,
-                str(record.get("algorithm", "")).upper(),
+                title_of(record.get("algorithm")),
                 str(record.get("status", "")),
                 str((record.get("base_model") or {}).get("id", "")),
                 str((record.get("dataset") or {}).get("spec", "")),
