@@ -53,7 +53,7 @@ def _tokenizer(processing_class: Any) -> Any:
 
 
 def as_messages(tokenizer: Any, prompt: str | Messages, asked: Asked) -> str | Messages:
-    """A text prompt as the chat that it is asked in, where the model is chat-tuned; other prompts as given."""
+    """A text prompt as the chat it is asked in, where the model is chat-tuned; other prompts as given."""
     if not isinstance(prompt, str) or asked.plain or not getattr(tokenizer, "chat_template", None):
         return prompt
     lead = [{"role": "system", "content": asked.system}] if asked.system else []
@@ -80,4 +80,6 @@ def encode(tokenizer: Any, prompts: list[str] | list[Messages], asked: Asked) ->
         )["input_ids"]
     except (TemplateError, TypeError) as error:
         line = " ".join(str(error).split())
-        raise UserError(f"the chat template refuses these prompts or settings ({line}): change them") from error
+        raise UserError(
+            f"the chat template refuses these prompts or settings ({line}): change them"
+        ) from error
