@@ -122,9 +122,18 @@ def base_model(model_id: str, model: Any) -> dict[str, Any]:
         "source": source,
         "license": card.get("license"),
         "language": [language] if isinstance(language, str) else language,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": _base_parameters(model),
         "architecture": (config.architectures or [type(model).__name__])[0],
     }
+
+
+def _base_parameters(model: Any) -> int:
+    """Without what an adapter adds: its own layers, and its copies of layers that it trains whole."""
+    added: tuple[str, ...] = ()
+    if hasattr(model, "peft_config"):
+        prefix = getattr(model.base_model, "prefix", "") or "prompt_encoder"
+        added = (prefix, ".modules_to_save.", ".trainable_tokens_delta")
+    return sum(p.numel() for name, p in model.named_parameters() if not any(part in name for part in added))
 
 
 def _card_data(where: str | Path) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def train_and_push(
     resume: bool = False,
     paired_run: str | Path | None = None,
     evaluation: dict[str, Any] | None = None,
+    plain: bool = False,
     **config_overrides: Any,
 ) -> TrainResult:
     """Train a model on a task and publish checkpoint, card, results and traces in one commit.
@@ -72,6 +73,7 @@ def train_and_push(
         resume: go on from the last checkpoint in `output_dir`.
         paired_run: folder of a run to compare with (the same task and held-out questions), usually GRPO's.
         evaluation: keyword arguments for `evaluate`; default: greedy on up to 512 held-out questions.
+        plain: text prompts stay bare; by default a model with a chat template is asked through it.
         config_overrides: any field of `ERPOConfig`.
 
     Raises UserError (one line): wrong call or data, an output folder in use, a push that failed (the bundle
@@ -88,7 +90,7 @@ def train_and_push(
         from ..tasks.grading import Grader
 
         grader = stack.enter_context(Grader(task.grader))
-        trainer, model_id = make_trainer(model, config, task, grader, reward_funcs, peft_config)
+        trainer, model_id, task = make_trainer(model, config, task, grader, reward_funcs, peft_config, plain)
         run = _Run(trainer, task, grader, folder, _evaluation_settings(evaluation, task, trainer))
         record = records.start_record(folder.name, algorithm, config, usual, task, trainer.model, model_id)
         if resume:
@@ -100,7 +102,7 @@ def train_and_push(
         baseline = run.evaluate("baseline", model_id)
         if baseline is not None:
             record["results"]["baseline"] = baseline.summary()
-            record["prompt"] = _prompt_block(task, baseline)
+            record["prompt"] = _prompt_block(task, baseline, trainer)
         _train(run, record, resume)
         trainer.save_model(str(folder / "model"))
         final = run.evaluate("final", str(folder / "model"))
@@ -220,7 +222,11 @@ def _share_baseline(pair: dict[str, Any], record: dict[str, Any], source: Path, 
         shutil.copy(log, target)
 
 
-def _prompt_block(task: Any, evaluated: Any) -> dict[str, Any]:
+def _prompt_block(task: Any, evaluated: Any, trainer: Any) -> dict[str, Any]:
+    """How the model is asked: the literal prompt, and what a reader needs to ask in the same way."""
+    from ..traces.asked import asked_as
+
+    asked, stop = asked_as(trainer.processing_class), list(trainer.eos_token_ids)
     prompt = task.test[0]["prompt"]
     system = None
     if not isinstance(prompt, str):
@@ -229,6 +235,9 @@ def _prompt_block(task: Any, evaluated: Any) -> dict[str, Any]:
         "chat_template": not isinstance(prompt, str),
         "system": system,
         "example": evaluated.prompt_example,
+        "chat_template_kwargs": asked.chat_template_kwargs,
+        "dtype": asked.dtype,
+        "stop_token_ids": stop,
     }
 
 
@@ -363,9 +372,20 @@ def _traces(run: _Run, name: str) -> list[Any]:
         )
         extra = {k: [v] for k, v in row.items() if k not in ("prompt", "answer")}
         score = run.grader.grade([trace.completion], [row["answer"]], **extra)[0]
-        traces.append(trace.replace(gold=row["answer"], correct=score >= 1.0))
+        traces.append(
+            trace.replace(gold=row["answer"], correct=score >= 1.0, answer=_answer(run.grader, trace, row))
+        )
     model.train(training)
     return traces
+
+
+def _answer(grader: Any, trace: Any, row: dict[str, Any]) -> str | None:
+    """What the grader reads as the completion's answer; None where it states none."""
+    from ..tasks.grading import extract_answer, gym_answer
+
+    if grader.kind == "math":
+        return extract_answer(trace.completion)
+    return gym_answer(trace.completion, row["answer"]) or None
 
 
 def _slug(spec: str) -> str:

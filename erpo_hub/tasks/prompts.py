@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, UserError
 from .rows import Row
 from .specs import Spec, convert, parse_spec
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def shape_prompts(spec: Spec, rows: list[Row]) -> list[Row]:
@@ -50,3 +53,12 @@ def appended_by(spec: str) -> str:
         return parse_spec(spec).options.get("append", "")
     except UserError:  # not a spec: a task or argument of the caller's own
         return ""
+
+
+def through_chat(split: Dataset) -> Dataset:
+    """The rows with each text prompt as what a user says, for a model with a chat template."""
+    from datasets import Dataset
+
+    columns = split.to_dict()
+    columns["prompt"] = [[{"role": "user", "content": prompt}] for prompt in columns["prompt"]]
+    return Dataset.from_dict(columns)

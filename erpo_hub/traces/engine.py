@@ -72,7 +72,7 @@ class Engine:
     # -- text in ------------------------------------------------------------------------------------
 
     def encode(self, prompt: Prompt, chat: bool | None = None) -> list[int]:
-        """Ids fed to the model. chat: use the chat template; default: as in training, else if there is one."""
+        """Ids fed to the model. chat: through the chat template; default: as in training, else if any."""
         if not shown_prompt(prompt).strip():
             raise UserError("the prompt is empty: give a question")
         asked = self.asked if chat is None else replace(self.asked, plain=not chat)

@@ -28,7 +28,7 @@ from ..methods.credit import Credit, CreditBatch, NonFiniteError, Reduce, alone,
 from ..methods.holder import annealed_p, with_holder_mean
 from . import compat
 from .capture import DecodeCapture
-from .checks import PROGRESS, count_positions_from_the_prompt, still, warn_of_first_progress
+from .checks import PROGRESS, check_trainable, count_positions_from_the_prompt, still, warn_of_first_progress
 from .config import ERPOConfig
 from .metrics import LoggedTokens, batch_metrics, pivot_mask
 from .reference import check_vocabulary, reference_without_kl, saved
@@ -64,7 +64,7 @@ class ERPOTrainer(GRPOTrainer):
 
     Raises:
         NonFiniteError: NaN or infinite logits or advantages, before the update, unless `on_nonfinite="skip"`.
-        UserError: the reference model has another vocabulary than the policy.
+        UserError: nothing to train, or the reference model has another vocabulary than the policy.
         UsageError: `credit` with a plain GRPOConfig, or advantages of another shape than (B, T).
     """
 
@@ -118,6 +118,7 @@ class ERPOTrainer(GRPOTrainer):
         ):
             super().__init__(model, reward_funcs, args, *rest, **kwargs)
         self.beta = args.beta
+        check_trainable(self.model)
         for one in (self.model, self.ref_model):
             if one is not None:
                 count_positions_from_the_prompt(self.accelerator.unwrap_model(one))
