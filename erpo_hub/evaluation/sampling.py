@@ -144,7 +144,7 @@ def evaluate_robustness(
     how many prompts the rewrite could change}}.
     """
     task = _loaded(task)
-    model, tokenizer, name = load_model(model, tokenizer)
+    model, tokenizer, name = load_model(model, tokenizer, settings.get("dtype"))
 
     def summary(of: Any, temperature: float, condition: str) -> dict[str, Any]:
         how = settings | {"k": settings.get("k", 1) if temperature else 1, "temperature": temperature}
