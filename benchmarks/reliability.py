@@ -121,7 +121,7 @@ def scene(xet: bool = True) -> Iterator[Scene]:
             folder / "bundle",
             traces=[example_trace()],
             figures=False,
-        )
+        ).folder
         with HubServer(folder / "hub") as hub:
             stage = Scene(hub, folder, made)
             clock = types.SimpleNamespace(sleep=stage.slept.append)

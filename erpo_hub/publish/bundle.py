@@ -9,17 +9,28 @@ refuses. Imports no torch: it works from what `save_pretrained` wrote.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..card.card import CARD_ERRORS, fallback_card, render_card
 from ..card.metadata import eval_result_files
 from ..errors import UserError
+from ..record.format import (
+    FILE,
+    RunRecord,
+    ShownTokens,
+    TraceRow,
+    load_record,
+    read_record,
+    write_record,
+)
 from ..traces.trace import Trace
 from .check import FREE_TEXT, looks_like_path, machine_paths, problems_in
 
@@ -47,22 +58,31 @@ WEIGHTS_AND_TOKENIZER = (
         "preprocessor_config.json",
     ),
 )
+UNLISTED = (FILE, "README.md")  # the record can't hold its own digest, and people edit the card
 JSON_TRACES = 8  # traces also written as JSON, for a reader with a browser; the Parquet file holds all
 
 
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was built, and the record that is published in it."""
+
+    folder: Path
+    record: RunRecord
+
+
 def build_bundle(
-    run: dict[str, Any],
+    run: RunRecord | dict[str, Any],
     weights_dir: str | Path,
     out_dir: str | Path,
     *,
     traces: Sequence[Trace] = (),
     figures: bool = True,
     sections: dict[str, str | None] | None = None,
-) -> Path:
-    """Writes the bundle of `run` to `out_dir` and returns its path.
+) -> Bundle:
+    """Writes the bundle of `run` to `out_dir`.
 
-    run: the run record (run.json); not changed. weights_dir: what `save_pretrained` wrote, of which only an
-    allow-list is copied. An older bundle at `out_dir` is replaced; any other folder there is refused.
+    run: the record, typed or as JSON; not changed. weights_dir: what `save_pretrained` wrote, of which only
+    an allow-list is copied. An older bundle at `out_dir` is replaced; any other folder there is refused.
     sections: see `card.render_card`. A card or figure that fails gives a plain card and a warning, never a
     lost run. Raises UserError: nothing to publish, `out_dir` taken, disk full, or a bundle that fails
     `check_bundle`.
@@ -78,7 +98,8 @@ def build_bundle(
         building.mkdir(parents=True)
         public = publishable_run(run)
         _copy_weights(weights_dir, building, public)
-        public["traces"] = _write_traces(traces, building, public) or public.get("traces", [])
+        if traces:
+            public.traces = _write_traces(traces, building)
         if figures:
             _draw(public, traces, building)
         _write_texts(public, building, sections)
@@ -91,7 +112,7 @@ def build_bundle(
         raise UserError(f"can't build {out_dir}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return out_dir
+    return Bundle(out_dir, public)
 
 
 def check_bundle(folder: str | Path, *, token: str | None = None) -> list[str]:
@@ -113,18 +134,16 @@ def check_bundle(folder: str | Path, *, token: str | None = None) -> list[str]:
 
 
 def _record_problems(folder: Path) -> list[str]:
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not (folder / FILE).is_file():
         return ["run.json is missing: build the folder with erpo_hub.publish.bundle.build_bundle"]
-    except json.JSONDecodeError:
-        return []  # named already by problems_in
-    if not isinstance(run, dict) or run.get("schema_version") != 1:
-        return ["run.json: schema_version is not 1; build the bundle again with this version of erpo-hub"]
+    try:
+        run = read_record(folder)
+    except UserError as error:
+        return [str(error).replace(f"{folder}{os.sep}", "")]
     return [
-        f"{t['file']}: named in run.json but missing"
-        for t in run["traces"]
-        if not (folder / t["file"]).is_file()
+        f"{row.file}: named in run.json but missing"
+        for row in run.traces
+        if not (folder / row.file).is_file()
     ]
 
 
@@ -157,9 +176,10 @@ def _is_bundle(folder: Path) -> bool:
 # --- what goes in -----------------------------------------------------------------------------------------
 
 
-def publishable_run(run: dict[str, Any]) -> dict[str, Any]:
-    """A copy of the run record without absolute paths: a path keeps its last part only."""
-    return json.loads(json.dumps(_without_paths(run), allow_nan=False, default=str))
+def publishable_run(run: RunRecord | dict[str, Any]) -> RunRecord:
+    """A copy of the run record without absolute paths: a path keeps its last part only. Raises UserError."""
+    content = _without_paths(run.to_dict() if isinstance(run, RunRecord) else run)
+    return load_record(json.loads(json.dumps(content, allow_nan=False, default=str)))
 
 
 def _without_paths(value: Any) -> Any:
@@ -179,13 +199,14 @@ def _last_part(value: str | Path) -> str:
     return text
 
 
-def _copy_weights(source: Path, target: Path, run: dict[str, Any]) -> None:
+def _copy_weights(source: Path, target: Path, run: RunRecord) -> None:
     names = {path.name for pattern in WEIGHTS_AND_TOKENIZER for path in source.glob(pattern)}
-    base = run["base_model"]["id"]
+    base = run.base_model.id if run.base_model else ""
     for name in sorted(names):
         if name.endswith("config.json"):
             content = json.loads((source / name).read_text(encoding="utf-8"))
-            _write_json(target / name, _with_base_id(content, base))
+            text = json.dumps(_with_base_id(content, base), indent=2, ensure_ascii=False)
+            (target / name).write_text(text + "\n", encoding="utf-8")
         else:
             shutil.copyfile(source / name, target / name)
 
@@ -201,33 +222,19 @@ def _with_base_id(content: Any, base: str) -> Any:
     return content
 
 
-def _write_traces(traces: Sequence[Trace], folder: Path, run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Writes traces/ and returns run.json's "traces" block; one of them is the card's worked example."""
-    if not traces:
-        return []
+def _write_traces(traces: Sequence[Trace], folder: Path) -> list[TraceRow]:
+    """Writes traces/ and returns what the record says of them; one of them is the card's worked example."""
     (folder / "traces").mkdir()
     public = [trace.replace(model=_last_part(trace.model)) for trace in traces]
     Trace.to_parquet(public, folder / "traces" / "traces.parquet")
     rows = []
-    example = worked_example(public)
     for number, trace in enumerate(public[:JSON_TRACES], 1):
         name = f"traces/{number:04d}.json"
         trace.to_json(folder / name)
-        row: dict[str, Any] = {
-            "file": name,
-            "correct": trace.correct,
-            "prompt": trace.prompt,
-            "answer": trace.answer,
-        }
-        if number - 1 == example:
-            completion = {
-                "pieces": trace.pieces,
-                "pivots": trace.pivots,
-                "entropy": [round(h, 4) for h in trace.entropy],
-                "gold": trace.gold,
-            }
-            row["completion"] = completion
-        rows.append(row)
+        rows.append(TraceRow(name, trace.prompt, trace.correct, trace.answer))
+    example = worked_example(public)
+    shown, entropy = public[example], [round(h, 4) for h in public[example].entropy]
+    rows[example].completion = ShownTokens(shown.pieces, shown.pivots, entropy, shown.gold)
     return rows
 
 
@@ -236,23 +243,25 @@ def worked_example(traces: Sequence[Trace]) -> int:
     return next((i for i, trace in enumerate(traces[:JSON_TRACES]) if trace.correct), 0)
 
 
-def _draw(run: dict[str, Any], traces: Sequence[Trace], folder: Path) -> None:
+def _draw(run: RunRecord, traces: Sequence[Trace], folder: Path) -> None:
     from ..card import plots
 
     (folder / "figures").mkdir(exist_ok=True)
-    run["figures"] = []
+    run.figures = []
     example = traces[worked_example(traces)] if traces else None
     try:
-        run["figures"] = plots.draw_all(run, example, folder / "figures")
+        run.figures = plots.draw_all(run, example, folder / "figures")
     except CARD_ERRORS as error:
         warnings.warn(f"a figure could not be drawn ({error!r}); the card goes without it", stacklevel=3)
 
 
-def _write_texts(run: dict[str, Any], folder: Path, sections: dict[str, str | None] | None) -> None:
-    _write_json(folder / "run.json", run)
+def _write_texts(run: RunRecord, folder: Path, sections: dict[str, str | None] | None) -> None:
     for name, text in eval_result_files(run).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
+    made = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    run.files = {name: _digest(path) for name, path in made.items() if name not in UNLISTED}
+    write_record(run, folder)
     try:
         card = render_card(run, sections=sections)
     except CARD_ERRORS as error:
@@ -263,8 +272,10 @@ def _write_texts(run: dict[str, Any], folder: Path, sections: dict[str, str | No
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _digest(path: Path) -> str:
+    """The file's sha256 in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- into place -------------------------------------------------------------------------------------------

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..card.card import load_run, with_address
+from ..card.card import with_address
 from ..card.merge import is_ours, merge_cards, split_front_matter
 from ..errors import UsageError, UserError
+from ..methods.catalog import title_of
+from ..record.format import read_record
 from ..version import __version__
 from . import commit
 from .bundle import check_bundle
@@ -152,9 +154,9 @@ def to_stderr(line: str) -> None:
 
 
 def _message(folder: Path) -> str:
-    run = load_run(folder)
-    steps = run["cost"]["steps"]
-    return f"Publish {run['name']}: {run['algorithm'].upper()}, {steps} steps (erpo-hub {__version__})"
+    run = read_record(folder)
+    method = title_of(run.algorithm)
+    return f"Publish {run.name}: {method}, {run.cost.steps} steps (erpo-hub {__version__})"
 
 
 def _content(
@@ -165,7 +167,9 @@ def _content(
         path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
     }
     remote = commit.remote_files(api, repo_id, "model", head)
-    card = with_address((folder / "README.md").read_text(encoding="utf-8"), load_run(folder), repo_id, space)
+    card = with_address(
+        (folder / "README.md").read_text(encoding="utf-8"), read_record(folder), repo_id, space
+    )
     files["README.md"] = keep_edits(api, repo_id, card, head, force).encode()
     stale = [path for path in remote if _OURS.fullmatch(path) and path not in files]
     return commit.Content(files, tuple(sorted(stale)) if "run.json" in remote else ())

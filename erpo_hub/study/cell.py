@@ -3,7 +3,6 @@
     python -m erpo_hub.study.cell FOLDER/spec.json
 
 Costs little beyond the training itself: float32, no checkpoints, no trackers, one evaluation at the end.
-May import train.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One report from the finished cells of a comparison: table, paired tests, curves, Markdown, PNG and JSON.
 
 Reads cell.json files only; trains and evaluates nothing. Methods are compared over the training seeds they
-share and over the questions, which are the same for all. May import numpy, SciPy and matplotlib.
+share and over the questions, which are the same for all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from ..evaluation.statistics import (
 )
 from .figures import CURVES, MEASURES, draw_report
 
-__all__ = ["Report", "build_report"]
+# What all cells of a comparison have in common.
+SHARED = ("model", "task", "steps", "n_sampled", "k_sampled", "n_greedy", "train_size")
 
 
 @dataclass
@@ -69,7 +70,7 @@ def build_report(
     data = {
         "schema_version": 1,
         "baseline": baseline,
-        "plan": {k: v for k, v in _first(trained[baseline])["cell"].items() if k in _SHARED},
+        "plan": {k: v for k, v in _first(trained[baseline])["cell"].items() if k in SHARED},
         "methods": {name: _method_settings(by_seed) for name, by_seed in methods.items()},
         "missing": [str(folder.relative_to(out)) for folder in wanted if not (folder / "cell.json").exists()],
         "equal_time_seconds": min(seconds),
@@ -83,9 +84,6 @@ def build_report(
     report = Report(out, data)
     (out / "report.md").write_text(report.markdown(), encoding="utf-8")
     return report
-
-
-_SHARED = ("model", "task", "steps", "n_sampled", "k_sampled", "n_greedy", "train_size")
 
 
 def _read_cell(path: Path) -> dict[str, Any]:
@@ -209,18 +207,8 @@ def _curves(trained: dict[str, dict[int, dict]], column: str) -> dict[str, dict[
 
 
 def _rows_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    head = [
-        "method",
-        "seeds",
-        "sampled",
-        "greedy",
-        "cut off",
-        "length",
-        "entropy",
-        "zero variance",
-        "seconds",
-        "at equal time",
-    ]
+    head = ["method", "seeds", "sampled", "greedy", "cut off", "length", "entropy", "zero variance"]
+    head += ["seconds", "at equal time"]
     body = [
         [
             row["name"], str(row["seeds"]), _points(row["sampled"]), _points(row["greedy"]),
@@ -234,17 +222,8 @@ def _rows_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _comparison_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    head = [
-        f"minus {data['baseline']}",
-        "measure",
-        "seeds",
-        "difference",
-        "95 % interval",
-        "p",
-        "p (Holm)",
-        "bootstrap",
-        "would show",
-    ]
+    head = [f"minus {data['baseline']}", "measure", "seeds", "difference", "95 % interval", "p", "p (Holm)"]
+    head += ["bootstrap", "would show"]
     body = [
         [
             one["name"], one["measure"], str(one["seeds"]), f"{100 * one['difference']:+.1f}",

@@ -23,7 +23,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from ..errors import UsageError
-from ..methods.catalog import METHODS
+from ..methods.catalog import METHODS, Method
 from ..methods.credit import Credit, CreditBatch, NonFiniteError, Reduce, alone, raise_non_finite
 from ..methods.holder import annealed_p, with_holder_mean
 from . import compat
@@ -51,6 +51,11 @@ _FORWARD_KEYS = (
 )
 
 
+def _paper_of(row: Method) -> dict[str, str]:
+    """What TRL's own card of a checkpoint cites."""
+    return {"title": row.paper_title, "id": row.paper, "citation": row.bibtex}
+
+
 class ERPOTrainer(GRPOTrainer):
     """[`~trl.GRPOTrainer`] with an advantage for every token, by default ERPO's (eqs. 2-7).
 
@@ -71,11 +76,7 @@ class ERPOTrainer(GRPOTrainer):
     _tag_names = ["trl", "grpo", "erpo", "erpo-hub"]
     _name = "ERPO"
     _template_file = "lm_model_card.md"  # type: ignore[assignment]
-    _paper = {
-        "title": METHODS["erpo"].paper_title,
-        "id": METHODS["erpo"].paper,
-        "citation": METHODS["erpo"].bibtex,
-    }
+    _paper = _paper_of(METHODS["erpo"])
 
     # TRL's own annotations leave these optional or too narrow.
     model: Any
@@ -103,6 +104,11 @@ class ERPOTrainer(GRPOTrainer):
         if credit is None and isinstance(args, ERPOConfig) and args.reshapes_advantages:
             method = import_module(f"..methods.{args.credit}", __package__)  # a name that the config checked
             self._credit, self._needs_reference = method.credit, args.uses_reference
+        if isinstance(args, ERPOConfig) and (credit is not None or args.credit != "erpo"):
+            row = METHODS[
+                "grpo" if credit is not None else args.credit
+            ]  # what a stranger's method starts from
+            self._name, self._paper = row.title, _paper_of(row)
         self._captured: list[tuple[Tensor, Tensor] | None] = []  # one entry a call of generate, (B, T) each
         self._scored: list[tuple[Tensor, Tensor]] = []  # one entry a forward that scores, (B, T) each
         self._rewards: Tensor | None = None  # (B of all processes,), NaN where nobody scored

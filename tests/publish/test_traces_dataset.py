@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -65,7 +64,7 @@ def test_a_bundle_or_a_file_will_do(hub, tmp_path):
         tmp_path / "b",
         traces=[example_trace()] * 9,
         figures=False,
-    )
+    ).folder
     push(hub, bundle)
     assert "unchanged" in push(hub, bundle / "traces" / "traces.parquet")[0]
     assert len(hub.commits(REPO, "datasets")) == 1
@@ -101,5 +100,6 @@ def test_the_cards_link_names_the_trace_as_the_space_lists_it(tmp_path):
     bundle = build_bundle(
         example_run(), fake_weights(tmp_path / "w"), tmp_path / "b", traces=[example_trace()], figures=False
     )
-    run = json.loads((bundle / "run.json").read_text()) | {"space": "alice/inspector"}
-    assert parse_qs(urlsplit(Card(run).space_link).query)["trace"] == list(labels)
+    assert parse_qs(urlsplit(Card(bundle.record, space="alice/inspector").space_link).query)["trace"] == list(
+        labels
+    )
