@@ -120,9 +120,7 @@ def _near(a: Fraction, b: Fraction) -> bool:
 @lru_cache(maxsize=4096)
 def tidy(answer: str) -> str:
     """An answer in one spelling: no math fences, no styles, no currency, plain signs and fractions."""
-    if _ODD.search(answer):
-        answer = _plain_characters(answer)
-    text = answer.strip().strip("*`").strip()
+    text = plain_characters(answer).strip().strip("*`").strip()
     for _ in range(3):
         if (fenced := _FENCE.match(text)) and "$" not in fenced.group(1).replace("\\$", ""):
             text = fenced.group(1)
@@ -135,7 +133,10 @@ def tidy(answer: str) -> str:
     return text
 
 
-def _plain_characters(text: str) -> str:
+def plain_characters(text: str) -> str:
+    """Unicode's signs, fractions, digits and superscripts as plain LaTeX."""
+    if not _ODD.search(text):
+        return text
     for char, spelled in _VULGAR.items():
         if char in text:
             text = re.sub(rf"(\d)?\s*{char}", lambda m: f"{m[1]} {spelled}" if m[1] else spelled, text)
