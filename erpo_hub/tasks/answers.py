@@ -33,7 +33,10 @@ _ANSWER_IS = re.compile(
     r"|答案(?:是|为|：|:)|答え[はが：:]|(?:الجواب|الإجابة)(?: هو| هي|:)|\b[Rr]espuesta(?: es|:)|\b[Rr]éponse(?: est|\s?:)|\bAntwort(?: ist| lautet|:)",
     re.IGNORECASE,
 )
-_OPTION_IS = re.compile(r"\b(?:option|choice)\s*\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:right|correct|answer)", re.IGNORECASE)
+_OPTION_IS = re.compile(
+    r"\b(?:option|choice)\s*\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:right|correct|answer)\b"
+    r"|\b(?:option|choice|statement) is:?\s+\**\(?([A-J])\b", re.IGNORECASE
+)
 _FLUFF = re.compile(
     r"(?:(?:approximately|about|around|roughly|exactly|simply|just|only|therefore|thus|hence|indeed|equal to|equals|is|are|"
     r"then|still|now|actually|given by|a total of|the number|the integer|the value|option|choice|clearly|precisely|"
@@ -48,6 +51,8 @@ _NOT_ONE = re.compile(
     re.IGNORECASE,
 )
 _MATH = re.compile(r"\$\$(.{1,1000}?)\$\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)|\$([^$\n]{1,500})\$", re.DOTALL)
+_NEGATIVE = re.compile(r"(?<![\d)%] )\b(?:minus|negative) (?=[\d$\\])")
+_ASIDE = re.compile(r"(?<=[\w.!]) \((?=[^()]*[A-Za-z]{2})[^()]{0,200}\)(?=[\s.]*$)")
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _SENTENCE_END = re.compile(r"(?<!\b[ap]\.m)(?<![ap])\.(?=\s|$)|[!?。](?=\s|$)(?<!\d!)|\n")
 _NUMBER = re.compile(r"[-+]?[\d٠-٩]+(?:[.,:/^][\d٠-٩]+)*|[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]")
@@ -103,7 +108,7 @@ def find_answer(text: str) -> Found | None:
         return Found(boxed, "box")
     if "\\boxed" in shown[-MAX_BOX:] and _unclosed(shown):
         return None
-    shown = shown[-MAX_TEXT:]
+    shown = _NEGATIVE.sub("-", shown[-MAX_TEXT:])
     return _marked(shown) or _unmarked(shown)
 
 
@@ -138,14 +143,14 @@ def _tagged(text: str) -> Found | None:
 
 def _without_run_on(text: str) -> str:
     """The text up to the first new question behind a marked answer."""
-    firsts = [place for mark in ("\\boxed", "####") if (place := text.find(mark)) >= 0]
+    firsts = [place + len(mark) for mark in ("\\boxed", "####") if (place := text.find(mark)) >= 0]
     if said := _ANSWER_IS.search(text[:MAX_TEXT]):
         firsts.append(said.end())
     if not firsts:
         return text
     start = min(firsts)
     cut = _RUN_ON.search(text, start, start + MAX_TEXT)
-    return text[: cut.start()] if cut and re.search(r"[\dA-Za-z\\]", text[start + 4 : cut.start()]) else text
+    return text[: cut.start()] if cut and re.search(r"[\dA-Za-z\\]", text[start : cut.start()]) else text
 
 
 def _boxed(text: str) -> str | None:
@@ -233,7 +238,7 @@ def _hashed(text: str) -> str | None:
 def _said(text: str) -> str | None:
     """What follows the last "answer is" that has an answer behind it."""
     if option := next(_last(_OPTION_IS, text), None):
-        return option.group(1)
+        return option[1] or option[2]
     for match in _last(_ANSWER_IS, text):
         tail = text[match.end() : match.end() + MAX_LINE]
         if (value := _value(tail, said=True)) is not None:
@@ -385,6 +390,8 @@ def _trailing(text: str) -> str | None:
     for _ in range(MAX_PLACES):
         line_start = text.rfind("\n", 0, line_end) + 1
         line = text[max(line_start, end, line_end - MAX_LINE) : line_end]
+        aside = _ASIDE.search(line)
+        line = line[: aside.start()] if aside and re.search(r"\d", line[: aside.start()]) else line
         found = _last_run(line)
         if found is not None:
             return found or None

@@ -20,8 +20,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import UsageError
-from .notation import MAX_ANSWER, plain_characters
-from .verdict import other_case
+from .notation import MAX_ANSWER, plain_characters, tidy
 
 MEMORY_LIMIT = 4 << 30  # bytes of address space: a runaway power ends in MemoryError, not in the machine
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
@@ -89,14 +88,17 @@ def limited(limit: float, function: Callable[..., float], *args: Any) -> float:
 
 def score_math(candidate: str, golds: Sequence[str]) -> float:
     """1.0 where math-verify finds the answer equal to one of the gold answers, else 0.0."""
-    found = _parse(candidate)
-    return float(any(_equal(_parse(gold), found) for gold in golds))
+    for spell in (str, tidy):
+        found = _parse(spell(candidate))
+        if any(_equal(_parse(spell(gold)), found) for gold in golds):
+            return 1.0
+    return 0.0
 
 
 def _equal(gold: list[Any], found: list[Any]) -> bool:
     from math_verify import verify
 
-    return verify(gold, found, timeout_seconds=None) and not (gold and found and _apart(gold[0], found[0]))
+    return verify(gold, found, allow_set_relation_comp=True, timeout_seconds=None) and not (gold and found and _apart(gold[0], found[0]))
 
 
 def _apart(gold: Any, found: Any) -> bool:

@@ -160,6 +160,7 @@ def _plain_commands(text: str) -> str:
     text = re.sub(r"\\(?:leqslant|leq)(?![A-Za-z])", r"\\le", text)
     text = re.sub(r"\\(?:geqslant|geq)(?![A-Za-z])", r"\\ge", text)
     text = re.sub(r"\\(?:ne|not\s*=)(?![A-Za-z])", r"\\neq", text)
+    text = re.sub(r"\\varnothing(?![A-Za-z])", r"\\emptyset ", text)
     return _braced_fractions(text)
 
 

@@ -22,6 +22,7 @@ _BASE = re.compile(r"([0-9A-Fa-f]+)\s*_\s*\{?\s*(\d+)\s*\}?|([0-9A-Fa-f]+)\s*\(?
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s*(?:([ap])\.?\s*m\.?)?", re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s*m\.?", re.IGNORECASE)
 _RATIO = re.compile(r"(-?[\d.]+)\s*(?::|\bto\b)\s*(-?[\d.]+)")
+_ASSIGNS = re.compile(r"(?:(?:[A-Za-z]|\\[a-z]+)[\w{}'()]*\s*)?=|[^=]*$")  # a gold equation that gives a value
 _BOUND = re.compile(r"(?P<n>[^a-zA-Z]+?)\s*(?:[a-zA-Z]+ )?or (?P<way>more|greater|higher|above|less|fewer|lower|below)$")
 _JOIN = re.compile(r"\s*(?:;|,?\s*\b(?:and|or)\b|,|\\lor(?![A-Za-z]))\s*")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
@@ -48,7 +49,7 @@ def quick_verdict(candidate: str, gold: str) -> bool | None:
         return False
     if (verdict := _special(ours, theirs)) is not None:
         return verdict
-    number = stated_number(theirs)
+    number = stated_number(theirs) if _ASSIGNS.match(theirs) else None
     ours = _without_choice(ours)
     if number is not None:
         found = stated_number(ours)
@@ -57,9 +58,9 @@ def quick_verdict(candidate: str, gold: str) -> bool | None:
         return verdict
     if "\\neq" in ours and "\\neq" not in theirs:
         return False
-    if other_case(ours, theirs):
-        return False
-    return _words(ours, theirs)
+    if (verdict := _words(ours, theirs)) is not None:
+        return verdict
+    return False if other_case(ours, theirs) else None
 
 
 def _special(ours: str, theirs: str) -> bool | None:
@@ -68,7 +69,7 @@ def _special(ours: str, theirs: str) -> bool | None:
     if choice:
         found = _CHOICE.fullmatch(ours) or re.fullmatch(r"\(([a-j])\)\s*(.*)", ours) or re.fullmatch(r"([a-e])()", ours)
         return found.group(1).upper() == choice.group(1) if found else False
-    base, mine = _BASE.fullmatch(theirs), _BASE.fullmatch(ours)
+    base, mine = _base(theirs), _base(ours)
     if base or mine:
         a, b = (_based(m, text) for m, text in ((mine, ours), (base, theirs)))
         return a[0] == b[0] and (not a[1] or not b[1] or a[1] == b[1])
@@ -83,6 +84,14 @@ def _special(ours: str, theirs: str) -> bool | None:
         found = numeral(f"{other[1]}/{other[2]}")
         return found is not None and wanted.value.denominator > 1 and found.same(wanted)
     return None
+
+
+def _base(text: str) -> re.Match[str] | None:
+    """A numeral with its base, `1011_2`; not a name with an index, `A_1`."""
+    match = _BASE.fullmatch(text)
+    if match is None or not 2 <= int(match[2] or match[4]) <= 36:
+        return None
+    return match if (match[1] or match[3]).isdigit() or int(match[2] or match[4]) > 10 else None
 
 
 def _based(match: re.Match[str] | None, text: str) -> tuple[str, str]:
@@ -196,4 +205,4 @@ def as_text(answer: str) -> str:
         return answer.strip()
     text = tidy(answer)
     text = _WORD.sub(lambda m: m.group().casefold(), text) if text.casefold() not in _NO else text.casefold()
-    return re.sub(r"\s+", "", text)
+    return re.sub(r"(?<=\d) (?=[\d.])", "\x00", text).replace(" ", "")
