@@ -49,6 +49,7 @@ def prepare(kind: str) -> None:
 
 def _end_with_parent() -> None:
     """No grading process outlives the one that started it: the kernel's doing on Linux, a watch elsewhere."""
+    _let_go_of_template()
     parent = os.getppid()
     if sys.platform == "linux":
         import ctypes
@@ -64,6 +65,19 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _let_go_of_template() -> None:
+    """Close this process's end of the pipe by which the fork server sees that its owner is gone.
+
+    multiprocessing hands it to every forked process, for grandchildren; a hanging one would keep it open.
+    """
+    from multiprocessing import forkserver
+
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    if (pipe := getattr(server, "_forkserver_alive_fd", None)) is not None:
+        os.close(pipe)
+        server._forkserver_alive_fd = None
 
 
 def ready() -> None:

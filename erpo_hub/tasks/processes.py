@@ -15,7 +15,7 @@ import sys
 import threading
 import types
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from typing import Any
 
@@ -104,7 +104,7 @@ class Processes:
                     max_workers=self.workers,
                     initializer=scoring.prepare,
                     initargs=[self.kind],
-                    context=_clean_context(),
+                    context=_CleanContext(),
                 )
                 ready = pool.schedule(scoring.ready)
                 if not wait([ready], timeout=START_LIMIT).done or ready.exception() is not None:
@@ -115,29 +115,27 @@ class Processes:
             return self.pool
 
 
-def _clean_context() -> Any:
-    """A start method whose processes do not run the caller's script again.
-
-    Forking the caller is unsafe once torch has threads. The other methods import `__main__` in the child, so
-    a training script without an `if __name__ == "__main__"` guard would train again there.
-    """
-    context = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
-
-    class Process(context.Process):  # type: ignore[name-defined,misc]
-        @staticmethod
-        def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's name
-            with _MAIN_LOCK:
-                main = sys.modules["__main__"]
-                sys.modules["__main__"] = types.ModuleType("__main__")
-                try:
-                    return context.Process._Popen(process_obj)  # type: ignore[attr-defined]
-                finally:
-                    sys.modules["__main__"] = main
-
-    clean: Callable[..., Any] = type(context)
-    made = clean()
-    made.Process = Process
-    return made
-
-
+_Context: Any = type(multiprocessing.get_context("forkserver" if _FORKS else "spawn"))
 _MAIN_LOCK = threading.Lock()
+
+
+class _CleanProcess(_Context.Process):
+    """A process that does not run the caller's script again.
+
+    Forking the caller is unsafe once torch has threads. The other ways import `__main__` in the child, so a
+    training script without an `if __name__ == "__main__"` guard would train again there.
+    """
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's name
+        with _MAIN_LOCK:
+            main = sys.modules["__main__"]
+            sys.modules["__main__"] = types.ModuleType("__main__")
+            try:
+                return _Context.Process._Popen(process_obj)
+            finally:
+                sys.modules["__main__"] = main
+
+
+class _CleanContext(_Context):
+    Process = _CleanProcess
