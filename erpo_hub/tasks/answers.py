@@ -53,6 +53,7 @@ _NOT_ONE = re.compile(
 _MATH = re.compile(r"\$\$(.{1,1000}?)\$\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)|\$([^$\n]{1,500})\$", re.DOTALL)
 _NEGATIVE = re.compile(r"(?<![\d)%] )\b(?:minus|negative) (?=[\d$\\])")
 _ASIDE = re.compile(r"(?<=[\w.!]) \((?=[^()]*[A-Za-z]{2})[^()]{0,200}\)(?=[\s.]*$)")
+_CLAUSE = re.compile(r",?\s+(?:who|which|because|since|as it|so that|where)\b")
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _SENTENCE_END = re.compile(r"(?<!\b[ap]\.m)(?<![ap])\.(?=\s|$)|[!?。](?=\s|$)(?<!\d!)|\n")
 _NUMBER = re.compile(r"[-+]?[\d٠-٩]+(?:[.,:/^][\d٠-٩]+)*|[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]")
@@ -229,6 +230,8 @@ def _hashed(text: str) -> str | None:
             later = text[match.end() :].strip()
             if line[-1] == ":" or (later and not _choice(line)) or (len(words) > 4) or re.match(r"(?:step|part|case|solution)\b", line, re.I):
                 continue
+        if re.match(r"\d+[.)]\s+[A-Za-z*]", line) or re.match(r"\d+\s+[a-z].*\n[ \t]*\S", line + text[match.end() : match.end() + 80]):
+            continue  # a heading: "#### 2. Total", "#### 3 boxes" with its text on the next line
         value = _value(line)
         if value:
             return value
@@ -282,6 +285,11 @@ def _value(line: str, *, said: bool = False) -> str | None:
     numbers = _NUMBER.search(sentence) or "$" in sentence or "\\" in sentence
     if said and _NOT_ONE.match(sentence):
         return (_trailing(sentence) if numbers and not re.match(r"not\b", sentence) else None) or None
+    if bracketed := re.search(r"\(([-+$]?[\d.,]+)\)$", sentence):
+        return bracketed[1]
+    if numbers and (verb := list(re.finditer(r"\b(?:is|are|was|equals?)\s+", sentence))):
+        return _value(sentence[verb[-1].end() :])
+    sentence = _CLAUSE.split(sentence, maxsplit=1)[0]
     if len(sentence.split()) <= 6:
         return sentence
     return _trailing(sentence) if numbers else None
@@ -326,6 +334,8 @@ def _run(text: str) -> str | None:
         token = match[1]
         if "\n" in match.group() and taken:
             break
+        if taken and (token in {"--", "—"} or (token == "–" and "=" not in text[match.end() :])):
+            break
         core = token.rstrip("*`\"'").rstrip(".,;:") if not re.fullmatch(r"[-+*/=:<>]+", token) else token
         if taken and token.startswith("(") and taken[-1][-1] not in "+-*/=^(,":
             break
@@ -344,6 +354,8 @@ def _run(text: str) -> str | None:
     while taken and (taken[-1] in {"-", "+", "=", "*", "/", ",", "–", "—", ":"}):
         taken.pop()
     run = " ".join(taken).replace(" ,", ",")
+    if re.fullmatch(r"[-+$]?[\d.,]+!", run) and re.match(r"!?\s*(?:$|[A-Z\n])", text[end:]):
+        run = run[:-1]  # a cry, not a factorial
     if not re.search(r"[\d\\½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞∞π√]|^[a-zA-Z]$|=", run) or not taken:
         return None
     tail = text[end : end + 80]
@@ -382,7 +394,7 @@ def _trailing(text: str) -> str | None:
     for match in _last(_MATH, text):
         content = _content(match)
         if _is_math(match) and re.search(r"[\d\\A-Za-z∞]", content):
-            best, end = content, match.end()
+            best, end = _joined_before(text, match), match.end()
             if compound := _SMALL_UNIT.match(text[end:].replace("$", "")):
                 return best + compound.group()
             break
@@ -404,6 +416,18 @@ def _trailing(text: str) -> str | None:
     return best
 
 
+def _joined_before(text: str, last: re.Match[str]) -> str:
+    """The last math of a text and the maths it is joined to: "$x=2$ and $x=5$"."""
+    parts, edge, link = [_content(last)], last.start(), r",?\s*(?:and|or)\s*"
+    start = max(0, edge - MAX_LINE)
+    for match in reversed(list(_MATH.finditer(text, start, edge))):
+        if not re.fullmatch(link, text[match.end() : edge]) or not _is_math(match):
+            break
+        parts.insert(0, _content(match))
+        edge, link = match.start(), r",?\s*(?:and|or)?\s*"
+    return ", ".join(parts)
+
+
 def _last_run(line: str) -> str | None:
     """The last run of a line that has a number or a command in it; "" where it is an unfinished sum."""
     numbers = list(re.finditer(r"[\d٠-٩½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞∞π]|\\(?:frac|d?frac|sqrt|pi|infty|binom)", line))
@@ -416,6 +440,9 @@ def _last_run(line: str) -> str | None:
             run = last or run
         if _unfinished(run):
             return ""
+        if link := re.search(r"(\$?-?\d[\d.,]*)\s+(or|to)\s+$", before):
+            if link[2] == "or" or "ratio" in before:
+                return f"{link[1]}, {run}" if link[2] == "or" else f"{link[1]}:{run}"
         if before and re.search(r"\d\s+(?:hours?|feet|foot|pounds?|minutes?|dollars?|yards?|days?)(?:,? and|,)?\s*$", before):
             return (before + run)[-60:]
         return run

@@ -21,6 +21,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .notation import MAX_ANSWER, plain_characters, tidy
+from .verdict import as_set
 
 MEMORY_LIMIT = 4 << 30  # bytes of address space: a runaway power ends in MemoryError, not in the machine
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
@@ -102,11 +103,17 @@ def limited(limit: float, function: Callable[..., float], *args: Any) -> float:
 
 def score_math(candidate: str, golds: Sequence[str]) -> float:
     """1.0 where math-verify finds the answer equal to one of the gold answers, else 0.0."""
-    for spell in (str, tidy):
-        found = _parse(spell(candidate))
-        if any(_equal(_parse(spell(gold)), found) for gold in golds):
-            return 1.0
+    tried: set[tuple[str, str]] = set()
+    for spell in (str, tidy, _spelled_set):
+        for pair in ((spell(candidate), spell(gold)) for gold in golds):
+            if pair not in tried and _equal(_parse(pair[1]), _parse(pair[0])):
+                return 1.0
+            tried.add(pair)
     return 0.0
+
+
+def _spelled_set(answer: str) -> str:
+    return as_set(tidy(answer))
 
 
 def _equal(gold: list[Any], found: list[Any]) -> bool:

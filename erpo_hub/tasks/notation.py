@@ -53,7 +53,7 @@ _CORE = re.compile(
     rf"(?:-| and )(?P<mn3>\d+)/(?P<md3>\d+)(?!\d))"
     rf"|\\frac\{{\s*(?P<n>{_SIGNED})\s*\}}\{{\s*(?P<d>{_SIGNED})\s*\}}"
     rf"|\(\s*(?P<n4>{_SIGNED})\s*\)\s*/\s*(?P<d4>{_SIGNED})"
-    rf"|(?P<n2>{_POWER}|{_DECIMAL})\s*/\s*(?P<d2>-?\s*(?:{_POWER}|{_DECIMAL})|\(\s*-?{_DECIMAL}\s*\))(?![\d^!])"
+    rf"|(?P<n2>{_POWER}|{_DECIMAL})\s*(?:/|\\div(?![A-Za-z]))\s*(?P<d2>-?\s*(?:{_POWER}|{_DECIMAL})|\(\s*-?{_DECIMAL}\s*\))(?![\d^!])"
     rf"|(?P<rep>{_REPEATING})"
     rf"|(?P<m>{_DECIMAL})\s*(?:[eE](?P<e>[-+]?\d+)(?![\d.])|{_TEN})"
     rf"|(?P<ten>10)\s*\^\s*(?:\{{\s*(?P<tp>[-+]?\s*\d+)\s*\}}|(?P<tp2>-?\d+))"
@@ -126,7 +126,8 @@ def tidy(answer: str) -> str:
             text = fenced.group(1)
     if "\\" in text:
         text = _plain_commands(text)
-    text = _CURRENCY.sub("", text.replace("{,}", ",").replace("{:}", ":"))
+    text = text.replace("{,}", ",").replace("{:}", ":").replace("\\colon", ":")
+    text = _CURRENCY.sub("", text)
     text = _SPACE.sub(" ", text).strip().rstrip(".,;:?").rstrip()
     while len(text) > 1 and text[0] in "({" and _closes(text) == len(text) - 1 and "," not in text:
         text = text[1:-1].strip()
@@ -152,7 +153,7 @@ def _plain_commands(text: str) -> str:
     text = re.sub(r"\\(?:degree|degrees)(?![A-Za-z])", r"^\\circ", text)
     for _ in range(8):
         plainer = _STYLED.sub(r" \1 " if not re.search(r"\\(?:mathbf|boldsymbol|bm)", text) else r"\1", text)
-        plainer = re.sub(r"(?<!\\mathbb)(?<![\^_A-Za-z}\]])\{([\d.,]+)\}", r"\1", plainer)
+        plainer = re.sub(r"(?<!\\mathbb)(?<![\^_\w}\]])\{([\d.,]+)\}", r"\1", plainer)
         if plainer == text:
             break
         text = plainer

@@ -19,6 +19,8 @@ _FLUFF = re.compile(
 )
 _EQUALS = re.compile(r"(?<![<>!\\])=+|\\(?:equiv|approx)(?![A-Za-z])")
 _BASE = re.compile(r"([0-9A-Fa-f]+)\s*_\s*\{?\s*(\d+)\s*\}?|([0-9A-Fa-f]+)\s*\(?\s*base\s+(\d+)\s*\)?")
+_BASE_WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_BASE_WORD = re.compile(rf"(?<=[\d_{{ ])({'|'.join(_BASE_WORDS)})(?=\s*\}}|$)")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s*(?:([ap])\.?\s*m\.?)?", re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s*m\.?", re.IGNORECASE)
 _RATIO = re.compile(r"(-?[\d.]+)\s*(?::|\bto\b)\s*(-?[\d.]+)")
@@ -51,6 +53,8 @@ def quick_verdict(candidate: str, gold: str) -> bool | None:
         return verdict
     number = stated_number(theirs) if _ASSIGNS.match(theirs) else None
     ours = _without_choice(ours)
+    if (one := re.fullmatch(r"\\\{([^{},]*)\\\}", ours)) and not theirs.startswith("\\{"):
+        ours = one.group(1).strip()
     if number is not None:
         found = stated_number(ours)
         return found is not None and found.same(number)
@@ -88,7 +92,7 @@ def _special(ours: str, theirs: str) -> bool | None:
 
 def _base(text: str) -> re.Match[str] | None:
     """A numeral with its base, `1011_2`; not a name with an index, `A_1`."""
-    match = _BASE.fullmatch(text)
+    match = _BASE.fullmatch(_BASE_WORD.sub(lambda m: str(_BASE_WORDS.index(m.group(1)) + 2), text))
     if match is None or not 2 <= int(match[2] or match[4]) <= 36:
         return None
     return match if (match[1] or match[3]).isdigit() or int(match[2] or match[4]) > 10 else None
@@ -170,6 +174,40 @@ def _lists(ours: str, theirs: str) -> bool | None:
             return None if not (gold[0] and found[0]) else False
         return len(numbers) == len(wanted) and all(a.same(b) for a, b in zip(numbers, wanted))  # type: ignore[union-attr,arg-type]
     return all(any(a.same(b) for a in numbers) for b in wanted) and all(any(a.same(b) for b in wanted) for a in numbers)  # type: ignore[union-attr,arg-type]
+
+
+_RELATION = re.compile(r"(<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z]))=?")
+_TURNED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
+
+
+def as_set(text: str) -> str:
+    r"""Inequalities in one variable as a set: `x<0 or x>5` is `(-\infty,0)\cup(5,\infty)`; else the text itself."""
+    pieces = [_interval(part) for part in re.split(r",?\s*(?:\bor\b|\\lor(?![A-Za-z]))\s*", re.sub(r"<=|>=", _ascii, text))]
+    return "\\cup".join(pieces) if all(pieces) else text  # type: ignore[arg-type]
+
+
+def _ascii(match: re.Match[str]) -> str:
+    return "\\le " if match.group() == "<=" else "\\ge "
+
+
+def _interval(text: str) -> str | None:
+    parts = [part.strip() for part in _RELATION.split(text)]
+    if len(parts) == 3:
+        left, sign, right = parts
+        if not re.fullmatch(r"[a-zA-Z]", left):
+            left, sign, right = right, _TURNED[sign], left
+        if not re.fullmatch(r"[a-zA-Z]", left) or not right:
+            return None
+        if sign in ("<", "\\le"):
+            return f"(-\\infty,{right}{')' if sign == '<' else ']'}"
+        return f"{'(' if sign == '>' else '['}{right},\\infty)"
+    if len(parts) == 5 and re.fullmatch(r"[a-zA-Z]", parts[2]) and parts[0] and parts[4]:
+        low, first, _, second, high = parts
+        if first in (">", "\\ge"):
+            low, first, second, high = high, _TURNED[second], _TURNED[first], low
+        if first in ("<", "\\le") and second in ("<", "\\le"):
+            return f"{'(' if first == '<' else '['}{low},{high}{')' if second == '<' else ']'}"
+    return None
 
 
 def other_case(ours: str, theirs: str) -> bool:
