@@ -10,12 +10,12 @@ import ast
 import json
 import logging
 import math
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..errors import UserError
-from .answers import marked_answer
+from .answers import accepted_answers
+from .verdict import quick_verdict
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,6 @@ _TAKEN = {
     "log_metric",
 }
 _TAKEN |= {"messages", "chosen", "rejected", "image", "images"}
-_NO_ANSWER = {"", "nan", "none", "null", "n/a", "proof", "notfound", "not found"}
-MAX_WORDS = 15  # a longer gold answer in words is prose, which no completion repeats to the letter
 
 Row = dict[str, Any]
 
@@ -70,37 +68,49 @@ def read_rows(
     asked = _column(table, columns, "prompt", prompt, PROMPT_COLUMNS, where)
     golden = _column(table, columns, "answer", answer, ANSWER_COLUMNS, where)
     kept = [key for key in columns if key not in _TAKEN and [key] not in (asked, golden)]
+    column = ".".join(golden)
     rows, without = [], []
     for number, raw in enumerate(table, 1):
+        place, value = f"{where}: row {number}", _cell(raw, golden)
         row = {key: raw.get(key) for key in kept}
-        text = _gold(_cell(raw, golden), f"{where}: row {number}", ".".join(golden))
-        marked = marked_answer(text)
-        if marked is not None:
-            row["solution"] = text
-        elif text and not gradable(text):
-            without.append(text)
-            row["solution"], text = text, ""
-        elif not text:
-            without.append(text)
-        question = _prompt(_cell(raw, asked), f"{where}: row {number}", ".".join(asked))
-        rows.append({**row, "prompt": question, "answer": marked or text})
-    _report(without, len(rows), where, ".".join(golden))
+        row["prompt"], row["answer"] = _prompt(_cell(raw, asked), place, ".".join(asked)), ""
+        try:
+            row["answer"] = _accepted(value)
+        except ValueError as error:
+            if isinstance(value, dict) or (
+                isinstance(value, list) and any(isinstance(x, dict | list) for x in value)
+            ):
+                raise _nested(value, place, column) from error
+            without.append(f"{str(value)[:60]!r}: {error}" if _filled(value) else "")
+            answer_text = ""
+        if _filled(value) and isinstance(value, str) and value.strip() != answer_text:
+            row["solution"] = value.strip()
+        rows.append(
+            {**row, "prompt": _prompt(_cell(raw, asked), place, ".".join(asked)), "answer": answer_text}
+        )
+    _report(without, len(rows), where, column)
     return rows
 
 
-def gradable(gold: str) -> bool:
-    """Whether a completion could be told right or wrong by this gold answer: not prose, not "proof"."""
-    if gold.strip().casefold() in _NO_ANSWER:
-        return False
-    return len(re.findall(r"[^\W\d_]{2,}", re.sub(r"\\[a-zA-Z]+", " ", gold))) <= MAX_WORDS
+def _accepted(value: Any) -> str:
+    """A gold answer as text; several that differ as JSON text, which the grader reads. Raises ValueError."""
+    answers = accepted_answers(value)
+    same = all(quick_verdict(other, answers[0]) for other in answers[1:])
+    return answers[0] if same else json.dumps(answers, ensure_ascii=False)
+
+
+def _nested(value: Any, place: str, column: str) -> UserError:
+    inside = " or ".join(f"?answer={column}.{key}" for key in value) if isinstance(value, dict) else ""
+    return UserError(
+        f"{place}: the answer in {column!r} is a nested object; say {inside or 'another column'}"
+    )
 
 
 def _report(without: list[str], total: int, where: str, column: str) -> None:
+    example = next((f", for example {text}" for text in without if text), "")
     if len(without) == total:
-        found = f", such as {max(without, key=len)[:60]!r}" if any(without) else ""
-        raise UserError(f"{where}: no row has a gold answer in {column!r} that could be graded{found}")
+        raise UserError(f"{where}: no row has a gold answer in {column!r} that could be graded{example}")
     if without:
-        example = next((f", for example {text[:60]!r}" for text in without if text), "")
         logger.warning(
             "%s: %d of %d rows have no gold answer that can be graded%s: "
             "they get no reward and are not asked in an evaluation",
@@ -192,13 +202,9 @@ def _cell(row: Row, path: list[str]) -> Any:
         if depth == 0 and isinstance(value, str) and value.lstrip()[:1] == "{":
             parsed = _literal(value)
             value = (
-                parsed if isinstance(parsed, dict) and (len(path) > 1 or _is_gold_object(parsed)) else value
+                parsed if isinstance(parsed, dict) and (len(path) > 1 or "ground_truth" in parsed) else value
             )
     return value
-
-
-def _is_gold_object(value: dict[str, Any]) -> bool:
-    return "ground_truth" in value
 
 
 def _filled(value: Any) -> bool:
@@ -206,23 +212,6 @@ def _filled(value: Any) -> bool:
 
 
 # --- cells ------------------------------------------------------------------------------------------------
-
-
-def _gold(value: Any, where: str, column: str) -> str:
-    """A gold answer as text: a whole float as `72`, a list of one as its element, missing ones as ""."""
-    if isinstance(value, (list, tuple)) and len(value) <= 1:
-        value = value[0] if value else None
-    if isinstance(value, dict):
-        inside = " or ".join(f"?answer={column}.{key}" for key in value) or "another column"
-        raise UserError(f"{where}: the answer in {column!r} is a nested object; say {inside}")
-    if isinstance(value, (list, tuple)):
-        raise UserError(f"{where}: the answer in {column!r} is a list of {len(value)}; give one answer a row")
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        value = int(value)
-    text = str(value).strip()
-    return "" if text.casefold() == "nan" else text
 
 
 def _prompt(prompt: Any, where: str, column: str) -> str | list[dict[str, Any]]:
