@@ -24,6 +24,7 @@ from torch import nn
 from ..errors import UsageError, UserError
 from ..traces.asked import Asked, as_messages, asked_as, encode
 from ..traces.decoding import end_tokens
+from ..traces.loading import load, load_tokenizer
 from ..traces.pivots import find_pivots
 from .generation import Completion, Decoding, generate_completions, undisturbed
 from .results import Evaluation, QuestionLog
@@ -178,27 +179,21 @@ def load_model(model: Any, tokenizer: Any = None, dtype: Any = None) -> tuple[nn
     checkpoint's type elsewhere.
     """
     if isinstance(model, (str, os.PathLike)):
-        from ..traces.loading import load, resolve_model
-
-        loaded, its_tokenizer = load(resolve_model(str(model)), dtype=dtype)
+        loaded, its_tokenizer = load(str(model), dtype=dtype)
         return loaded, tokenizer or its_tokenizer, str(model)
     path = getattr(model.config, "_name_or_path", "")
     name = path or type(model).__name__
     if tokenizer is None:
-        from transformers import AutoTokenizer
-
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"found no tokenizer for {name!r} ({_first_line(error)}): pass tokenizer="
-            ) from error
+            tokenizer = load_tokenizer(path)
+        except UserError as error:
+            raise UserError(f"{error}: pass tokenizer=") from error
     return model, tokenizer, name
 
 
 def _asked(tokenizer: Any, plain: bool | None, chat_template_kwargs: dict[str, Any] | None) -> Asked:
     """How the model was asked in its training, with what the caller says otherwise."""
-    given = {"plain": plain, "chat_template_kwargs": chat_template_kwargs}
+    given: dict[str, Any] = {"plain": plain, "chat_template_kwargs": chat_template_kwargs}
     changes = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(asked_as(tokenizer), **changes)
 
@@ -360,7 +355,3 @@ def _progress_bar(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
     ) as bar:
         job = bar.add_task("evaluating", total=total)
         yield lambda count: bar.advance(job, count)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -15,7 +15,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -25,12 +25,14 @@ from ..errors import UserError
 from ..record.format import (
     FILE,
     RunRecord,
+    ShownRule,
     ShownTokens,
     TraceRow,
     load_record,
     read_record,
     write_record,
 )
+from ..text import write_json
 from ..traces.trace import Trace
 from .check import FREE_TEXT, looks_like_path, machine_paths, problems_in
 
@@ -205,8 +207,7 @@ def _copy_weights(source: Path, target: Path, run: RunRecord) -> None:
     for name in sorted(names):
         if name.endswith("config.json"):
             content = json.loads((source / name).read_text(encoding="utf-8"))
-            text = json.dumps(_with_base_id(content, base), indent=2, ensure_ascii=False)
-            (target / name).write_text(text + "\n", encoding="utf-8")
+            write_json(target / name, _with_base_id(content, base))
         else:
             shutil.copyfile(source / name, target / name)
 
@@ -234,7 +235,8 @@ def _write_traces(traces: Sequence[Trace], folder: Path) -> list[TraceRow]:
         rows.append(TraceRow(name, trace.prompt, trace.correct, trace.answer))
     example = worked_example(public)
     shown, entropy = public[example], [round(h, 4) for h in public[example].entropy]
-    rows[example].completion = ShownTokens(shown.pieces, shown.pivots, entropy, shown.gold)
+    rule = ShownRule(**asdict(shown.pivot_rule)) if shown.pivot_rule else None
+    rows[example].completion = ShownTokens(shown.pieces, shown.pivots, entropy, shown.gold, rule)
     return rows
 
 

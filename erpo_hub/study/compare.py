@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, UserError
-from ..evaluation.results import write_json
 from ..methods.catalog import METHODS
+from ..text import write_json
 from .report import SHARED, Report, build_report
 
 DEFAULTS: dict[str, Any] = {

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..evaluation.results import write_json
 from ..evaluation.statistics import (
     crossed_comparison,
     hierarchical_bootstrap,
@@ -24,6 +23,7 @@ from ..evaluation.statistics import (
     mean_and_error,
     paired_seeds,
 )
+from ..text import p_value, write_json
 from .figures import CURVES, MEASURES, draw_report
 
 # What all cells of a comparison have in common.
@@ -227,7 +227,7 @@ def _comparison_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]
     body = [
         [
             one["name"], one["measure"], str(one["seeds"]), f"{100 * one['difference']:+.1f}",
-            _interval(one), _p(one["p_value"]), _p(one["p_holm"]), _interval(one["bootstrap"]),
+            _interval(one), p_value(one["p_value"]), p_value(one["p_holm"]), _interval(one["bootstrap"]),
             f"{100 * one['detectable']:.1f}" if one["detectable"] else "–",
         ]
         for one in data["comparisons"]
@@ -247,7 +247,7 @@ def _other_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         for column, unit, digits in (("length", 1, 2), ("entropy", 1, 3), ("zero_variance", 100, 1)):
             found = one[column] or {"difference": None, "error": None, "p_value": None}
             mean, error = (None if found[x] is None else unit * found[x] for x in ("difference", "error"))
-            cells += [_number({"mean": mean, "error": error}, digits, sign="+"), _p(found["p_value"])]
+            cells += [_number({"mean": mean, "error": error}, digits, sign="+"), p_value(found["p_value"])]
         body.append(cells)
     return head, body
 
@@ -347,7 +347,3 @@ def _number(value: dict[str, float | None], digits: int, sign: str = "") -> str:
         return "–"
     error = "" if value["error"] is None else f" ± {value['error']:.{digits}f}"
     return f"{value['mean']:{sign}.{digits}f}{error}"
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -141,11 +141,8 @@ def _load(spec: Spec, seed: int, train_size: int | None, test_size: int | None) 
     else:
         found = hub_data.load(spec)
         revision, licence = found.revision, found.license
-        rows = (
-            None if part is None else _read(table_of(part, spec.text), spec)
-            for part in (found.train, found.test)
-        )
-        train, test = _split(*rows, spec.text, seed, test_size)
+        given = None if found.test is None else _read(table_of(found.test, spec.text), spec)
+        train, test = _split(_read(table_of(found.train, spec.text), spec), given, spec.text, seed, test_size)
     if spec.source in ("file", "hub") and train_size is not None:
         train = _draw(train, train_size, seed)
     return Task(

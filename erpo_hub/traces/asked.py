@@ -6,6 +6,7 @@ values may come from a stranger's repository: what does not have its type is ign
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -60,13 +61,13 @@ def as_messages(tokenizer: Any, prompt: str | Messages, asked: Asked) -> str | M
     return [*lead, {"role": "user", "content": prompt}]
 
 
-def encode(tokenizer: Any, prompts: list[str] | list[Messages], asked: Asked) -> list[list[int]]:
+def encode(tokenizer: Any, prompts: Sequence[str | Messages], asked: Asked) -> list[list[int]]:
     """Token ids as TRL's trainer feeds them: text as it stands, chat messages through the chat template.
 
     Raises UserError for messages where the tokenizer has no chat template, and for what the template refuses.
     """
     if isinstance(prompts[0], str):
-        return tokenizer(prompts)["input_ids"]
+        return tokenizer(list(prompts))["input_ids"]
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
             "the prompts are chat messages and the tokenizer has no chat template: "
@@ -76,7 +77,11 @@ def encode(tokenizer: Any, prompts: list[str] | list[Messages], asked: Asked) ->
 
     try:
         return tokenizer.apply_chat_template(
-            prompts, add_generation_prompt=True, tokenize=True, return_dict=True, **asked.chat_template_kwargs
+            list(prompts),
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            **asked.chat_template_kwargs,
         )["input_ids"]
     except (TemplateError, TypeError) as error:
         line = " ".join(str(error).split())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from ..errors import UserError
+from .reference import check_vocabulary
 
 logger = logging.get_logger(__name__)
 
@@ -31,6 +32,16 @@ def check_trainable(model: nn.Module) -> None:
     if hasattr(model, "peft_config"):
         cause = "its adapter was loaded for inference: PeftModel.from_pretrained(..., is_trainable=True)"
     raise UserError(f"the model has no trainable parameter, training would change nothing; {cause}")
+
+
+def check_models(accelerator: Any, policy: Any, reference: Any, *, compared: bool) -> None:
+    """Refuse a policy that cannot learn, or be compared; set right how both models count positions."""
+    check_trainable(policy)
+    models = [accelerator.unwrap_model(model) for model in (policy, reference) if model is not None]
+    for model in models:
+        count_positions_from_the_prompt(model)
+    if compared and reference is not None:
+        check_vocabulary(*models)
 
 
 def check_room(model: Any, longest_prompt: int, completion: int) -> None:
@@ -83,13 +94,15 @@ def _with_positions(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> t
     return args, kwargs
 
 
-def warn_of_first_progress(spread: float, *, full_precision: bool) -> None:
+def warn_of_first_progress(trainer: Any, mode: str, values: dict[str, float]) -> None:
     """Before the first update policy and reference are one model: say so where eq. 3 sees two."""
-    if spread <= FAR_FROM_ZERO:
+    spread = values.get(PROGRESS, 0.0)
+    before = trainer._metrics[mode][PROGRESS]
+    if mode != "train" or trainer.state.global_step or before or spread <= FAR_FROM_ZERO:
         return
     causes = "a reference that is not the starting model, an adapter that was trained before, or a model "
     causes += "whose forward depends on the batch"
-    if not full_precision:
+    if not trainer._full_precision():
         causes = "rounding in bf16 or fp16, " + causes
     logger.warning(
         f"erpo/progress_std is {spread:.2g} before the first update, where policy and reference should agree "
@@ -100,14 +113,3 @@ def warn_of_first_progress(spread: float, *, full_precision: bool) -> None:
 def longest_in_characters(prompts: list[Any]) -> list[Any]:
     """At most LONGEST prompts to count the tokens of; counting all would take minutes on large data."""
     return sorted(prompts, key=lambda prompt: len(str(prompt)), reverse=True)[:LONGEST]
-
-
-__all__ = [
-    "PROGRESS",
-    "check_room",
-    "check_trainable",
-    "count_positions_from_the_prompt",
-    "longest_in_characters",
-    "still",
-    "warn_of_first_progress",
-]
