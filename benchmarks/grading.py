@@ -67,7 +67,10 @@ def trl(cases: list[dict]) -> list[bool]:
 
 
 def _text(gold: Any) -> str:
-    return str(gold[0]) if isinstance(gold, list) and gold else str(gold)
+    """A gold answer as the other graders read it best: a bare formula between dollar signs."""
+    text = str(gold[0]) if isinstance(gold, list) and gold else str(gold)
+    bare = not any(mark in text for mark in ("$", "boxed", "\n", "\\(", "\\[", "answer is"))
+    return f"${text}$" if bare else text
 
 
 def table(cases: list[dict], graders: dict[str, list[bool]]) -> str:

@@ -54,6 +54,8 @@ _MATH = re.compile(r"\$\$(.{1,1000}?)\$\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\
 _NEGATIVE = re.compile(r"(?<![\d)%] )\b(?:minus|negative) (?=[\d$\\])")
 _ASIDE = re.compile(r"(?<=[\w.!]) \((?=[^()]*[A-Za-z]{2})[^()]{0,200}\)(?=[\s.]*$)")
 _CLAUSE = re.compile(r",?\s+(?:who|which|because|since|as it|so that|where)\b")
+_HASHED_NUMBER = re.compile(r"\n#### (-?\d{1,30}(?:\.\d{1,30})?)\s*$", re.ASCII)
+_PLAIN_GOLD = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?", re.ASCII)
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _SENTENCE_END = re.compile(r"(?<!\b[ap]\.m)(?<![ap])\.(?=\s|$)|[!?。](?=\s|$)(?<!\d!)|\n")
 _NUMBER = re.compile(r"[-+]?[\d٠-٩]+(?:[.,:/^][\d٠-٩]+)*|[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]")
@@ -104,6 +106,9 @@ def find_answer(text: str) -> Found | None:
         return None
     if tagged := _tagged(shown):
         return tagged
+    if (plain := _HASHED_NUMBER.search(shown, max(0, len(shown) - 60))) and shown.count("####") == 1:
+        if "\\boxed" not in shown and "<answer>" not in shown:
+            return Found(plain[1], "hash")  # GSM8K's own form, read at once
     shown = _without_run_on(shown)
     if (boxed := _boxed(shown)) is not None:
         return Found(boxed, "box")
@@ -513,6 +518,8 @@ def accepted_answers(gold: Any) -> list[str]:
     if isinstance(gold, float) and gold.is_integer() and abs(gold) < 1e15:
         gold = int(gold)
     text = str(gold).strip()
+    if _PLAIN_GOLD.fullmatch(text):
+        return [text]
     if re.match(r'\[\s*(?:"|\')', text) or re.match(r'\{\s*"', text):
         try:
             return accepted_answers(json.loads(text))

@@ -8,10 +8,12 @@ Imports the standard library only.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 
 from .notation import MAX_ANSWER, Numeral, numeral, tidy
 
+_PLAIN = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?", re.ASCII)
 _CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:\)|[.:](?=\s|$)|$)\s*[.:]?\s*(.*)", re.DOTALL)
 _LABEL = re.compile(r"^(?:(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|option|choice)s?\s*(?:is|:|=)?\s*:?\s*)+", re.IGNORECASE)
 _FLUFF = re.compile(
@@ -39,7 +41,11 @@ def quick_verdict(candidate: str, gold: str) -> bool | None:
     Where the gold answer is written as a number, the candidate must write a number too: arithmetic that was
     not carried out is not in the grammar of `notation.numeral`.
     """
-    if candidate == gold or as_text(candidate) == as_text(gold):
+    if candidate == gold:
+        return True
+    if _PLAIN.fullmatch(candidate) and _PLAIN.fullmatch(gold):
+        return Numeral(Fraction(candidate)).same(Numeral(Fraction(gold)))
+    if as_text(candidate) == as_text(gold):
         return True
     if max(len(candidate), len(gold)) > MAX_ANSWER:
         return False
