@@ -22,13 +22,17 @@ from erpo_hub.tasks.grading import Grader
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cases", type=Path, nargs="+", help="JSON lines")
     parser.add_argument("--wrong", action="store_true", help="print the cases that our grader gets wrong")
     parser.add_argument("--ours", action="store_true", help="leave the other two graders out")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
-    cases = [json.loads(line) for path in args.cases for line in path.read_text(encoding="utf-8").splitlines()]
+    cases = [
+        json.loads(line) for path in args.cases for line in path.read_text(encoding="utf-8").splitlines()
+    ]
     verdicts, rate, failures = ours(cases)
     graders: dict[str, list[bool]] = {"erpo-hub": verdicts}
     if not args.ours:

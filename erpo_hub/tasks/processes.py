@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import types
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from typing import Any
