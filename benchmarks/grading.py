@@ -22,13 +22,17 @@ from erpo_hub.tasks.grading import Grader
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cases", type=Path, nargs="+", help="JSON lines")
     parser.add_argument("--wrong", action="store_true", help="print the cases that our grader gets wrong")
     parser.add_argument("--ours", action="store_true", help="leave the other two graders out")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
-    cases = [json.loads(line) for path in args.cases for line in path.read_text(encoding="utf-8").splitlines()]
+    cases = [
+        json.loads(line) for path in args.cases for line in path.read_text(encoding="utf-8").splitlines()
+    ]
     verdicts, rate, failures = ours(cases)
     graders: dict[str, list[bool]] = {"erpo-hub": verdicts}
     if not args.ours:
@@ -67,7 +71,10 @@ def trl(cases: list[dict]) -> list[bool]:
 
 
 def _text(gold: Any) -> str:
-    return str(gold[0]) if isinstance(gold, list) and gold else str(gold)
+    """A gold answer as the other graders read it best: a bare formula between dollar signs."""
+    text = str(gold[0]) if isinstance(gold, list) and gold else str(gold)
+    bare = not any(mark in text for mark in ("$", "boxed", "\n", "\\(", "\\[", "answer is"))
+    return f"${text}$" if bare else text
 
 
 def table(cases: list[dict], graders: dict[str, list[bool]]) -> str:

@@ -97,7 +97,8 @@ def evaluate(
         if resume_path is not None:
             what = settings | {"task": task.spec, "data": _digest(rows), "weights": _fingerprint(model)}
             log = stack.enter_context(closing(QuestionLog(resume_path, {"evaluation": what})))
-            done, result.grader_timeouts = dict(log.done), log.timeouts
+            done = dict(log.done)
+            result.add_failures(log.failures)
         if grader is None:
             from ..tasks.grading import Grader
 
@@ -107,13 +108,13 @@ def evaluate(
         for finished in _finished_questions(
             model, prompts, decoding, k, batch_size, seed, set(done), advance
         ):
-            before = grader.timeouts
+            before = grader.failures()
             questions = _grade(grader, tokenizer, finished, rows)
-            timeouts = grader.timeouts - before
-            result.grader_timeouts += timeouts
+            failures = {name: count - before[name] for name, count in grader.failures().items()}
+            result.add_failures(failures)
             done |= {question["index"]: question for question in questions}
             if log:
-                log.add(questions, timeouts)
+                log.add(questions, failures)
     result.questions = [done[q] for q in range(len(rows))]
     result.seconds = time.perf_counter() - started
     return result
@@ -301,7 +302,7 @@ def _grade(grader, tokenizer, finished: dict[int, list[Completion]], rows: list[
     for q, completions in finished.items():
         record: dict[str, Any] = {"index": q, "prompt": rows[q]["prompt"], "answer": rows[q]["answer"]}
         record |= {"completions": [next(text) for _ in completions]}
-        record |= {"scores": [float(next(scores)) for _ in completions]}
+        record |= {"scores": [float(next(scores) or 0) for _ in completions]}
         record |= {"correct": [score >= 1 for score in record["scores"]]}
         record |= {
             "lengths": [len(c.ids) for c in completions],

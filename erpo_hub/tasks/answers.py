@@ -35,7 +35,8 @@ _ANSWER_IS = re.compile(
 )
 _OPTION_IS = re.compile(
     r"\b(?:option|choice)\s*\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:right|correct|answer)\b"
-    r"|\b(?:option|choice|statement) is:?\s+\**\(?([A-J])\b", re.IGNORECASE
+    r"|\b(?:option|choice|statement) is:?\s+\**\(?([A-J])\b",
+    re.IGNORECASE,
 )
 _FLUFF = re.compile(
     r"(?:(?:approximately|about|around|roughly|exactly|simply|just|only|therefore|thus|hence|indeed|equal to|equals|is|are|"
@@ -50,10 +51,14 @@ _NOT_ONE = re.compile(
     r"the\s+(?:same|sum|product|difference|quotient|following|total)\b|between)",
     re.IGNORECASE,
 )
-_MATH = re.compile(r"\$\$(.{1,1000}?)\$\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)|\$([^$\n]{1,500})\$", re.DOTALL)
+_MATH = re.compile(
+    r"\$\$(.{1,1000}?)\$\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)|\$([^$\n]{1,500})\$", re.DOTALL
+)
 _NEGATIVE = re.compile(r"(?<![\d)%] )\b(?:minus|negative) (?=[\d$\\])")
 _ASIDE = re.compile(r"(?<=[\w.!]) \((?=[^()]*[A-Za-z]{2})[^()]{0,200}\)(?=[\s.]*$)")
 _CLAUSE = re.compile(r",?\s+(?:who|which|because|since|as it|so that|where)\b")
+_HASHED_NUMBER = re.compile(r"\n#### (-?\d{1,30}(?:\.\d{1,30})?)\s*$", re.ASCII)
+_PLAIN_GOLD = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?", re.ASCII)
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _SENTENCE_END = re.compile(r"(?<!\b[ap]\.m)(?<![ap])\.(?=\s|$)|[!?。](?=\s|$)(?<!\d!)|\n")
 _NUMBER = re.compile(r"[-+]?[\d٠-٩]+(?:[.,:/^][\d٠-٩]+)*|[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]")
@@ -74,7 +79,9 @@ _SMALL_UNIT = re.compile(
     r"centimeters?|cm|grams?|g|quarts?)\b"
 )
 _CONNECTED = re.compile(r"[\s$,;.*\\()\[\]]{0,20}(?:and|or)?[\s$,;*\\()\[\]]{0,20}")
-_CHOICE = re.compile(r"\(?([A-J])(?:\)(?!\()|[.:](?=\s|$)|(?=\s*(?:$|[,;.*]|because|since|as\b|which|\(|[-–]\s)))")
+_CHOICE = re.compile(
+    r"\(?([A-J])(?:\)(?!\()|[.:](?=\s|$)|(?=\s*(?:$|[,;.*]|because|since|as\b|which|\(|[-–]\s)))"
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,9 @@ def find_answer(text: str) -> Found | None:
         return None
     if tagged := _tagged(shown):
         return tagged
+    if (plain := _HASHED_NUMBER.search(shown, max(0, len(shown) - 60))) and shown.count("####") == 1:
+        if "\\boxed" not in shown and "<answer>" not in shown:
+            return Found(plain[1], "hash")  # GSM8K's own form, read at once
     shown = _without_run_on(shown)
     if (boxed := _boxed(shown)) is not None:
         return Found(boxed, "box")
@@ -169,7 +179,9 @@ def _boxed(text: str) -> str | None:
                 break
             continue
         gap = text[start + length : edge]
-        if contents and not (length and start + length <= edge and gap.strip(" \n") and _CONNECTED.fullmatch(gap)):
+        if contents and not (
+            length and start + length <= edge and gap.strip(" \n") and _CONNECTED.fullmatch(gap)
+        ):
             if not start + length > edge:
                 break
             continue
@@ -228,9 +240,16 @@ def _hashed(text: str) -> str | None:
         if re.match(r"[A-Za-z]", line) and not label:
             words = line.split()
             later = text[match.end() :].strip()
-            if line[-1] == ":" or (later and not _choice(line)) or (len(words) > 4) or re.match(r"(?:step|part|case|solution)\b", line, re.I):
+            if (
+                line[-1] == ":"
+                or (later and not _choice(line))
+                or (len(words) > 4)
+                or re.match(r"(?:step|part|case|solution)\b", line, re.I)
+            ):
                 continue
-        if re.match(r"\d+[.)]\s+[A-Za-z*]", line) or re.match(r"\d+\s+[a-z].*\n[ \t]*\S", line + text[match.end() : match.end() + 80]):
+        if re.match(r"\d+[.)]\s+[A-Za-z*]", line) or re.match(
+            r"\d+\s+[a-z].*\n[ \t]*\S", line + text[match.end() : match.end() + 80]
+        ):
             continue  # a heading: "#### 2. Total", "#### 3 boxes" with its text on the next line
         value = _value(line)
         if value:
@@ -274,7 +293,11 @@ def _value(line: str, *, said: bool = False) -> str | None:
         return _joined_math(start, math_found)
     if _CHOICE.match(start) and not re.match(r"[A-J]\.?\s+[a-z]", start):
         first = start.split("\n", 1)[0].strip().rstrip("*.").strip()
-        return _choice(start) if len(first) > 40 or not first.startswith("(") and not re.match(r"[A-J]\)", first) else first
+        return (
+            _choice(start)
+            if len(first) > 40 or not first.startswith("(") and not re.match(r"[A-J]\)", first)
+            else first
+        )
     if run := _run(start):
         return run
     sentence = _SENTENCE_END.split(start, maxsplit=1)[0].strip().strip("*`\"'_").strip()
@@ -340,14 +363,23 @@ def _run(text: str) -> str | None:
         if taken and token.startswith("(") and taken[-1][-1] not in "+-*/=^(,":
             break
         whole = _MATH_WORD.fullmatch(core) is not None or _UNIT.fullmatch(core.lstrip("$€£-+~(")) is not None
-        if not core or not whole or (core.isalpha() and not (taken and taken[-1][-1] in "+-*/=^<>")) and not _starts_formula(text[match.end() :], core):
+        if (
+            not core
+            or not whole
+            or (core.isalpha() and not (taken and taken[-1][-1] in "+-*/=^<>"))
+            and not _starts_formula(text[match.end() :], core)
+        ):
             break
         taken.append(core)
         end = match.start(1) + len(core)
         if len(core) < len(token):
             stop = token[len(core)]
             following = text[match.end() : match.end() + 40]
-            if stop in ",;" and re.match(r"\s*(?:and |or )?[-+$\\(]*[\d\\]", following) and not re.match(r"\s*(?:and |or )?\d[\d.,]*\s+[a-z]", following):
+            if (
+                stop in ",;"
+                and re.match(r"\s*(?:and |or )?[-+$\\(]*[\d\\]", following)
+                and not re.match(r"\s*(?:and |or )?\d[\d.,]*\s+[a-z]", following)
+            ):
                 taken.append(",")
                 continue
             break
@@ -377,7 +409,12 @@ def _unmarked(text: str) -> Found | None:
     tail = text.rstrip()
     block = tail[tail.rfind("\n\n") + 1 :][-2 * MAX_LINE :]
     bold = next(_last(_BOLD, block), None)
-    if bold and not re.search(r"\d", block[bold.end() :]) and not bold[1].rstrip().endswith(":") and re.search(r"\d|\\|^\(?[A-J]\)?$", bold[1]):
+    if (
+        bold
+        and not re.search(r"\d", block[bold.end() :])
+        and not bold[1].rstrip().endswith(":")
+        and re.search(r"\d|\\|^\(?[A-J]\)?$", bold[1])
+    ):
         value = _trailing(bold[1])
         if value:
             return Found(value, "bold")
@@ -443,7 +480,9 @@ def _last_run(line: str) -> str | None:
         if link := re.search(r"(\$?-?\d[\d.,]*)\s+(or|to)\s+$", before):
             if link[2] == "or" or "ratio" in before:
                 return f"{link[1]}, {run}" if link[2] == "or" else f"{link[1]}:{run}"
-        if before and re.search(r"\d\s+(?:hours?|feet|foot|pounds?|minutes?|dollars?|yards?|days?)(?:,? and|,)?\s*$", before):
+        if before and re.search(
+            r"\d\s+(?:hours?|feet|foot|pounds?|minutes?|dollars?|yards?|days?)(?:,? and|,)?\s*$", before
+        ):
             return (before + run)[-60:]
         return run
     return None
@@ -459,7 +498,11 @@ def _run_around(line: str, place: int) -> tuple[str | None, str]:
         if not token or not _continues(token, line[start:].lstrip()[:1]):
             break
         start = before
-    run = _run(line[start:].lstrip("*`\"'(:") if not line[start:].startswith("(") or ")" not in line[start:] else line[start:])
+    run = _run(
+        line[start:].lstrip("*`\"'(:")
+        if not line[start:].startswith("(") or ")" not in line[start:]
+        else line[start:]
+    )
     if run is None and line[start:].find(" ") > 0:
         run = _run(line[line.rfind(" ", 0, place) + 1 :].lstrip("*`\"'(:$€£"))
     if run is None:
@@ -468,7 +511,9 @@ def _run_around(line: str, place: int) -> tuple[str | None, str]:
         if number:
             run = number.group()
         else:
-            glued = re.search(r"(?:^|[^\x00-\x7f\w]|[\u0600-\u06ff\u3040-\u9fff])([-+]?[\d٠-٩][\d٠-٩.,]*)", token)
+            glued = re.search(
+                r"(?:^|[^\x00-\x7f\w]|[\u0600-\u06ff\u3040-\u9fff])([-+]?[\d٠-٩][\d٠-٩.,]*)", token
+            )
             run = glued.group(1).rstrip(".,") if glued else None
     return run, line[:start]
 
@@ -480,7 +525,11 @@ def _continues(token: str, following: str) -> bool:
     core = token.lstrip("*(\"'$")
     if re.fullmatch(r"[-+*/=×·÷^<>≤≥]+", token):
         return True
-    return bool(core) and _MATH_WORD.fullmatch(core) is not None and (not core.isalpha() or following in tuple("=+-*/^"))
+    return (
+        bool(core)
+        and _MATH_WORD.fullmatch(core) is not None
+        and (not core.isalpha() or following in tuple("=+-*/^"))
+    )
 
 
 def _unfinished(run: str) -> bool:
@@ -488,7 +537,10 @@ def _unfinished(run: str) -> bool:
     plain = tidy(run)
     if re.search(r"[A-Za-z\\]", plain):
         return False
-    return re.search(r"[\d)]\s*[-+*×]\s*[-+]?\s*[\d(]", plain) is not None or re.search(r"[-+*/^]$", run.strip()) is not None
+    return (
+        re.search(r"[\d)]\s*[-+*×]\s*[-+]?\s*[\d(]", plain) is not None
+        or re.search(r"[-+*/^]$", run.strip()) is not None
+    )
 
 
 def accepted_answers(gold: Any) -> list[str]:
@@ -513,6 +565,8 @@ def accepted_answers(gold: Any) -> list[str]:
     if isinstance(gold, float) and gold.is_integer() and abs(gold) < 1e15:
         gold = int(gold)
     text = str(gold).strip()
+    if _PLAIN_GOLD.fullmatch(text):
+        return [text]
     if re.match(r'\[\s*(?:"|\')', text) or re.match(r'\{\s*"', text):
         try:
             return accepted_answers(json.loads(text))
@@ -531,7 +585,17 @@ def _gold_text(text: str) -> str:
             raise ValueError("it is prose without a marked answer")
         text = found.text
     plain = tidy(text)
-    if not plain or plain.casefold() in {"nan", "none", "null", "n/a", "na", "proof", "proved", "see solution", "omitted"}:
+    if not plain or plain.casefold() in {
+        "nan",
+        "none",
+        "null",
+        "n/a",
+        "na",
+        "proof",
+        "proved",
+        "see solution",
+        "omitted",
+    }:
         raise ValueError(f"{plain[:20]!r} is not an answer" if plain else "it is empty")
     if len(re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", plain))) > MAX_WORDS and len(plain) > 80:
         raise ValueError("it is prose without a marked answer")

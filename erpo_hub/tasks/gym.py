@@ -119,7 +119,9 @@ def _spelled_set(answer: str) -> str:
 def _equal(gold: list[Any], found: list[Any]) -> bool:
     from math_verify import verify
 
-    return verify(gold, found, allow_set_relation_comp=True, timeout_seconds=None) and not (gold and found and _apart(gold[0], found[0]))
+    return verify(gold, found, allow_set_relation_comp=True, timeout_seconds=None) and not (
+        gold and found and _apart(gold[0], found[0])
+    )
 
 
 def _apart(gold: Any, found: Any) -> bool:

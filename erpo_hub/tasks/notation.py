@@ -20,11 +20,39 @@ _VULGAR = {c: unicodedata.normalize("NFKC", c).replace("\u2044", "/") for c in "
 _SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _SPELLED = {
     **dict.fromkeys("−–—‐‑﹣－", "-"),
-    **{"×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": r"\div ", "π": r"\pi "},
-    **{"∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\neq ", "±": r"\pm ", "°": r"^\circ ", "√": r"\sqrt "},
-    **{"∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "≈": r"\approx "},
-    **{"。": ".", "，": ",", "：": ":", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2044": "/"},
-    **{"∨": r"\lor ", "⩽": r"\le ", "⩾": r"\ge ", "\u200b": "", "\ufeff": "", "′": "'", "’": "'"},
+    "×": r"\times ",
+    "·": r"\cdot ",
+    "⋅": r"\cdot ",
+    "∙": r"\cdot ",
+    "÷": r"\div ",
+    "π": r"\pi ",
+    "∞": r"\infty ",
+    "≤": r"\le ",
+    "≥": r"\ge ",
+    "≠": r"\neq ",
+    "±": r"\pm ",
+    "°": r"^\circ ",
+    "√": r"\sqrt ",
+    "∪": r"\cup ",
+    "∩": r"\cap ",
+    "∈": r"\in ",
+    "∅": r"\emptyset ",
+    "ℝ": r"\mathbb{R}",
+    "≈": r"\approx ",
+    "。": ".",
+    "，": ",",
+    "：": ":",
+    "\u00a0": " ",
+    "\u202f": " ",
+    "\u2009": " ",
+    "\u2044": "/",
+    "∨": r"\lor ",
+    "⩽": r"\le ",
+    "⩾": r"\ge ",
+    "\u200b": "",
+    "\ufeff": "",
+    "′": "'",
+    "’": "'",
 }
 _ODD = re.compile("[^\x00-\x7f]")
 _SCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
@@ -33,13 +61,17 @@ _STYLE = (  # commands that only change how their argument looks, and those that
     r"boldsymbol|bm|underline|boxed|fbox|mathop|rm|bf|it|displaystyle|textstyle|bold"
 )
 _STYLED = re.compile(rf"\\(?:{_STYLE})\*?\s*\{{([^{{}}]*)\}}")
-_BARE_STYLE = re.compile(rf"\\(?:{_STYLE}|left|right|[bB]igg?[lr]?|limits|nolimits|checkmark|hfill|blacksquare)(?![A-Za-z])")
+_BARE_STYLE = re.compile(
+    rf"\\(?:{_STYLE}|left|right|[bB]igg?[lr]?|limits|nolimits|checkmark|hfill|blacksquare)(?![A-Za-z])"
+)
 _COLOR = re.compile(r"\\(?:color|textcolor|colorbox)\s*\{[^{}]*\}")
 _SPACE = re.compile(r"\\[,;:> ]|\\q?quad(?![A-Za-z])|~|\\\n|\s+")
 _FRAC = re.compile(r"\\[dtc]?frac(?![A-Za-z])\s*")
 _OVER = re.compile(r"\{\s*([^{}]*?)\s*\\over(?![A-Za-z])\s*([^{}]*?)\s*\}")
 _FENCE = re.compile(r"^(?:\$\$?|\\\(|\\\[)\s*(.*?)\s*(?:\$\$?|\\\)|\\\])$", re.DOTALL)
-_CURRENCY = re.compile(r"\\?[$£€₹¥]|\\(?:euro|pounds)(?![A-Za-z])\s*(?:\{\})?|(?<![A-Za-z])(?:USD|EUR|GBP|Rs\.?|US)(?=\s*[\d$])")
+_CURRENCY = re.compile(
+    r"\\?[$£€₹¥]|\\(?:euro|pounds)(?![A-Za-z])\s*(?:\{\})?|(?<![A-Za-z])(?:USD|EUR|GBP|Rs\.?|US)(?=\s*[\d$])"
+)
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d{1,3}(?: \d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)"
@@ -74,7 +106,9 @@ _UNIT_TAIL = re.compile(
     r"['\"]|/|-(?=[A-Za-z])|\\cdot(?![A-Za-z])|\*|[.,;!?](?=\s|$)|\\frac|[{}()]|\\?&)*"
 )
 _WORDS = re.compile(r"[A-Za-z]+")
-_HEDGE = re.compile(r"\b(?:or|and|not|maybe|perhaps|plus|minus|times|over|to|but|is|equals|squared|cubed|choose|mod|divided|factorial)\b")
+_HEDGE = re.compile(
+    r"\b(?:or|and|not|maybe|perhaps|plus|minus|times|over|to|but|is|equals|squared|cubed|choose|mod|divided|factorial)\b"
+)
 _UNITS = {
     "in": "inch", "inch": "inch", "inches": "inch", "ft": "foot", "feet": "foot", "foot": "foot", "yd": "yard",
     "yard": "yard", "yards": "yard", "mi": "mile", "mile": "mile", "miles": "mile", "mm": "mm", "cm": "cm",
@@ -143,7 +177,9 @@ def plain_characters(text: str) -> str:
             text = re.sub(rf"(\d)?\s*{char}", lambda m: f"{m[1]} {spelled}" if m[1] else spelled, text)
     text = _SCRIPT.sub(lambda m: "^{" + m.group().translate(_SUPERSCRIPT) + "}", text)
     text = unicodedata.normalize("NFKC", "".join(_SPELLED.get(c, c) for c in text))
-    text = "".join(str(unicodedata.decimal(c)) if c > "\x7f" and c.isdecimal() else _SPELLED.get(c, c) for c in text)
+    text = "".join(
+        str(unicodedata.decimal(c)) if c > "\x7f" and c.isdecimal() else _SPELLED.get(c, c) for c in text
+    )
     return text.replace("\u066b", ".").replace("\u066c", ",")
 
 
@@ -230,7 +266,11 @@ def _unit(rest: str) -> str | None:
     rest = _REMARK.sub("", rest)
     if not rest.strip(" .,;:!?") and "!" not in rest.split(" ")[0]:
         return ""
-    if _UNIT_TAIL.fullmatch(rest) is None or rest[0] in "!(^{*-" and not re.match(r"\^\s*\{?\s*\\(?:circ|prime)", rest):
+    if (
+        _UNIT_TAIL.fullmatch(rest) is None
+        or rest[0] in "!(^{*-"
+        and not re.match(r"\^\s*\{?\s*\\(?:circ|prime)", rest)
+    ):
         return None
     words = _WORDS.findall(re.sub(r"\\[A-Za-z]+", " ", rest))
     if _HEDGE.search(rest) or len(words) > 12:
@@ -242,7 +282,9 @@ def _unit(rest: str) -> str | None:
     return _UNITS.get(first.lower(), "")
 
 
-_REMARK = re.compile(r"(?:^|\s)\s*\((?:\s*=|\s*[A-Za-z]{2,}|[^()]*[-+*/\\])[^()]*(?:\([^()]*\)[^()]*)*\)\s*[.,]?$")
+_REMARK = re.compile(
+    r"(?:^|\s)\s*\((?:\s*=|\s*[A-Za-z]{2,}|[^()]*[-+*/\\])[^()]*(?:\([^()]*\)[^()]*)*\)\s*[.,]?$"
+)
 
 
 def _value(core: re.Match[str]) -> Fraction | None:
@@ -265,7 +307,9 @@ def _unsigned(part: dict[str, str]) -> Fraction | None:
     if "rep" in part:
         return _repeating(part["rep"])
     if "m" in part:
-        return _simple(part["m"]) * _power(10, int((part.get("e") or part.get("exp") or part["exp2"]).replace(" ", "")))
+        return _simple(part["m"]) * _power(
+            10, int((part.get("e") or part.get("exp") or part["exp2"]).replace(" ", ""))
+        )
     if "ten" in part:
         return _power(10, int((part.get("tp") or part["tp2"]).replace(" ", "")))
     return _simple(part.get("pow") or part["dec"])

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import types
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from typing import Any
@@ -61,7 +61,7 @@ class Processes:
         scores: dict[Job, float] = {}
         hung = 0
         while waiting or running:
-            while waiting and len(running) < 2 * self.workers:
+            while waiting and len(running) < (2 if hung else 16) * self.workers:
                 job = waiting.popleft()
                 limit = self.timeout if hung < HANGING else self.timeout / 4
                 running[self._schedule(job, limit)] = job

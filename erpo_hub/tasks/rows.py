@@ -77,17 +77,12 @@ def read_rows(
         try:
             row["answer"] = _accepted(value)
         except ValueError as error:
-            if isinstance(value, dict) or (
-                isinstance(value, list) and any(isinstance(x, dict | list) for x in value)
-            ):
+            if any(isinstance(item, dict | list) for item in (value if isinstance(value, list) else [value])):
                 raise _nested(value, place, column) from error
             without.append(f"{str(value)[:60]!r}: {error}" if _filled(value) else "")
-            answer_text = ""
-        if _filled(value) and isinstance(value, str) and value.strip() != answer_text:
+        if isinstance(value, str) and _filled(value) and value.strip() != row["answer"]:
             row["solution"] = value.strip()
-        rows.append(
-            {**row, "prompt": _prompt(_cell(raw, asked), place, ".".join(asked)), "answer": answer_text}
-        )
+        rows.append(row)
     _report(without, len(rows), where, column)
     return rows
 

@@ -8,14 +8,20 @@ Imports the standard library only.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 
 from .notation import MAX_ANSWER, Numeral, numeral, tidy
 
+_PLAIN = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?", re.ASCII)
 _CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:\)|[.:](?=\s|$)|$)\s*[.:]?\s*(.*)", re.DOTALL)
-_LABEL = re.compile(r"^(?:(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|option|choice)s?\s*(?:is|:|=)?\s*:?\s*)+", re.IGNORECASE)
+_LABEL = re.compile(
+    r"^(?:(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|option|choice)s?\s*(?:is|:|=)?\s*:?\s*)+",
+    re.IGNORECASE,
+)
 _FLUFF = re.compile(
-    r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|only|nearly|a total of|\\approx|\\sim|~|=|is|:)\s*)+(?=[-+\d.\\(])", re.IGNORECASE
+    r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|only|nearly|a total of|\\approx|\\sim|~|=|is|:)\s*)+(?=[-+\d.\\(])",
+    re.IGNORECASE,
 )
 _EQUALS = re.compile(r"(?<![<>!\\])=+|\\(?:equiv|approx)(?![A-Za-z])")
 _BASE = re.compile(r"([0-9A-Fa-f]+)\s*_\s*\{?\s*(\d+)\s*\}?|([0-9A-Fa-f]+)\s*\(?\s*base\s+(\d+)\s*\)?")
@@ -24,8 +30,12 @@ _BASE_WORD = re.compile(rf"(?<=[\d_{{ ])({'|'.join(_BASE_WORDS)})(?=\s*\}}|$)")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s*(?:([ap])\.?\s*m\.?)?", re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s*m\.?", re.IGNORECASE)
 _RATIO = re.compile(r"(-?[\d.]+)\s*(?::|\bto\b)\s*(-?[\d.]+)")
-_ASSIGNS = re.compile(r"(?:(?:[A-Za-z]|\\[a-z]+)[\w{}'()]*\s*)?=|[^=]*$")  # a gold equation that gives a value
-_BOUND = re.compile(r"(?P<n>[^a-zA-Z]+?)\s*(?:[a-zA-Z]+ )?or (?P<way>more|greater|higher|above|less|fewer|lower|below)$")
+_ASSIGNS = re.compile(
+    r"(?:(?:[A-Za-z]|\\[a-z]+)[\w{}'()]*\s*)?=|[^=]*$"
+)  # a gold equation that gives a value
+_BOUND = re.compile(
+    r"(?P<n>[^a-zA-Z]+?)\s*(?:[a-zA-Z]+ )?or (?P<way>more|greater|higher|above|less|fewer|lower|below)$"
+)
 _JOIN = re.compile(r"\s*(?:;|,?\s*\b(?:and|or)\b|,|\\lor(?![A-Za-z]))\s*")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+")
@@ -39,7 +49,11 @@ def quick_verdict(candidate: str, gold: str) -> bool | None:
     Where the gold answer is written as a number, the candidate must write a number too: arithmetic that was
     not carried out is not in the grammar of `notation.numeral`.
     """
-    if candidate == gold or as_text(candidate) == as_text(gold):
+    if candidate == gold:
+        return True
+    if _PLAIN.fullmatch(candidate) and _PLAIN.fullmatch(gold):
+        return Numeral(Fraction(candidate)).same(Numeral(Fraction(gold)))
+    if as_text(candidate) == as_text(gold):
         return True
     if max(len(candidate), len(gold)) > MAX_ANSWER:
         return False
@@ -71,14 +85,20 @@ def _special(ours: str, theirs: str) -> bool | None:
     """Choices, bases, times of day and ratios, where the gold answer is one."""
     choice = re.fullmatch(r"\(?([A-J])\)?[.:]?", theirs)
     if choice:
-        found = _CHOICE.fullmatch(ours) or re.fullmatch(r"\(([a-j])\)\s*(.*)", ours) or re.fullmatch(r"([a-e])()", ours)
+        found = (
+            _CHOICE.fullmatch(ours)
+            or re.fullmatch(r"\(([a-j])\)\s*(.*)", ours)
+            or re.fullmatch(r"([a-e])()", ours)
+        )
         return found.group(1).upper() == choice.group(1) if found else False
     base, mine = _base(theirs), _base(ours)
     if base or mine:
         a, b = (_based(m, text) for m, text in ((mine, ours), (base, theirs)))
         return a[0] == b[0] and (not a[1] or not b[1] or a[1] == b[1])
     if (clock := _time(theirs)) and (mine_clock := _time(ours)):
-        return clock[:2] == mine_clock[:2] and (not clock[2] or not mine_clock[2] or clock[2] == mine_clock[2])
+        return clock[:2] == mine_clock[:2] and (
+            not clock[2] or not mine_clock[2] or clock[2] == mine_clock[2]
+        )
     ratio, other = _RATIO.fullmatch(theirs), _RATIO.fullmatch(ours)
     if ratio:
         found = numeral(f"{other[1]}/{other[2]}" if other else ours)
@@ -173,7 +193,9 @@ def _lists(ours: str, theirs: str) -> bool | None:
         if gold[0] != found[0]:
             return None if not (gold[0] and found[0]) else False
         return len(numbers) == len(wanted) and all(a.same(b) for a, b in zip(numbers, wanted))  # type: ignore[union-attr,arg-type]
-    return all(any(a.same(b) for a in numbers) for b in wanted) and all(any(a.same(b) for b in wanted) for a in numbers)  # type: ignore[union-attr,arg-type]
+    return all(any(a.same(b) for a in numbers) for b in wanted) and all(
+        any(a.same(b) for b in wanted) for a in numbers
+    )  # type: ignore[union-attr,arg-type]
 
 
 _RELATION = re.compile(r"(<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z]))=?")
@@ -182,7 +204,10 @@ _TURNED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 
 def as_set(text: str) -> str:
     r"""Inequalities in one variable as a set: `x<0 or x>5` is `(-\infty,0)\cup(5,\infty)`; else the text itself."""
-    pieces = [_interval(part) for part in re.split(r",?\s*(?:\bor\b|\\lor(?![A-Za-z]))\s*", re.sub(r"<=|>=", _ascii, text))]
+    pieces = [
+        _interval(part)
+        for part in re.split(r",?\s*(?:\bor\b|\\lor(?![A-Za-z]))\s*", re.sub(r"<=|>=", _ascii, text))
+    ]
     return "\\cup".join(pieces) if all(pieces) else text  # type: ignore[arg-type]
 
 
@@ -212,7 +237,10 @@ def _interval(text: str) -> str | None:
 
 def other_case(ours: str, theirs: str) -> bool:
     """Whether two expressions have the same letters but for their case: `2r` and `2R` are two things."""
-    a, b = (set(re.findall(r"(?<![A-Za-z])[A-Za-z]{1,2}(?![A-Za-z])", _COMMAND.sub(" ", text))) for text in (ours, theirs))
+    a, b = (
+        set(re.findall(r"(?<![A-Za-z])[A-Za-z]{1,2}(?![A-Za-z])", _COMMAND.sub(" ", text)))
+        for text in (ours, theirs)
+    )
     a, b = ({c for word in words for c in word} for words in (a, b))
     return a != b and {c.lower() for c in a} == {c.lower() for c in b}
 
@@ -234,7 +262,9 @@ def is_words(text: str) -> bool:
 
 
 def as_words(text: str) -> str:
-    return re.sub(r"[\s\-]+", " ", _ARTICLE.sub("", re.sub(r"[.,;:!?'\"*()]", "", text).strip().casefold())).strip()
+    return re.sub(
+        r"[\s\-]+", " ", _ARTICLE.sub("", re.sub(r"[.,;:!?'\"*()]", "", text).strip().casefold())
+    ).strip()
 
 
 def as_text(answer: str) -> str:
