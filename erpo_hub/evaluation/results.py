@@ -112,16 +112,11 @@ class Evaluation:
             ("entropy", f"{_nats(s['mean_entropy'])}, at pivots {_nats(s['pivot_entropy'])}"),
         ]
         if s["pass_at_k"]:
-<<<<<<< HEAD
             rows.insert(1, ("pass@k", "  ".join(f"{k}: {percent(v)}" for k, v in s["pass_at_k"].items())))
-        if s["grader_timeouts"]:
-            rows.append(("grader", f"{s['grader_timeouts']} time-outs, counted as wrong"))
-=======
-            rows.insert(1, ("pass@k", "  ".join(f"{k}: {100 * v:.1f} %" for k, v in s["pass_at_k"].items())))
-        if s["grader_timeouts"] + s["grader_errors"] + s["grader_crashes"]:
-            failed = f"{s['grader_timeouts']} time-outs, {s['grader_errors']} errors, {s['grader_crashes']} crashes"
+        failures = {name: s[f"grader_{name}"] for name in ("timeouts", "errors", "crashes")}
+        if any(failures.values()):
+            failed = ", ".join(f"{count} {name}" for name, count in failures.items())
             rows.append(("grader", f"{failed}, counted as wrong"))
->>>>>>> grade
         lines = [f"{self.model} on {self.task}", *(f"  {name:<10} {value}" for name, value in rows)]
         return "\n".join(lines)
 

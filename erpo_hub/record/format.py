@@ -137,6 +137,8 @@ class Summary:
     mean_entropy: float | None = None
     pivot_entropy: float | None = None
     grader_timeouts: int = 0
+    grader_errors: int = 0
+    grader_crashes: int = 0
     pass_at_k: dict[str, float] | None = None
     mean_score: float | None = None
     per_question: list[float] = field(default_factory=list)

@@ -42,7 +42,7 @@ def test_expressions_gold_scores_one(operands):
     task = load_task(f"builtin:expressions?operands={operands}", train_size=500, test_size=100)
     scores, grader = grade_gold(task)
     assert set(scores) == {1.0}
-    assert grader._pool is None
+    assert grader._processes.pool is None
     assert disjoint(task)
     assert not {canonical(p) for p in task.train["prompt"]} & {canonical(p) for p in task.test["prompt"]}
 
