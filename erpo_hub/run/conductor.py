@@ -101,6 +101,7 @@ def train_and_push(
         trainer, model_id, task = make_trainer(model, config, task, grader, reward_funcs, peft_config, plain)
         record = facts.start_record(folder.name, algorithm, config, usual, task, trainer.model, model_id)
         check_optimizer(trainer)
+        publishing.check_base(record)
         if stands.before is not None:
             check_same_run(stands.before, record, folder)
         bundle = folder / "bundle"
