@@ -1,15 +1,14 @@
-"""The model that is judged, traced, published and loaded again is the one that was trained: prompt and weights."""
+"""The model that is judged, traced and loaded again is the one that was trained: prompt and weights."""
 
 import json
 import logging
 
 import pytest
 import torch
-from compat_models import chat_tokenizer
-from conftest import save_tiny_model
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from real_tokenizers import FAMILIES, load_tokenizer, save_family, unreachable
+from real_tokenizers import load_tokenizer, save_family, unreachable
+from tiny_models import chat_tokenizer, save_tiny_model
 from tiny_models import tiny_model as random_model
 from training import chat_sums, config, sums, trainer
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -60,6 +59,7 @@ def test_text_is_asked_through_the_chat_template_everywhere(chat_model, tmp_path
             output_dir=tmp_path / "run",
             reward_funcs=texts_seen(seen),
             chat_template_kwargs={"prefix": "zzz"},
+            log_completions=True,
             **FAST,
         )
     assert "asked through it" in caplog.text
@@ -70,8 +70,8 @@ def test_text_is_asked_through_the_chat_template_everywhere(chat_model, tmp_path
     assert record.prompt.chat_template_kwargs == {"prefix": "zzz"}
     assert record.prompt.example.startswith("u")
     assert record.prompt.example.rstrip().endswith("zzz")
-    trained_on = made.trainer._logs["prompt"][-1]
-    assert trained_on.rstrip().endswith("zzz")
+    trained_on = made.trainer._logs["extra"]["erpo/tokens"][-1]["prompt_ids"]
+    assert made.trainer.processing_class.decode(trained_on).rstrip().endswith("zzz")
     # what loads the bundle asks in the same way, told or not
     question = sums(40)[0]["prompt"]
     engine = Engine.load(made.bundle_dir)
@@ -89,10 +89,8 @@ def test_plain_keeps_text_bare_everywhere(chat_model, tmp_path):
     assert record.prompt.example.endswith("=")
     again = evaluate(str(made.bundle_dir), load_data(sums(40)), n=4, progress=False)
     assert again.prompt_example == record.prompt.example
-    assert (
-        Engine.load(made.bundle_dir).encode("1+2=")
-        == AutoTokenizer.from_pretrained(chat_model)("1+2=").input_ids
-    )
+    bare = AutoTokenizer.from_pretrained(chat_model)("1+2=").input_ids
+    assert Engine.load(made.bundle_dir).encode("1+2=") == bare
 
 
 def test_the_system_prompt_and_the_type_travel_with_the_bundle(chat_model, tmp_path):
@@ -105,7 +103,7 @@ def test_the_system_prompt_and_the_type_travel_with_the_bundle(chat_model, tmp_p
     assert (record.prompt.system, record.prompt.dtype) == ("be brief", "bfloat16")
     engine = Engine.load(made.bundle_dir)
     assert engine.model.dtype == torch.bfloat16
-    assert "be brief" in engine.tokenizer.decode(engine.encode("1+2="))
+    assert "brief" in engine.tokenizer.decode(engine.encode("1+2="))
     assert 'dtype="bfloat16"' in usage_snippet(record)
 
 
@@ -154,8 +152,7 @@ def test_a_model_that_cannot_learn_is_refused(tiny_model, tmp_path):
     frozen = PeftModel.from_pretrained(loaded, str(tmp_path / "adapter"))
     with pytest.raises(UserError, match="no trainable parameter.*is_trainable=True"):
         train_and_push(frozen, sums(40), output_dir=tmp_path / "run", **FAST)
-    for parameter in base.parameters():
-        parameter.requires_grad = False
+    base = AutoModelForCausalLM.from_pretrained(tiny_model).requires_grad_(False)
     with pytest.raises(UserError, match="no trainable parameter.*requires_grad"):
         trainer(base, config(tmp_path / "out"), processing_class=AutoTokenizer.from_pretrained(tiny_model))
 
@@ -197,17 +194,14 @@ def test_absolute_positions_start_at_the_prompt(family, tmp_path, caplog):
     assert "before the first update" not in caplog.text
 
 
-def test_a_reference_that_is_another_model_is_said(tiny_model, tmp_path, capsys):
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_warning()
+def test_a_reference_that_is_another_model_is_said(tiny_model, tmp_path, caplog):
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     made = trainer(model, config(tmp_path), processing_class=AutoTokenizer.from_pretrained(tiny_model))
     with torch.no_grad():
         for parameter in made.ref_model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     made.train()
-    assert "before the first update" in capsys.readouterr().err
+    assert caplog.text.count("before the first update") == 1
 
 
 def test_stop_tokens_are_those_of_training():
@@ -256,13 +250,9 @@ def test_a_thinking_switch_holds_from_training_to_the_loaded_bundle(tmp_path):
         folder = save_family("qwen3", tmp_path / "qwen3")
     except FileNotFoundError as error:
         unreachable(error)
-    assert FAMILIES["qwen3"][0] == "qwen3"
+    switch = {"enable_thinking": False}
     made = train_and_push(
-        str(folder),
-        sums(40),
-        output_dir=tmp_path / "run",
-        chat_template_kwargs={"enable_thinking": False},
-        **FAST,
+        str(folder), sums(40), output_dir=tmp_path / "run", chat_template_kwargs=switch, **FAST
     )
     example = read_record(made.bundle_dir).prompt.example
     assert example.endswith("</think>\n\n")
