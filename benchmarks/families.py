@@ -26,7 +26,6 @@ from real_tokenizers import FAMILIES, save_family  # noqa: E402
 SETTINGS: dict[str, dict[str, Any]] = {  # for the chat template: the switch that users of the family turn
     "qwen3": {"enable_thinking": False},
     "gpt_oss": {"reasoning_effort": "low"},
-    "llama": {"date_string": "26 Jul 2024"},
 }
 COLUMNS = (
     "architecture",

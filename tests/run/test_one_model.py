@@ -216,7 +216,7 @@ def test_stop_tokens_are_those_of_training():
 # What the real templates make of one question: the end of the literal prompt, and a switch that changes it.
 REAL = {
     "qwen3": ({"enable_thinking": False}, "<|im_start|>assistant\n<think>\n\n</think>\n\n"),
-    "llama3_1": ({"date_string": "01 Jan 2020"}, "<|start_header_id|>assistant<|end_header_id|>\n\n"),
+    "llama3_1": ({}, "<|start_header_id|>assistant<|end_header_id|>\n\n"),
     "gemma3": ({}, "<start_of_turn>model\n"),
     "deepseek_v3": ({}, "<｜Assistant｜>"),
     "gptoss": ({"reasoning_effort": "low"}, "<|start|>assistant"),
