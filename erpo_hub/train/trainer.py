@@ -27,9 +27,9 @@ from ..methods.catalog import METHODS, Method
 from ..methods.credit import Credit, CreditBatch, NonFiniteError, raise_non_finite
 from ..methods.holder import annealed_p, with_holder_mean
 from . import compat, dead_rows, shared_prefix
-from .capture import DecodeCapture
+from .capture import DecodeCapture, fit
 from .config import ERPOConfig
-from .metrics import batch_metrics, logged_rows
+from .metrics import batch_metrics, logged_rows, mean_over_processes
 from .order import ResumableSampler
 from .processes import straddling_reduce
 from .reference import check_vocabulary, reference_without_kl, saved
@@ -113,6 +113,7 @@ class ERPOTrainer(GRPOTrainer):
         self._scored: list[tuple[Tensor, Tensor]] = []  # one entry a forward that scores, (B, T) each
         self._rewards: Tensor | None = None  # (B of all processes,), NaN where nobody scored
         self._skip_batch = False
+        self._sampled_entropy = math.nan  # nats, mean over the tokens of a generation batch
         self._loss_entropy: Tensor | None = None
         self._loss_inputs: dict | None = None  # of the loss under way, where it takes the Hölder mean
         self._source_logged: str | None = None
@@ -143,6 +144,7 @@ class ERPOTrainer(GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         with torch.no_grad():
             batch, zero_variance = self._credit_batch(out, mode)
+            self._sampled_entropy = mean_over_processes(batch.entropy, batch.mask, self.accelerator)
             if self.args.on_nonfinite == "skip" and self._broken_anywhere(batch):
                 self._skip_batch = mode == "train"
                 self._metrics[mode]["erpo/skipped_batches"].append(1.0)
@@ -228,7 +230,7 @@ class ERPOTrainer(GRPOTrainer):
             entropy, logps = self._scored[0]
         elif len(self._captured) == 1 and self._captured[0] is not None:
             source = "the decode steps of generate"
-            entropy, logps = (_fit(x, width) for x in self._captured[0])
+            entropy, logps = (fit(x, width) for x in self._captured[0])
         else:
             source = "one extra forward"
             entropy, logps = self._score(self.model, out)
@@ -353,14 +355,17 @@ class ERPOTrainer(GRPOTrainer):
         scale: float | Tensor = 1.0
         if self._skips_dead_rows and self.model.training:
             given, inputs = inputs, dead_rows.without(inputs, self.accelerator)
-            # TRL's entropy and clip ratios are then means over the rows that are computed: this share.
+            # Clip ratios are means over the rows that are computed, this share; the entropy is of all tokens.
             share = len(inputs["advantages"]) / len(given["advantages"])
             self._metrics["train"]["erpo/computed_rows"].append(share)
             if not len(inputs["advantages"]):
+                self._metrics["train"]["entropy"].append(self._sampled_entropy)
                 return self._no_loss(model)
             scale = dead_rows.loss_scale(given, inputs, self.loss_type)
         self._loss_inputs = inputs if getattr(self.args, "holder_start", None) is not None else None
         loss = super().compute_loss(model, inputs, *args, **kwargs) * scale
+        if self._skips_dead_rows and self.model.training and self._credit is not None:
+            self._metrics["train"]["entropy"][-1] = self._sampled_entropy
         if self._credit is None or torch.isfinite(loss):
             return loss
         # The policy broke after its batch was generated; TRL's loss has just read its entropies.
@@ -391,8 +396,3 @@ class ERPOTrainer(GRPOTrainer):
         vocabulary = self.accelerator.unwrap_model(self.model).config.get_text_config().vocab_size
         rows = logged_rows(out, batch, credit, temperature=self.temperature, vocab_size=vocabulary)
         self._logs["extra"]["erpo/tokens"].extend(gather_object(rows))
-
-
-def _fit(x: Tensor, width: int) -> Tensor:
-    """Cut or pad with zeros to `width` columns (TRL pads completions to a multiple where asked)."""
-    return torch.nn.functional.pad(x, (0, width - x.shape[1]))
