@@ -17,7 +17,7 @@ from ..card.card import with_address
 from ..card.merge import is_ours, merge_cards, split_front_matter
 from ..errors import UsageError, UserError
 from ..methods.catalog import title_of
-from ..record.format import read_record
+from ..record.format import RunRecord, read_record
 from ..version import __version__
 from . import commit
 from .bundle import check_bundle
@@ -28,6 +28,16 @@ if TYPE_CHECKING:
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _OURS = re.compile(r"(figures|traces|\.eval_results)/.+|[^/]+\.safetensors|[^/]+\.safetensors\.index\.json")
+
+
+def refuse_unreachable_base(run: RunRecord, what: str) -> None:
+    """Raises UserError for an adapter whose base nobody else could load: a folder, or the embedded model."""
+    base = run.base_model
+    if run.adapter is not None and base is not None and base.source in ("local", "embedded"):
+        raise UserError(
+            f"{what}: an adapter of {base.id!r}, which is not on the Hub: nobody else could load it; train on "
+            "a Hub id, or train all weights"
+        )
 
 
 def push_bundle(
@@ -68,6 +78,7 @@ def push_bundle(
     if problems := check_bundle(folder, token=token):
         more = f" (and {len(problems) - 1} more: `erpo-hub push --check-only`)" if len(problems) > 1 else ""
         raise UserError(f"{folder} can't be published: {problems[0]}{more}")
+    refuse_unreachable_base(read_record(folder), str(folder))
     api = hub_api(token, endpoint)
     again = f"erpo-hub push {folder} {repo_id}"
     with no_commit_on_failure(repo_id, kept=f"the bundle is kept in {folder}", again=again):

@@ -28,11 +28,12 @@ from ..methods.credit import Credit, CreditBatch, NonFiniteError, raise_non_fini
 from ..methods.holder import annealed_p, with_holder_mean
 from . import compat, dead_rows, shared_prefix
 from .capture import DecodeCapture, fit
+from .checks import check_models, still, warn_of_first_progress
 from .config import ERPOConfig
 from .metrics import batch_metrics, logged_rows, mean_over_processes
 from .order import ResumableSampler
 from .processes import straddling_reduce
-from .reference import check_vocabulary, reference_without_kl, saved
+from .reference import reference_without_kl, saved
 
 logger = logging.get_logger(__name__)
 compat.check_trl()
@@ -70,7 +71,7 @@ class ERPOTrainer(GRPOTrainer):
 
     Raises:
         NonFiniteError: NaN or infinite logits or advantages, before the update, unless `on_nonfinite="skip"`.
-        UserError: the reference model has another vocabulary than the policy.
+        UserError: nothing to train, or the reference model has another vocabulary than the policy.
         UsageError: `credit` with a plain GRPOConfig, or advantages of another shape than (B, T).
     """
 
@@ -125,10 +126,9 @@ class ERPOTrainer(GRPOTrainer):
         ):
             super().__init__(model, reward_funcs, args, *rest, **kwargs)
         self.beta = args.beta
+        check_models(self.accelerator, self.model, self.ref_model, compared=self._credit is not None)
         self._skips_dead_rows = dead_rows.wanted(self)
         self._packs = shared_prefix.wanted(self)
-        if self._credit is not None and self.ref_model is not None:
-            check_vocabulary(*(self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model)))
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's order of questions, also where training is resumed in a later epoch."""
@@ -140,7 +140,10 @@ class ERPOTrainer(GRPOTrainer):
         if self._credit is None:
             return super()._generate_and_score_completions(inputs)
         self._captured, self._scored, self._rewards, self._skip_batch = [], [], None, False
-        out = super()._generate_and_score_completions(inputs)
+        with still(self.model):
+            return self._with_credit(super()._generate_and_score_completions(inputs))
+
+    def _with_credit(self, out: dict[str, Any]) -> dict[str, Any]:
         mode = "train" if self.model.training else "eval"
         with torch.no_grad():
             batch, zero_variance = self._credit_batch(out, mode)
@@ -156,6 +159,7 @@ class ERPOTrainer(GRPOTrainer):
                 credit = self._credit_of(batch)
                 out["advantages"] = credit.advantages
                 values = batch_metrics(credit, batch.entropy, batch.mask, self.accelerator)
+                warn_of_first_progress(self, mode, values)
                 for name, value in (values | {"erpo/zero_variance_groups": zero_variance}).items():
                     self._metrics[mode][name].append(value)
             if self.log_completions:
