@@ -113,8 +113,8 @@ class Evaluation:
         if s["pass_at_k"]:
             rows.insert(1, ("pass@k", "  ".join(f"{k}: {100 * v:.1f} %" for k, v in s["pass_at_k"].items())))
         if s["grader_timeouts"] + s["grader_errors"] + s["grader_crashes"]:
-            failed = f"{s['grader_timeouts']} time-outs, {s['grader_errors']} errors, {s['grader_crashes']} crashes"
-            rows.append(("grader", f"{failed}, counted as wrong"))
+            failed = [f"{s[f'grader_{name}']} {name}" for name in ("timeouts", "errors", "crashes")]
+            rows.append(("grader", f"{', '.join(failed)}, counted as wrong"))
         lines = [f"{self.model} on {self.task}", *(f"  {name:<10} {value}" for name, value in rows)]
         return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 r"""Is this completion right? The grader, and the reward functions made of it.
 
-Most answers are numbers, choices, words or lists of numbers and are decided here (`verdict`). The rest goes to
-math-verify in a process that the kernel ends when its CPU time is used up (`processes`, `gym`). Time-outs,
+Most answers are numbers, choices, words or lists of numbers and are decided here (`verdict`). The rest goes
+to math-verify in a process that the kernel ends when its CPU time is used up (`processes`, `gym`). Time-outs,
 scorers that raise and processes that die are three counters, logged and warned about: no failure turns into a
 silent zero. Imports no torch.
 """
@@ -15,7 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 from . import gym as scoring
-from .answers import Found, accepted_answers, extract_answer, find_answer, gradable, marked_answer
+from .answers import Found, extract_answer, find_answer, marked_answer
+from .golds import accepted_answers, gradable
 from .notation import tidy
 from .processes import FAILURES, Job, Processes
 from .verdict import is_words, quick_verdict
@@ -113,7 +114,7 @@ class Grader:
 
 
 def math_job(completion: str, gold: Any) -> float | None | Job:
-    """The score of a completion, or the call that finds it in a grading process; None for an ungradable gold."""
+    """The score of a completion, or the call that finds it; None for a gold answer that cannot be graded."""
     golds = _golds(gold) if isinstance(gold, str) else _accepted(gold)
     if not golds:
         return None

@@ -20,7 +20,8 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _FLUFF = re.compile(
-    r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|only|nearly|a total of|\\approx|\\sim|~|=|is|:)\s*)+(?=[-+\d.\\(])",
+    r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|only|nearly|a total of|\\approx|\\sim|~|=|is|:)"
+    r"\s*)+(?=[-+\d.\\(])",
     re.IGNORECASE,
 )
 _EQUALS = re.compile(r"(?<![<>!\\])=+|\\(?:equiv|approx)(?![A-Za-z])")
@@ -140,7 +141,7 @@ def _without_choice(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def stated_number(text: str) -> Numeral | None:
-    """The number that a tidy answer states: a numeral, or the numerals of an equation (`12 = 3\\cdot 4`, `x = 5`)."""
+    r"""The number that a tidy answer states: a numeral, or the one of an equation: `12 = 3\cdot 4`, `x = 5`."""
     if (found := numeral(text)) is not None:
         return found
     if not any(c.isdigit() for c in text):
@@ -203,7 +204,10 @@ _TURNED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 
 
 def as_set(text: str) -> str:
-    r"""Inequalities in one variable as a set: `x<0 or x>5` is `(-\infty,0)\cup(5,\infty)`; else the text itself."""
+    r"""Inequalities in one variable as a set, `x<0 or x>5` as `(-\infty,0)\cup(5,\infty)`; else the text."""
+    if bound := _BOUND.fullmatch(text):
+        more = bound["way"] in ("more", "greater", "higher", "above")
+        return f"[{bound['n']},\\infty)" if more else f"(-\\infty,{bound['n']}]"
     pieces = [
         _interval(part)
         for part in re.split(r",?\s*(?:\bor\b|\\lor(?![A-Za-z]))\s*", re.sub(r"<=|>=", _ascii, text))
