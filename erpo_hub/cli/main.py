@@ -282,7 +282,7 @@ def trace(
             resolve_model(model),
             question,
             gold=gold,
-            grade=(lambda text: grader.grade([text], [gold])[0]) if gold else None,
+            grade=(lambda text: grader.grade([text], [gold])[0] or 0.0) if gold else None,
             extract=extract_answer,
             sensitivity=sensitivity,
             audit=audit,

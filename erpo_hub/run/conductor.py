@@ -362,7 +362,7 @@ def _traces(run: _Run, name: str) -> list[Any]:
         )
         extra = {k: [v] for k, v in row.items() if k not in ("prompt", "answer")}
         score = run.grader.grade([trace.completion], [row["answer"]], **extra)[0]
-        traces.append(trace.replace(gold=row["answer"], correct=score >= 1.0))
+        traces.append(trace.replace(gold=row["answer"], correct=(score or 0.0) >= 1.0))
     model.train(training)
     return traces
 

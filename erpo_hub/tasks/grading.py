@@ -24,7 +24,6 @@ from .verdict import is_words, quick_verdict
 __all__ = ["Grader", "correctness_reward", "extract_answer", "format_reward", "gradable"]
 
 MAX_INLINE = 50_000  # characters; a longer completion is read in a grading process
-_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 class Grader:
@@ -176,9 +175,10 @@ def gym_answer(completion: str, gold: str) -> str:
     The last `<answer>...</answer>`, else a marked answer, else the last number where the gold answer is one
     word or number, else the whole completion: many of the library's answers are grids or sentences.
     """
-    tagged = _ANSWER_TAG.findall(completion)
-    if tagged:
-        return tagged[-1].strip()
+    end = completion.rfind("</answer>")
+    start = completion.rfind("<answer>", 0, max(end, 0))
+    if start >= 0:
+        return completion[start + len("<answer>") : end].strip()
     if (marked := marked_answer(completion)) is not None:
         return marked
     if completion.strip() != gold.strip() and gold and len(gold.split()) == 1:

@@ -76,7 +76,7 @@ def _let_go_of_template() -> None:
     """
     from multiprocessing import forkserver
 
-    server = forkserver._forkserver  # type: ignore[attr-defined]
+    server: Any = forkserver._forkserver
     if (pipe := getattr(server, "_forkserver_alive_fd", None)) is not None:
         os.close(pipe)
         server._forkserver_alive_fd = None

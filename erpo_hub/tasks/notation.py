@@ -97,8 +97,11 @@ _SCALE = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9,
 _SCALED = re.compile(rf"\s*({'|'.join(_SCALE)})s?\b", re.IGNORECASE)
 _PERCENT = re.compile(r"\s*(?:\\?%|(?:percent|per cent|pct)\b)", re.IGNORECASE)
 _GLUED = frozenset(  # units that may stand right behind a digit, or that are one letter long
-    "mm|cm|dm|km|m|in|ft|yd|mi|kg|mg|g|lb|lbs|oz|s|sec|min|h|hr|hrs|ms|ml|mL|L|l|kL|mph|kmph|kph|kJ|J|kW|W|V|A|"
-    "N|Pa|kPa|Hz|K|C|F|cc|rad|deg|th|st|nd|rd|am|pm|sq|cu|mol|eV|kcal|cal|dollars|cents".split("|")
+    re.findall(
+        r"\S+",
+        "mm cm dm km m in ft yd mi kg mg g lb lbs oz s sec min h hr hrs ms ml mL L l kL mph kmph kph kJ J "
+        "kW W V A N Pa kPa Hz K C F cc rad deg th st nd rd am pm sq cu mol eV kcal cal dollars cents",
+    )
 )
 _UNIT_WORD = r"(?:[A-Za-z][A-Za-z']*\.?)"
 _UNIT_TAIL = re.compile(
@@ -112,11 +115,24 @@ _HEDGE = re.compile(
 _UNITS = {  # the names of a measure, to tell 12 feet from 12 inches
     name: names.split()[0]
     for names in (
-        "inch inches in|foot feet ft|yard yards yd|mile miles mi|mm millimeters|cm centimeter centimeters|"
-        "meter meters m|km kilometers|kg kilograms|gram grams g|pound pounds lb lbs|ounce ounces oz|"
-        "second seconds s sec|minute minutes min|hour hours h hr hrs|day days|week weeks|month months|"
-        "year years|dollar dollars|cent cents"
-    ).split("|")
+        *(
+            "inch inches in",
+            "foot feet ft",
+            "yard yards yd",
+            "mile miles mi",
+            "mm millimeters",
+            "meter meters m",
+        ),
+        *(
+            "cm centimeter centimeters",
+            "km kilometers",
+            "kg kilograms",
+            "gram grams g",
+            "pound pounds lb lbs",
+        ),
+        *("ounce ounces oz", "second seconds s sec", "minute minutes min", "hour hours h hr hrs", "day days"),
+        *("week weeks", "month months", "year years", "dollar dollars", "cent cents"),
+    )
     for name in names.split()
 }
 

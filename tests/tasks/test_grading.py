@@ -346,7 +346,7 @@ def test_the_case_file_is_graded_as_it_says(grader):
     "gold",
     [None, "", float("nan"), "nan", "None", "proof", {"a": {"b": 1}}, {"ground_truth": {"x": 1}}, [], [["1"]],
      "We see that the function grows. Thus the statement is proved.",
-     "First add the two numbers that were given, then take the half of it and compare with the table, as above."],
+     "First add the two numbers that were given, then take half of it and compare with the table, as above."],
 )  # fmt: skip
 def test_a_gold_answer_that_cannot_be_graded_has_a_reason_and_no_score(gold):
     reason = gradable(gold)
