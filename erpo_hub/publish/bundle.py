@@ -21,7 +21,7 @@ from ..card.card import CARD_ERRORS, fallback_card, render_card
 from ..card.metadata import eval_result_files
 from ..errors import UserError
 from ..traces.trace import Trace
-from .check import FREE_TEXT, looks_like_path, machine_paths, problems_in
+from .check import FREE_TEXT, UNLISTED, check_bundle, file_digest, looks_like_path, machine_paths
 
 WEIGHTS_AND_TOKENIZER = (
     *(
@@ -92,62 +92,6 @@ def build_bundle(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return out_dir
-
-
-def check_bundle(folder: str | Path, *, token: str | None = None) -> list[str]:
-    """Why a folder must not be published as a bundle, one line per problem; empty when it may be.
-
-    Covers `check.problems_in` (pickles, training state, access tokens, paths of this machine, broken weights)
-    and what makes a folder a bundle: run.json, a card whose metadata parses, weights, and files that the card
-    shows.
-    """
-    folder = Path(folder)
-    found = problems_in(folder, own_token=token)
-    if not folder.is_dir():
-        return found
-    if not any(folder.glob("*.safetensors")):
-        found.append("no *.safetensors: a bundle holds the weights or the adapter")
-    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
-        found.append("neither config.json nor adapter_config.json: nobody could load these weights")
-    return found + _record_problems(folder) + _card_problems(folder)
-
-
-def _record_problems(folder: Path) -> list[str]:
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return ["run.json is missing: build the folder with erpo_hub.publish.bundle.build_bundle"]
-    except json.JSONDecodeError:
-        return []  # named already by problems_in
-    if not isinstance(run, dict) or run.get("schema_version") != 1:
-        return ["run.json: schema_version is not 1; build the bundle again with this version of erpo-hub"]
-    return [
-        f"{t['file']}: named in run.json but missing"
-        for t in run["traces"]
-        if not (folder / t["file"]).is_file()
-    ]
-
-
-def _card_problems(folder: Path) -> list[str]:
-    import yaml
-
-    from ..card.markdown import local_images
-    from ..card.merge import split_front_matter
-
-    try:
-        front, body = split_front_matter((folder / "README.md").read_text(encoding="utf-8"))
-        metadata = yaml.safe_load(front)
-    except FileNotFoundError:
-        return ["README.md is missing: render it with `erpo-hub card`"]
-    except yaml.YAMLError as error:
-        return [f"README.md: its metadata is not valid YAML ({' '.join(str(error).split())})"]
-    if not isinstance(metadata, dict) or not metadata:
-        return ["README.md: has no metadata between --- lines at its top; render it with `erpo-hub card`"]
-    return [
-        f"README.md: shows {image}, which is missing"
-        for image in local_images(body)
-        if not (folder / image).is_file()
-    ]
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -249,10 +193,12 @@ def _draw(run: dict[str, Any], traces: Sequence[Trace], folder: Path) -> None:
 
 
 def _write_texts(run: dict[str, Any], folder: Path, sections: dict[str, str | None] | None) -> None:
-    _write_json(folder / "run.json", run)
     for name, text in eval_result_files(run).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
+    made = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    run["files"] = {name: file_digest(path) for name, path in made.items() if name not in UNLISTED}
+    _write_json(folder / "run.json", run)
     try:
         card = render_card(run, sections=sections)
     except CARD_ERRORS as error:

@@ -18,7 +18,7 @@ from ..card.merge import is_ours, merge_cards, split_front_matter
 from ..errors import UsageError, UserError
 from ..version import __version__
 from . import commit
-from .bundle import check_bundle
+from .check import check_bundle, published_files
 from .failures import no_commit_on_failure
 
 if TYPE_CHECKING:
@@ -161,9 +161,7 @@ def _content(
     api: HfApi, folder: Path, repo_id: str, head: str, force: bool, space: str | None
 ) -> commit.Content:
     """The bundle's files, its card merged with the Hub's, and what an earlier bundle left there to delete."""
-    files: dict[str, Path | bytes] = {
-        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    files: dict[str, Path | bytes] = {**published_files(folder, include)}
     remote = commit.remote_files(api, repo_id, "model", head)
     card = with_address((folder / "README.md").read_text(encoding="utf-8"), load_run(folder), repo_id, space)
     files["README.md"] = keep_edits(api, repo_id, card, head, force).encode()

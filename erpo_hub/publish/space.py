@@ -16,12 +16,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..card.merge import split_front_matter
+from ..card.merge import read_metadata, split_front_matter
 from ..card.metadata import to_yaml
 from ..errors import UsageError, UserError
 from ..version import __version__
 from . import commit
-from .check import problems_in
+from .check import folder_problems
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, prepare_repo, to_stderr, what_happened
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 ZERO_GPU = "zero-a10g"
 PYTHON = "3.12"  # of the two that ZeroGPU offers, the newer
-CODE = frozenset({".py", ".whl", ".css", ".js", ".html", ".toml"})
 POLL = 2.0  # seconds between two looks at a build
 FAILED = {"BUILD_ERROR", "RUNTIME_ERROR", "CONFIG_ERROR", "NO_APP_FILE"}
 STARTING = {"BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING"}
@@ -79,7 +78,7 @@ def deploy_space(
         folder = stage_space(
             Path(scratch) / "space", repo_id, models, traces, hardware, package, private, source, api.endpoint
         )
-        if problems := problems_in(folder, own_token=token, also_allowed=CODE):
+        if problems := folder_problems(folder, token=token):
             raise UserError(f"the Space can't be published: {problems[0]}")
         content = commit.Content(
             {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -186,9 +185,7 @@ def template_folder(source: str | Path | None = None) -> Path:
 
 def _front_matter(front: str, models: Sequence[str], traces: str | None, hardware: str) -> dict[str, Any]:
     """The template's metadata with the versions pinned and what the Space shows linked."""
-    import yaml
-
-    data = dict(yaml.safe_load(front) or {})
+    data = read_metadata(front)
     data |= {
         "sdk": "gradio",
         "python_version": PYTHON,

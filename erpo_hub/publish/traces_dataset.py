@@ -15,7 +15,7 @@ from ..card.merge import Block, compose
 from ..errors import UserError
 from ..traces.trace import Trace
 from . import commit
-from .check import content_problems, own_secrets
+from .check import traces_problems
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, keep_edits, prepare_repo, to_stderr, what_happened
 
@@ -62,8 +62,8 @@ def push_traces(
     api = hub_api(token, endpoint)
     with tempfile.TemporaryDirectory() as scratch:
         file = Trace.to_parquet(records, Path(scratch) / "traces.parquet")
-        if problem := next(content_problems(file, "traces/traces.parquet", own_secrets(token)), None):
-            raise UserError(f"the traces can't be published: {problem}")
+        if problems := traces_problems(file, token=token):
+            raise UserError(f"the traces can't be published: {problems[0]}")
         with no_commit_on_failure(repo_id, kept="nothing is lost", again=f"erpo-hub push --traces {repo_id}"):
             prepare_repo(
                 api, repo_id, repo_type="dataset", private=private, revision=revision, create_pr=create_pr
