@@ -70,6 +70,9 @@ def push(
     check_only: Annotated[bool, typer.Option("--check-only", help="Say what is wrong.")] = False,
     traces: Annotated[str | None, typer.Option(help="Publish its traces as this dataset instead.")] = None,
     space: Annotated[str | None, typer.Option(help="A Space that shows it, for a link in the card.")] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="A file that erpo-hub did not make, by its name. Repeatable.")
+    ] = None,
 ) -> None:
     """Publish a bundle as exactly one commit.
 
@@ -80,7 +83,7 @@ def push(
     from ..publish.traces_dataset import push_traces
 
     if check_only:
-        problems = check_bundle(bundle, token=token)
+        problems = check_bundle(bundle, token=token, include=include or [])
         if problems:
             raise UserError(f"{bundle}: " + "; ".join(problems))
         typer.echo(f"{bundle} can be published")
@@ -110,6 +113,7 @@ def push(
         message=message,
         force=force,
         space=space,
+        include=include or [],
     )
     typer.echo(commit.pr_url or commit.commit_url)
 

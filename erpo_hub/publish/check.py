@@ -131,7 +131,7 @@ def _listing(folder: Path) -> tuple[dict[str, int], list[str]]:
             path = Path(root, entry)
             name = path.relative_to(folder).as_posix()
             what = path.lstat()
-            problem = _name_problem(entry, name) or _entry_problem(what)
+            problem: str | None = _name_problem(entry, name) or _entry_problem(what)
             same = spellings.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
             if same != name:
                 problem = f"differs from {same} in capitals only, which many machines take for one file"
@@ -208,8 +208,8 @@ def _leaks(path: Path, name: str, contents: Contents, secrets: Secrets) -> Itera
         and is_environment_file(contents.texts[0])
     ):
         yield f"{name}: has the shape of a .env file; remove it"
-    elif what := next((w for piece in pieces(path) if (w := secrets.find_bytes(piece))), None):
-        yield f"{name}: holds {what}; remove it and revoke it"
+    elif raw := next((w for piece in pieces(path) if (w := secrets.find_bytes(piece))), None):
+        yield f"{name}: holds {raw}; remove it and revoke it"
 
 
 def _credential_in(value: Any) -> str | None:

@@ -23,8 +23,12 @@ MAX_VALUES = 5_000_000  # strings and arrays of GGUF metadata
 MAX_GROUP = 1 << 30  # bytes of a Parquet row group, uncompressed, as its footer states
 PIECE = 8 << 20  # of a large file that is searched raw
 ARCHIVES = {
-    b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip file", b"BZh": "a bzip2 file",
-    b"\xfd7zXZ": "an xz file", b"\x28\xb5\x2f\xfd": "a zstandard file", b"7z\xbc\xaf": "a 7z archive",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a zstandard file",
+    b"7z\xbc\xaf": "a 7z archive",
 }
 BINARY = {".png", ".model", ".whl", ".jpg", ".jpeg", ".gif", ".webp"}
 

@@ -1,8 +1,8 @@
 """Secrets in text: what has the form of an access token or a key, and what this machine holds itself.
 
-Text is searched as it stands and as it reads once its escapes are undone (JSON and HTML escapes, %xx, Base64),
-so a token that follows a newline in JSON, or hides in a string inside a string, is found. Formats of issuers
-come from detect-secrets; those it lacks, and Hugging Face's, are here. Left out: finding the texts of a file
+Text is searched as it stands and as it reads once its escapes are undone (JSON and HTML escapes, %xx,
+Base64), so a token that follows a newline in JSON, or hides in a string inside a string, is found. Formats
+of issuers come from detect-secrets; those it lacks, and Hugging Face's, are here. Left out: finding the texts of a file
 (contents.py).
 """
 
@@ -23,7 +23,8 @@ _HUGGING_FACE = re.compile(
 _FORMS = {  # no word boundary at the left: a token may follow any letter of an escape
     "a Hugging Face access token": _HUGGING_FACE,
     "a private key": re.compile(
-        r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----|PuTTY-User-Key-File-\d|AGE-SECRET-KEY-1[A-Z0-9]{20}"
+        r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----|PuTTY-User-Key-File-\d"
+        r"|AGE-SECRET-KEY-1[A-Z0-9]{20}"
     ),
     "a GitHub token": re.compile(r"github_pat_\w{22,}"),
     "a GitLab token": re.compile(r"gl(?:pat|dt|rt|cbt|ptt|soat)-[\w-]{20,}"),
