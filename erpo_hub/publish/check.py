@@ -192,24 +192,19 @@ def _file_problems(path: Path, name: str, secrets: Secrets) -> tuple[list[str], 
 
 
 def _leaks(path: Path, name: str, contents: Contents, secrets: Secrets) -> Iterator[str]:
+    kind = path.suffix
     for number, text in enumerate(contents.texts):
         if hit := secrets.find(text):
-            what, line = hit
-            place = (
-                f":{line}" if line and number == 0 and path.suffix not in {".safetensors", ".parquet"} else ""
-            )
-            yield f"{name}{place}: holds {what.strip()}; remove it and revoke it"
+            counted = hit[1] and number == 0 and kind not in {".safetensors", ".parquet"}
+            place = f":{hit[1]}" if counted else ""
+            yield f"{name}{place}: holds {hit[0].strip()}; remove it and revoke it"
             return
-    if contents.value is not None and (what := _credential_in(contents.value)):
-        yield f"{name}: holds {what}; remove it and revoke it"
-    elif (
-        path.suffix not in {".json", ".md", ".py"}
-        and contents.texts
-        and is_environment_file(contents.texts[0])
-    ):
+    found = _credential_in(contents.value)
+    found = found or next((raw for piece in pieces(path) if (raw := secrets.find_bytes(piece))), None)
+    if found:
+        yield f"{name}: holds {found}; remove it and revoke it"
+    elif kind not in {".json", ".md", ".py"} and contents.texts and is_environment_file(contents.texts[0]):
         yield f"{name}: has the shape of a .env file; remove it"
-    elif raw := next((w for piece in pieces(path) if (w := secrets.find_bytes(piece))), None):
-        yield f"{name}: holds {raw}; remove it and revoke it"
 
 
 def _credential_in(value: Any) -> str | None:

@@ -184,8 +184,8 @@ class _Push:
             return None  # nothing to be seen: the failure itself is told
         if moved and (may_pass(error) or status_of(error) == 412):
             raise UserError(
-                f"somebody else pushed to {self.where['repo_id']} meanwhile (head is {moved[0][:12]}): nothing"
-                " of yours was committed; look at their change, then commit on top of it"
+                f"somebody else pushed to {self.where['repo_id']} meanwhile (head is {moved[0][:12]}):"
+                " nothing of yours was committed; look at their change, then commit on top of it"
             )
         return None
 

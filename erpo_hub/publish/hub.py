@@ -164,7 +164,7 @@ def to_stderr(line: str) -> None:
 
 def _message(folder: Path) -> str:
     run = load_run(folder)
-    steps = run["cost"]["steps"]
+    steps = (run.get("cost") or {}).get("steps", "?")
     return f"Publish {run['name']}: {run['algorithm'].upper()}, {steps} steps (erpo-hub {__version__})"
 
 

@@ -54,11 +54,10 @@ def ask(call: Callable[[], T]) -> T:
         with patience():
             return call()
     except TOLD as error:
-        while isinstance(error, RuntimeError) and isinstance(error.__cause__, FAILURES):
-            error = error.__cause__  # the client wraps a failed LFS upload
-        if isinstance(error, TOLD):
-            raise error from error.__cause__
-        raise _odd(error) from error
+        found: BaseException = error
+        while isinstance(found, RuntimeError) and isinstance(found.__cause__, FAILURES):
+            found = found.__cause__  # the client wraps a failed LFS upload
+        raise (found if isinstance(found, TOLD) else _odd(found)) from error.__cause__
     except ODD as error:
         raise _odd(error) from error
 
@@ -194,9 +193,11 @@ class _Backend(httpcore2.NetworkBackend):
     def __init__(self, inner: httpcore2.NetworkBackend):
         self.inner = inner
 
-    def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> Any:
+    def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, *options: Any, **named: Any
+    ) -> httpcore2.NetworkStream:
         return _Stream(
-            _within(lambda left: self.inner.connect_tcp(host, port, timeout=left, **options), timeout)
+            _within(lambda left: self.inner.connect_tcp(host, port, left, *options, **named), timeout)
         )
 
     def sleep(self, seconds: float) -> None:

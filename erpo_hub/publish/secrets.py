@@ -2,8 +2,8 @@
 
 Text is searched as it stands and as it reads once its escapes are undone (JSON and HTML escapes, %xx,
 Base64), so a token that follows a newline in JSON, or hides in a string inside a string, is found. Formats
-of issuers come from detect-secrets; those it lacks, and Hugging Face's, are here. Left out: finding the texts of a file
-(contents.py).
+of issuers come from detect-secrets; those it lacks, and Hugging Face's, are here. Left out: finding the texts of a
+file (contents.py).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from . import commit
 from .check import folder_problems
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, prepare_repo, to_stderr, what_happened
-from .patience import retried
+from .patience import ask, retried
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi

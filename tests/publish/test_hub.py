@@ -3,6 +3,7 @@
 # ruff: noqa: F811 (pytest fixtures are imported by name)
 from __future__ import annotations
 
+import time
 import types
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from erpo_hub.card.merge import HandEdited
 from erpo_hub.errors import UsageError, UserError
-from erpo_hub.publish import commit
+from erpo_hub.publish import commit, patience
 from erpo_hub.publish.bundle import build_bundle
 from erpo_hub.publish.hub import push_bundle
 from tests.hub_server import HubServer
@@ -32,8 +33,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     from huggingface_hub.utils import _http
 
     slept: list[float] = []
-    stub = types.SimpleNamespace(sleep=slept.append)
-    monkeypatch.setattr(commit, "time", stub)
+    stub = types.SimpleNamespace(sleep=slept.append, monotonic=time.monotonic)
+    monkeypatch.setattr(patience, "time", stub)
     monkeypatch.setattr(_http, "time", stub)
     return slept
 
@@ -207,7 +208,7 @@ def test_a_commit_that_lands_after_we_gave_up_on_it_is_recognised(hub, bundle, m
 
 
 def test_a_stalled_commit_is_given_up_and_retried(hub, bundle, monkeypatch):
-    monkeypatch.setattr(commit, "SILENCE", 0.5)
+    monkeypatch.setattr(patience, "DEADLINE", 0.5)
     hub.fail("POST .*/commit/", "stall", seconds=20)
     push(hub, bundle)
     assert len(hub.commits(REPO)) == 1
@@ -282,7 +283,7 @@ def test_offline_mode_is_one_line(hub, bundle, monkeypatch):
 
 
 def test_a_hub_that_is_not_there_is_one_line(hub, bundle, monkeypatch):
-    monkeypatch.setattr(commit, "WAITS", (0.0,))
+    monkeypatch.setattr(patience, "WAITS", (0.0,))
     with pytest.raises(UserError, match="the connection to the Hub failed"):
         push_bundle(bundle, REPO, endpoint="http://127.0.0.1:9")
 
