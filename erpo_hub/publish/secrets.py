@@ -1,9 +1,9 @@
 """Secrets in text: what has the form of an access token or a key, and what this machine holds itself.
 
 Text is searched as it stands and as it reads once its escapes are undone (JSON and HTML escapes, %xx,
-Base64), so a token that follows a newline in JSON, or hides in a string inside a string, is found. Formats
-of issuers come from detect-secrets; those it lacks, and Hugging Face's, are here. Left out: finding the texts of a
-file (contents.py).
+Base64), so a token that follows a newline in JSON, or hides in a string inside a string, is found.
+detect-secrets gives the formats of many issuers; those it lacks, and Hugging Face's, are here. Left out:
+finding the texts of a file (contents.py).
 """
 
 from __future__ import annotations

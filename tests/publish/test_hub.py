@@ -90,9 +90,10 @@ def test_unchanged_weights_are_not_uploaded_again(hub, no_xet, tmp_path):
 
 
 def test_weights_that_the_new_bundle_lacks_go_and_foreign_files_stay(hub, tmp_path):
-    bundle = make_bundle(tmp_path)
-    write_safetensors(bundle / "model-00002-of-00002.safetensors", b"x" * 10)
-    push(hub, bundle)
+    bundle, second = make_bundle(tmp_path), "model-00002-of-00002.safetensors"
+    write_safetensors(bundle / second, b"x" * 10)
+    push(hub, bundle, include=[second])
+    assert second in hub.files(REPO)
     hub.push_as_someone_else(REPO, "notes.txt", b"mine")
     push(hub, make_bundle(tmp_path, value=2))
     assert "model-00002-of-00002.safetensors" not in hub.files(REPO)
@@ -236,8 +237,7 @@ def test_somebody_elses_push_is_not_overwritten(hub, bundle):
             done.append(hub.push_as_someone_else(REPO, "notes.txt", b"theirs"))
 
     hub.middleware.before.append(meanwhile)
-    (bundle / "figures").mkdir()
-    (bundle / "figures" / "new.png").write_bytes(b"png")
+    (bundle / "README.md").write_text((bundle / "README.md").read_text() + "\nMy own words.\n")
     with pytest.raises(UserError, match="somebody else pushed to alice/erpo meanwhile"):
         push(hub, bundle)
     assert [c.author for c in hub.commits(REPO)] == ["carol", "alice"]
