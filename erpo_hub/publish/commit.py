@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ..errors import UserError
 from . import patience
@@ -121,7 +122,23 @@ class _Push:
     revision: str | None
     create_pr: bool
 
+    def reach_xet(self) -> None:
+        """Asks for leave to upload as hf_xet will. Its own request, in Rust, knows no deadline."""
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
+
+        kind, repo_id = self.where["repo_type"], self.where["repo_id"]
+        place = "None?create_pr=1" if self.create_pr else quote(self.revision or "main", safe="")
+        url = f"{self.api.endpoint}/api/{kind}s/{repo_id}/xet-write-token/{place}"
+        answer = http_backoff("GET", url, headers=build_hf_headers(token=self.api.token))
+        hf_raise_for_status(answer)
+        if not isinstance(answer.json()["casUrl"], str):
+            raise OddAnswer("no address to upload to")
+
     def send(self) -> Any:
+        from huggingface_hub.utils._runtime import is_xet_available
+
+        if is_xet_available():
+            self.reach_xet()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*data file.*")
             return self.api.create_commit(

@@ -29,6 +29,7 @@ LONGEST_WAIT = 300.0  # of a Retry-After that is honoured
 DEADLINE = 25.0  # seconds for one request from its first byte to its answer's last, and one more for
 SLOWEST = 32 * 1024  # every so many bytes that it sends
 REPEATS = 40  # of one request within one call: more is a loop, of pages or of the client
+CLIENT_RETRIES = {None, 408, 429, 500, 502, 503, 504}  # statuses, and a connection that broke
 PASSING = {408, 429}  # and every status from 500 on
 _XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
 _CLIENT_RETRIES = re.compile(r"/(preupload|tree|xet-write-token|resolve)/|/info/lfs/")
@@ -56,7 +57,8 @@ def ask(call: Callable[[], T]) -> T:
     except TOLD as error:
         found: BaseException = error
         while isinstance(found, RuntimeError) and isinstance(found.__cause__, FAILURES):
-            found = found.__cause__  # the client wraps a failed LFS upload
+            found = found.__cause__  # the client wraps a failed LFS upload, which it has repeated
+            found.repeated = status_of(found) in CLIENT_RETRIES  # type: ignore[attr-defined]
         raise (found if isinstance(found, TOLD) else _odd(found)) from error.__cause__
     except ODD as error:
         raise _odd(error) from error
@@ -100,8 +102,10 @@ def client_gave_up(error: BaseException) -> bool:
     """Whether the client has repeated this request itself, six times in half a minute: uploads, listings."""
     if isinstance(error, ConnectionError):  # a failed Xet upload
         return True
-    if status_of(error) not in {None, 408, 429, 500, 502, 503, 504}:
-        return False  # a status that the client does not repeat
+    if status_of(error) not in CLIENT_RETRIES or isinstance(error, TooSlow | OddAnswer):
+        return False
+    if getattr(error, "repeated", False):
+        return True
     request = getattr(error, "_request", None) or getattr(getattr(error, "response", None), "request", None)
     return request is not None and _CLIENT_RETRIES.search(request.url.path) is not None
 

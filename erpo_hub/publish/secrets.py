@@ -176,4 +176,5 @@ def _is_secret(value: str) -> bool:
     """Long enough that it stands in no text by chance; a path is looked for elsewhere."""
     if os.sep in value and os.path.exists(value):
         return False
-    return len(value) >= (_SHORTEST if _VALUE.fullmatch(value) else _SHORTEST_PLAIN)
+    mixed = re.search(r"\d", value) and re.search(r"[A-Za-z]", value) and not re.search(r"\s", value)
+    return len(value) >= (_SHORTEST if mixed else _SHORTEST_PLAIN)
