@@ -58,7 +58,7 @@ def ask(call: Callable[[], T]) -> T:
         found: BaseException = error
         while isinstance(found, RuntimeError) and isinstance(found.__cause__, FAILURES):
             found = found.__cause__  # the client wraps a failed LFS upload, which it has repeated
-            found.repeated = status_of(found) in CLIENT_RETRIES  # type: ignore[attr-defined]
+            vars(found)["repeated"] = True
         raise (found if isinstance(found, TOLD) else _odd(found)) from error.__cause__
     except ODD as error:
         raise _odd(error) from error

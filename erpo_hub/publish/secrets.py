@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
-from urllib.parse import unquote
 
 _HUGGING_FACE = re.compile(
     r"(?:hf|api_org)_[A-Za-z0-9]{30,}|hf_[a-z]{2,12}_(?:[A-Za-z0-9]{20,}|eyJ[\w-]*\.[\w-]+(?:\.[\w-]+)?)"
@@ -58,6 +57,7 @@ _PLACEHOLDER = re.compile(
 )
 _ENVIRONMENT_LINE = re.compile(r"(?:export\s+)?[A-Z][A-Z0-9_]*=.*")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([nrtbf/\"\\]))")
+_PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{40,4000}={0,2}")
 _SHORTEST, _SHORTEST_PLAIN = 8, 16  # of an own secret with letters and digits, and of any other
 
@@ -142,7 +142,7 @@ def _undo_escapes(text: str) -> str:
     if "\\" in text:
         text = _ESCAPE.sub(_one_escape, text)
     if "%" in text:
-        text = unquote(text)
+        text = _PERCENT.sub(lambda m: chr(int(m[1], 16)), text)
     return html.unescape(text) if "&" in text else text
 
 
