@@ -33,7 +33,7 @@ from erpo_hub.errors import UserError
 from erpo_hub.evaluation.results import Evaluation, write_json
 from erpo_hub.evaluation.sampling import evaluate, load_model
 from erpo_hub.evaluation.statistics import crossed_comparison, paired_comparison
-from erpo_hub.record.facts import read_record
+from erpo_hub.record.format import read_record
 from erpo_hub.study.report import build_report
 from erpo_hub.tasks.grading import Grader
 from erpo_hub.tasks.tasks import Task, load_task
@@ -199,7 +199,7 @@ def train(args: argparse.Namespace, task: Task, method: str, seed: int) -> Path:
 
     folder = args.out / "runs" / f"{method}-{seed}"
     begun = (folder / "run.json").exists()
-    if begun and read_record(folder)["status"] == "finished":
+    if begun and read_record(folder).status == "finished":
         return folder
     print(f"training {method}, seed {seed}", flush=True)
     train_and_push(
@@ -252,11 +252,11 @@ def trained_cell(args: argparse.Namespace, task: Task, grader: Grader, method: s
     record = read_record(train(args, task, method, seed))
     model = args.out / "runs" / f"{method}-{seed}" / "model"
     sampled = judge(args, task, grader, model, f"{method}-{seed}", sampled=True)
-    seconds = record["cost"]["train_seconds"]  # spread evenly over the steps: the record keeps no clock
-    history = [{**row, "elapsed": seconds * row["step"] / args.steps} for row in record["history"]]
+    seconds = record.cost.train_seconds or 0.0  # spread evenly over the steps: the record keeps no clock
+    history = [{**row, "elapsed": seconds * row["step"] / args.steps} for row in record.history]
     return cell(
-        args, task, method, seed, history=history, cost=record["cost"],
-        sampled=sampled.summary(), greedy=record["results"]["final"],
+        args, task, method, seed, history=history, cost=dataclasses.asdict(record.cost),
+        sampled=sampled.summary(), greedy=dataclasses.asdict(record.results.final),
     )  # fmt: skip
 
 

@@ -7,27 +7,24 @@ rest.
 from __future__ import annotations
 
 import json
-from typing import Any
+
+from ..record.format import Prompt, RunRecord
 
 
-def usage_snippet(run: dict[str, Any]) -> str:
+def usage_snippet(run: RunRecord, repo_id: str | None = None) -> str:
     """Python that loads the model, answers the first prompt of the record and prints the completion."""
-    fed = run.get("prompt") or {}
-    samples = run["dataset"].get("samples") or [{"prompt": fed.get("example") or "1+1="}]
-    here = '"."  # this folder, or the repository it is in'
-    where = json.dumps(run["repo_id"]) if run.get("repo_id") else here
-    budget = ((run.get("results") or {}).get("final") or {}).get("max_new_tokens", 256)
+    samples, final = run.dataset.samples if run.dataset else [], run.results.final
+    prompt = samples[0].prompt if samples else run.prompt.example or "1+1="
+    adapter = run.adapter is not None
+    where = json.dumps(repo_id) if repo_id else '"."  # this folder, or the repository it is in'
+    budget = final.max_new_tokens if final and final.max_new_tokens is not None else 256
     lines = [
-        *_imports(adapter=bool(run.get("adapter"))),
+        *_imports(adapter=adapter),
         "",
         f"model_id = {where}",
         "tokenizer = AutoTokenizer.from_pretrained(model_id)",
-        f"model = {_class(adapter=bool(run.get('adapter')))}.from_pretrained(model_id)",
-        *(
-            _chat(fed, samples[0]["prompt"])
-            if fed.get("chat_template")
-            else _plain(fed, samples[0]["prompt"])
-        ),
+        f"model = {_class(adapter=adapter)}.from_pretrained(model_id)",
+        *(_chat if run.prompt.chat_template else _plain)(run.prompt, prompt),
         f"output = model.generate(**inputs, max_new_tokens={budget}, do_sample=False)",
         'completion = output[0, inputs["input_ids"].shape[1] :]',
         "print(tokenizer.decode(completion, skip_special_tokens=True))",
@@ -45,12 +42,12 @@ def _imports(*, adapter: bool) -> list[str]:
     return ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
 
 
-def _plain(fed: dict[str, Any], prompt: str) -> list[str]:
-    return [f"prompt = {(fed.get('example') or prompt)!r}", 'inputs = tokenizer(prompt, return_tensors="pt")']
+def _plain(fed: Prompt, prompt: str) -> list[str]:
+    return [f"prompt = {fed.example or prompt!r}", 'inputs = tokenizer(prompt, return_tensors="pt")']
 
 
-def _chat(fed: dict[str, Any], prompt: str) -> list[str]:
-    system = [{"role": "system", "content": fed["system"]}] if fed.get("system") else []
+def _chat(fed: Prompt, prompt: str) -> list[str]:
+    system = [{"role": "system", "content": fed.system}] if fed.system else []
     return [
         f"messages = {[*system, {'role': 'user', 'content': prompt}]!r}",
         "inputs = tokenizer.apply_chat_template(",

@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError, UserError
+from ..methods.catalog import METHODS
 from .hub import FREE, Private, Token, commands
 
+_METHODS = "; ".join(f"{name}: {row.summary}" for name, row in METHODS.items())
 app = typer.Typer(
     name="erpo-hub",
     help="Train with ERPO, see where the model decides, publish the proof.",
@@ -51,9 +53,7 @@ def train(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Hub id, folder, or builtin:tiny-reasoner.")] = None,
     dataset: Annotated[str | None, typer.Argument(help="Task, such as reasoning-gym:chain_sum.")] = None,
-    algorithm: Annotated[
-        str | None, typer.Option(help="erpo (default), grpo, ep-grpo, forking-tokens or holder.")
-    ] = None,
+    algorithm: Annotated[str | None, typer.Option(help=f"Default erpo. {_METHODS}.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of ERPOConfig fields; MODEL and DATASET may stand in it.")

@@ -25,10 +25,11 @@ from ..card.card import CARD_ERRORS, render_card
 from ..card.markdown import images
 from ..card.merge import read_metadata, split_front_matter
 from ..errors import UserError
-from .contents import BINARY, Contents, pieces, read_contents, read_json, tensor_names
+from ..record.format import FILE, RunRecord, read_record
+from .contents import BINARY, Contents, pieces, read_contents, tensor_names
 from .secrets import Secrets, is_credential, is_environment_file
 
-UNLISTED = ("run.json", "README.md")  # the record can't hold its own digest, and people edit the card
+UNLISTED = (FILE, "README.md")  # the record can't hold its own digest, and people edit the card
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".msgpack", ".h5"}
 TRAINING_STATE = re.compile(
     r"(^|/)(optimizer|scheduler|rng_state|scaler|trainer_state|training_args)[^/]*$|(^|/)checkpoint-\d+/"
@@ -284,34 +285,22 @@ def looks_like_path(value: str) -> bool:
 # --- what makes a folder a bundle ---
 
 
-def _read_run(folder: Path, names: Collection[str]) -> tuple[dict[str, Any] | None, list[str]]:
+def _read_run(folder: Path, names: Collection[str]) -> tuple[RunRecord | None, list[str]]:
     """The record, or None with the reason."""
-    if "run.json" not in names:
+    if FILE not in names:
         return None, ["run.json is missing: build the folder with erpo_hub.publish.bundle.build_bundle"]
     try:
-        run, problem = read_json((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None, []  # told already by its contents
-    if problem:
-        return None, []
-    if not isinstance(run, dict) or type(run.get("schema_version")) is not int or run["schema_version"] != 1:
-        return None, [
-            "run.json: schema_version is not 1; build the bundle again with this version of erpo-hub"
-        ]
-    files = run.get("files")
-    if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
-        return None, ["run.json: does not list the bundle's files; build the bundle again"]
-    try:
+        run = read_record(folder)
+        if not run.files:
+            raise UserError(f"{folder / FILE} does not list the bundle's files: build the bundle again")
         render_card(run)
-        traces = [str(row["file"]) for row in run["traces"]]
     except (*CARD_ERRORS, UserError) as error:
-        return None, [f"run.json: no card can be rendered from it ({type(error).__name__}: {error})"]
-    missing = [name for name in traces if name not in names]
-    return run, [f"{name}: named in run.json but missing" for name in missing]
+        return None, [str(error).replace(f"{folder}{os.sep}", "")]
+    return run, [f"{row.file}: named in run.json but missing" for row in run.traces if row.file not in names]
 
 
-def _listed(run: dict[str, Any] | None) -> dict[str, str]:
-    return {} if run is None else {k: v for k, v in run["files"].items() if k not in UNLISTED}
+def _listed(run: RunRecord | None) -> dict[str, str]:
+    return {} if run is None else {k: v for k, v in run.files.items() if k not in UNLISTED}
 
 
 def _list_problems(
@@ -333,16 +322,16 @@ def file_digest(path: Path) -> str:
         return ""
 
 
-def _adapter_problems(folder: Path, names: Collection[str], run: dict[str, Any]) -> Iterator[str]:
+def _adapter_problems(folder: Path, names: Collection[str], run: RunRecord) -> Iterator[str]:
     if "adapter_config.json" not in names:
         return
     config = read_contents(folder / "adapter_config.json").value
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
-    recorded = run["base_model"]["id"]
+    recorded = run.base_model.id if run.base_model else None
     if base != recorded:
         yield f"adapter_config.json: its base is {base!r:.200}, where run.json says {recorded!r:.200}"
     revision = config.get("revision") if isinstance(config, dict) else None
-    if revision and run["base_model"].get("revision") not in (None, revision):
+    if revision and run.base_model and run.base_model.revision not in (None, revision):
         yield f"adapter_config.json: its base's revision is {revision!r:.100}, which run.json does not say"
 
 

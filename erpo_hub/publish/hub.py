@@ -14,9 +14,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..card.card import load_run, with_address
+from ..card.card import with_address
 from ..card.merge import is_ours, merge_cards, split_front_matter
 from ..errors import UsageError, UserError
+from ..methods.catalog import title_of
+from ..record.format import read_record
 from ..version import __version__
 from . import commit
 from .check import check_bundle, published_files
@@ -163,9 +165,9 @@ def to_stderr(line: str) -> None:
 
 
 def _message(folder: Path) -> str:
-    run = load_run(folder)
-    steps = (run.get("cost") or {}).get("steps", "?")
-    return f"Publish {run['name']}: {run['algorithm'].upper()}, {steps} steps (erpo-hub {__version__})"
+    run = read_record(folder)
+    method = title_of(run.algorithm)
+    return f"Publish {run.name}: {method}, {run.cost.steps} steps (erpo-hub {__version__})"
 
 
 def _content(
@@ -180,7 +182,9 @@ def _content(
     """The bundle's files, its card merged with the Hub's, and what an earlier bundle left there to delete."""
     files: dict[str, Path | bytes] = {**published_files(folder, include)}
     remote = commit.remote_files(api, repo_id, "model", head)
-    card = with_address((folder / "README.md").read_text(encoding="utf-8"), load_run(folder), repo_id, space)
+    card = with_address(
+        (folder / "README.md").read_text(encoding="utf-8"), read_record(folder), repo_id, space
+    )
     files["README.md"] = keep_edits(api, repo_id, card, head, force).encode()
     stale = [path for path in remote if _OURS.fullmatch(path) and path not in files]
     return commit.Content(files, tuple(sorted(stale)) if "run.json" in remote else ())

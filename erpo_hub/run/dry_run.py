@@ -20,6 +20,7 @@ import yaml
 from datasets import Dataset
 
 from ..errors import UsageError, UserError
+from ..record.format import read_record
 from ..tasks.specs import parse_spec
 from ..tasks.tasks import Task, load_task, read_rows, shape_prompts
 from ..traces.loading import EMBEDDED_MODEL
@@ -118,7 +119,7 @@ def dry_run(
             evaluation={"n": HELD_OUT},
             **{**overrides, **PRECISION, **ONE_STEP},
         )
-        record = json.loads((result.bundle_dir / "run.json").read_text(encoding="utf-8"))
+        record = read_record(result.bundle_dir)
     replaced = [name for name in ONE_STEP if overrides.get(name, ONE_STEP[name]) != ONE_STEP[name]]
     return [
         f"fields: {len(overrides)} read, algorithm {algorithm}",
@@ -127,8 +128,8 @@ def dry_run(
         else "launch: one process",
         f"batch: {batch} completions a generation in groups of {config.num_generations}, at most "
         f"{config.max_completion_length} tokens each",
-        f"step: {record['cost']['completions']} completions of a random {family} with "
-        f"{record['base_model']['parameters']:,} parameters; judged and bundled",
+        f"step: {record.cost.completions} completions of a random {family} with "
+        f"{record.base_model.parameters if record.base_model else 0:,} parameters; judged and bundled",
         f"not tried: memory, several processes, the Hub; replaced for the step: {', '.join(replaced)}",
     ]
 

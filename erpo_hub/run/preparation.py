@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, UserError
+from ..methods.catalog import METHODS
 from ..tasks.tasks import Task, load_task
 from ..traces.loading import EMBEDDED_MODEL, resolve_model
-from ..train.config import PRESETS, ERPOConfig
+from ..train.config import ERPOConfig
 
 # The embedded model is so small that a step of 64 completions costs well under a second on one core.
 EMBEDDED_DEFAULTS: dict[str, Any] = {
@@ -113,8 +114,8 @@ def make_arguments(
 
 
 def _from_preset(algorithm: str, overrides: dict[str, Any], model: Any, checkpoints: str) -> ERPOConfig:
-    if algorithm not in PRESETS:
-        raise UsageError(f"unknown algorithm {algorithm!r}: choose one of {', '.join(PRESETS)}")
+    if algorithm not in METHODS:
+        raise UsageError(f"unknown algorithm {algorithm!r}: choose one of {', '.join(METHODS)}")
     known = ERPOConfig.__dataclass_fields__
     if unknown := sorted(set(overrides) - set(known)):
         raise UsageError(f"unknown argument {unknown[0]!r}: ERPOConfig has no such field")

@@ -21,6 +21,7 @@ from typing import Any
 
 from ..errors import UsageError, UserError
 from ..evaluation.results import write_json
+from ..methods.catalog import METHODS
 from .report import Report, build_report
 
 __all__ = ["Report", "build_report", "compare"]
@@ -139,8 +140,6 @@ def _read_grid(grid: Any) -> dict[str, Any]:
 
 def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, Any]]:
     """One JSON-ready description for each cell, complete: equal descriptions mean equal cells."""
-    from ..train.config import PRESETS
-
     presets = plan["presets"]
     if isinstance(presets, str):
         presets = [presets]
@@ -169,9 +168,9 @@ def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, An
         for name, settings in rows.items():
             settings = dict(settings or {})
             preset, control = settings.pop("preset", name), settings.pop("control", None)
-            if preset not in PRESETS:
+            if preset not in METHODS:
                 raise UsageError(
-                    f"row {name!r}: unknown preset {preset!r}; choose one of {', '.join(PRESETS)}"
+                    f"row {name!r}: unknown preset {preset!r}; choose one of {', '.join(METHODS)}"
                 )
             own = {**overrides, **settings}
             cells.append(

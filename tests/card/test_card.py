@@ -21,10 +21,10 @@ from markdown_it import MarkdownIt
 
 from erpo_hub.card import markdown, words
 from erpo_hub.card.card import block_names, render_card, update_card
-from erpo_hub.card.equations import SETTINGS
 from erpo_hub.card.merge import HandEdited, blocks_of, outside_of, split_front_matter
 from erpo_hub.card.metadata import card_metadata, eval_result_files
 from erpo_hub.errors import UserError
+from erpo_hub.methods.catalog import METHODS
 from erpo_hub.publish.bundle import build_bundle
 from tests.hub_server.sample_run import comparison, example_run, example_trace, fake_weights, summary
 
@@ -131,7 +131,7 @@ def test_the_method_is_called_a_reconstruction_and_its_limits_are_stated():
     card = render_card(full_run())
     assert "reconstructed from public sources; this is not the official implementation" in card
     assert "a small evaluation set of 200 questions" in card
-    assert "ERPO's equations are reconstructed" in card
+    assert "ERPO is reconstructed from public sources (the paper's abstract" in card
     grpo = render_card(
         full_run() | {"algorithm": "grpo", "settings": {"entropy_gate": False, "progress_eta": 0.0}}
     )
@@ -141,8 +141,31 @@ def test_the_method_is_called_a_reconstruction_and_its_limits_are_stated():
 
 def test_every_setting_stands_with_its_equation():
     card = render_card(full_run())
-    for setting in SETTINGS:
+    for setting in METHODS["erpo"].settings:
         assert re.search(rf"\| `{setting.name}` \| `[^`]+` \| {setting.equation} \|", card)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_card_describes_and_cites_its_own_method(name: str):
+    method, of_its_own = METHODS[name], {s.name: 0.25 for s in METHODS[name].settings}
+    card = render_card(full_run() | {"algorithm": name, "settings": of_its_own, "paired_run": None})
+    assert f"trained with {method.title}" in card
+    assert method.explanation in card
+    assert method.bibtex in card
+    assert card.count("archivePrefix") == (1 if name == "grpo" else 2)  # its own paper and GRPO's
+    assert ("reconstructed from public sources" in card) == bool(method.reconstructed)
+    for other in METHODS.values():
+        if other.paper not in (method.paper, METHODS["grpo"].paper):
+            assert other.paper not in card
+            assert other.explanation not in card
+    for setting in of_its_own:
+        assert f"| `{setting}` | `0.25` |" in card
+
+
+def test_a_method_of_a_newer_version_is_named_and_not_described():
+    card = render_card(full_run() | {"algorithm": "later-po", "settings": {"x": 1}, "paired_run": None})
+    assert "trained with later-po" in card
+    assert "reconstructed" not in card
 
 
 def test_citations_and_versions_are_there():
@@ -472,7 +495,7 @@ def tiny_model(tmp_path_factory) -> Path:
 def test_the_usage_snippet_runs_against_its_bundle(tiny_model, tmp_path, monkeypatch, chat):
     run = example_run()
     run["prompt"] |= {"chat_template": chat, "system": "Be \"brief\".\n'''" if chat else None}
-    made = build_bundle(run, tiny_model, tmp_path / "bundle", figures=False)
+    made = build_bundle(run, tiny_model, tmp_path / "bundle", figures=False).folder
     card = (made / "README.md").read_text()
     snippet = re.search(r"## Usage\n\n```python\n(.*?)\n```", card, re.DOTALL).group(1)
     monkeypatch.chdir(made)
@@ -493,7 +516,7 @@ def test_the_usage_snippet_of_an_adapter_runs(tiny_model, tmp_path, monkeypatch)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "adapter")
     run = example_run(adapter={"type": "LORA", "r": 2})
     run["base_model"] |= {"id": "base"}
-    made = build_bundle(run, tmp_path / "adapter", tmp_path / "bundle", figures=False)
+    made = build_bundle(run, tmp_path / "adapter", tmp_path / "bundle", figures=False).folder
     assert json.loads((made / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
     (made / "base").symlink_to(tiny_model)  # where the reader has the base model under its name
     snippet = re.search(
@@ -524,5 +547,5 @@ def test_the_record_is_not_changed_by_rendering():
 def test_a_whole_bundle_from_the_hub_passes_its_check(tmp_path):
     weights = fake_weights(tmp_path / "w")
     (weights / "model.safetensors").rename(weights / "adapter_model.safetensors")
-    made = build_bundle(hub_run(), weights, tmp_path / "b", traces=[example_trace()])
+    made = build_bundle(hub_run(), weights, tmp_path / "b", traces=[example_trace()]).folder
     assert (made / ".eval_results" / "gsm8k.yaml").is_file()

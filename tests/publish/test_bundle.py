@@ -31,7 +31,9 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bundle(tmp_path: Path, weights: Path) -> Path:
-    return build_bundle(example_run(), weights, tmp_path / "bundle", traces=[example_trace()], figures=False)
+    return build_bundle(
+        example_run(), weights, tmp_path / "bundle", traces=[example_trace()], figures=False
+    ).folder
 
 
 def names(folder: Path) -> set[str]:
@@ -39,7 +41,9 @@ def names(folder: Path) -> set[str]:
 
 
 def test_a_bundle_is_complete_and_holds_nothing_else(tmp_path, weights):
-    made = build_bundle(example_run(), weights, tmp_path / "out" / "bundle", traces=[example_trace()] * 10)
+    made = build_bundle(
+        example_run(), weights, tmp_path / "out" / "bundle", traces=[example_trace()] * 10
+    ).folder
     expected = {"README.md", "run.json", "model.safetensors", "config.json", "generation_config.json"}
     expected |= {
         "tokenizer.json",
@@ -93,7 +97,7 @@ def test_the_adapters_local_base_becomes_its_id(tmp_path, weights):
         "source": "hub",
         "revision": "c1899de289a04d12100db370d81485cdf75e47ca",
     }
-    made = build_bundle(run, weights, tmp_path / "bundle", figures=False)
+    made = build_bundle(run, weights, tmp_path / "bundle", figures=False).folder
     assert (
         json.loads((made / "adapter_config.json").read_text())["base_model_name_or_path"] == "Qwen/Qwen3-0.6B"
     )
@@ -118,7 +122,7 @@ def test_a_bundle_that_fails_its_own_check_is_not_left_behind(tmp_path, weights)
 def test_a_card_that_fails_does_not_lose_the_run(tmp_path, weights):
     run = example_run(results={"final": {"accuracy": "a word"}})
     with pytest.warns(UserWarning, match="the card could not be rendered"):
-        made = build_bundle(run, weights, tmp_path / "bundle", figures=False)
+        made = build_bundle(run, weights, tmp_path / "bundle", figures=False).folder
     assert check_bundle(made) == []
     assert "could not be rendered" in (made / "README.md").read_text()
 
@@ -126,7 +130,7 @@ def test_a_card_that_fails_does_not_lose_the_run(tmp_path, weights):
 def test_a_figure_that_fails_does_not_lose_the_run(tmp_path, weights):
     history = [{"step": 1, "reward": 0.5}, {"step": [1, 2], "reward": 0.6}]
     with pytest.warns(UserWarning, match="a figure could not be drawn"):
-        made = build_bundle(example_run(history=history), weights, tmp_path / "bundle")
+        made = build_bundle(example_run(history=history), weights, tmp_path / "bundle").folder
     assert check_bundle(made) == []
 
 
@@ -225,5 +229,5 @@ def test_sharded_weights_are_copied_with_their_index(tmp_path, weights):
         write_safetensors(weights / shard, b"x", name)
     index = {"metadata": {}, "weight_map": {"a": shards[0], "b": shards[1]}}
     (weights / "model.safetensors.index.json").write_text(json.dumps(index))
-    made = build_bundle(example_run(), weights, tmp_path / "bundle", figures=False)
+    made = build_bundle(example_run(), weights, tmp_path / "bundle", figures=False).folder
     assert {*shards, "model.safetensors.index.json"} <= names(made)

@@ -14,7 +14,7 @@ from peft import LoraConfig
 from training import chat_sums, config, digits_reward, moved, sums, weights
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from erpo_hub.train.config import PRESETS
+from erpo_hub.methods.catalog import METHODS
 
 
 @pytest.fixture(params=KINDS, ids=str)
@@ -240,7 +240,7 @@ def test_sync_ref_model_without_kl_is_allowed_on_purpose(tiny_model: str, tmp_pa
     policy, reference = dict(made.model.named_parameters()), dict(made.ref_model.named_parameters())
     assert all(torch.equal(policy[name], reference[name]) for name in policy)
     with pytest.raises(ValueError, match="sync_ref_model"):
-        build(ERPO, tmp_path, tiny_model, **options, **PRESETS["grpo"])
+        build(ERPO, tmp_path, tiny_model, **options, **METHODS["grpo"].preset)
 
 
 def test_no_configuration_at_all(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

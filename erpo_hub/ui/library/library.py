@@ -91,8 +91,9 @@ class Library:
         """(question, answer) pairs to try: of the runs' data, else of the embedded task."""
         found = []
         for run in self.runs.values():
-            for row in run.record().get("dataset", {}).get("samples", []):
-                pair = (str(row.get("prompt", "")), str(row.get("answer", "")))
+            data = run.record().dataset
+            for row in data.samples if data else []:
+                pair = (row.prompt, row.answer or "")
                 if pair[0] and pair not in found:
                     found.append(pair)
         return found + [pair for pair in EXAMPLES if pair not in found]
@@ -102,9 +103,8 @@ class Library:
         by_kind: dict[str, list[tuple[str, Any]]] = {"grpo": [], "erpo": []}
         for label, run in self.runs.items():
             record = run.record()
-            by_kind.get(record.get("algorithm", ""), []).append(
-                (label, record.get("dataset", {}).get("fingerprint"))
-            )
+            data = record.dataset
+            by_kind.get(record.algorithm, []).append((label, data.fingerprint if data else None))
         for b, fingerprint in by_kind["erpo"]:
             for a, other in by_kind["grpo"]:
                 if fingerprint == other:

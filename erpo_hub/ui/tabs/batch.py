@@ -66,8 +66,8 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
 
 def _settings(context: Context) -> list[gr.components.Component]:
     """Task, questions, temperature, tokens and seed: in the order in which the comparison takes them."""
-    of_runs = [(run.record().get("dataset") or {}).get("spec") for run in context.library.runs.values()]
-    specs = list(dict.fromkeys(spec for spec in (*of_runs, "builtin:expressions?operands=4") if spec))
+    data = [run.record().dataset for run in context.library.runs.values()]
+    specs = list(dict.fromkeys([*(d.spec for d in data if d), "builtin:expressions?operands=4"]))
     limits, start = context.limits, _as_evaluated(context)
     free = limits.models is None
     with gr.Row():
@@ -114,12 +114,12 @@ def _handlers(context: Context) -> tuple[Callable, Callable]:
 def _as_evaluated(context: Context) -> dict[str, Any]:
     """What the compared run's own evaluation asked, within the limits: its answers are then there already."""
     pair, limits = context.library.pair(), context.limits
-    results = context.library.runs[pair[1]].record().get("results") or {} if pair else {}
-    asked = {"n": 64, "temperature": 0.0, "max_new_tokens": 256} | results.get("final", {})
+    asked = context.library.runs[pair[1]].record().results.final if pair else None
+    tokens = asked.max_new_tokens if asked else None
     return {
-        "n": min(asked["n"], limits.batch),
-        "temperature": asked["temperature"],
-        "max_new_tokens": limits.tokens(asked["max_new_tokens"]),
+        "n": min(asked.n if asked else 64, limits.batch),
+        "temperature": asked.temperature if asked else 0.0,
+        "max_new_tokens": limits.tokens(256 if tokens is None else tokens),
     }
 
 
