@@ -123,7 +123,7 @@ def scene(xet: bool = True) -> Iterator[Scene]:
             folder / "bundle",
             traces=[example_trace()],
             figures=False,
-        )
+        ).folder
         with HubServer(folder / "hub") as hub:
             stage = Scene(hub, folder, made)
             clock = types.SimpleNamespace(sleep=stage.slept.append, monotonic=time.monotonic)
@@ -309,7 +309,7 @@ def answering(pattern: str, body: bytes, action: str = "status") -> Callable[[Sc
 def circling(pattern: str) -> Callable[[Scene], str]:
     def act(stage: Scene) -> str:
         stage.hub.fail(
-            f"{pattern}|GET /round", status=307, times=FOREVER, headers={"location": f"{stage.hub.url}/round"}
+            f"{pattern}|/round", status=307, times=FOREVER, headers={"location": f"{stage.hub.url}/round"}
         )
         return stage.push()
 

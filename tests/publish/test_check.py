@@ -31,7 +31,7 @@ def bundle(tmp_path: Path) -> Path:
         tmp_path / "bundle",
         traces=[example_trace()],
         figures=False,
-    )
+    ).folder
 
 
 def put(folder: Path, name: str, data: bytes | str) -> None:

@@ -43,7 +43,7 @@ def make_bundle(tmp_path: Path, value: int = 1, **changes: object) -> Path:
     weights = fake_weights(tmp_path / "weights", value)
     return build_bundle(
         example_run(**changes), weights, tmp_path / "bundle", traces=[example_trace()], figures=False
-    )
+    ).folder
 
 
 def push(hub: HubServer, bundle: Path, **options: object) -> tuple[object, list[str]]:
@@ -106,7 +106,8 @@ def test_what_comes_back_loads_and_gives_the_same_greedy_output(hub, tmp_path):
     from tests.hub_server.tiny_model import greedy, save_tiny_model
 
     weights = save_tiny_model(tmp_path / "tiny", seed=3)
-    bundle = build_bundle(example_run(), weights, tmp_path / "b", traces=[example_trace()], figures=False)
+    made = build_bundle(example_run(), weights, tmp_path / "b", traces=[example_trace()], figures=False)
+    bundle = made.folder
     push(hub, bundle)
     back = Path(snapshot_download(REPO, endpoint=hub.url, cache_dir=tmp_path / "there"))
     assert greedy(back) == greedy(weights)
