@@ -360,8 +360,8 @@ def test_ordinary_files_of_models_are_not_taken_for_secrets(bundle):
         ("README.md", "---\na: b\n---\n![x](../secret.png)\n", r"README.md: shows ../secret.png"),
         ("README.md", "---\na: b\n---\n![x][y]\n\n[y]: /etc/passwd\n", r"README.md: shows /etc/passwd"),
         ("README.md", "---\na: b\n---\n<img src='%2e%2e/x'>\n", r"README.md: shows \.\./x"),
-        ("run.json", '{"schema_version": 2}', r"run.json: "),
-        ("run.json", "[]", r"run.json: "),
+        ("run.json", '{"schema_version": 2}', r"run.json is not a run record"),
+        ("run.json", "[]", r"run.json is not a run record"),
         ("traces/traces.parquet", b"PAR1" + b"x" * 50, r"traces/traces.parquet: is not a readable Parquet"),
     ],
 )

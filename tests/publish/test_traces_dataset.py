@@ -65,7 +65,7 @@ def test_a_bundle_or_a_file_will_do(hub, tmp_path):
         tmp_path / "b",
         traces=[example_trace()] * 9,
         figures=False,
-    )
+    ).folder
     push(hub, bundle)
     assert "unchanged" in push(hub, bundle / "traces" / "traces.parquet")[0]
     assert len(hub.commits(REPO, "datasets")) == 1
@@ -100,6 +100,6 @@ def test_the_cards_link_names_the_trace_as_the_space_lists_it(tmp_path):
     labels = open_library([tmp_path]).traces
     bundle = build_bundle(
         example_run(), fake_weights(tmp_path / "w"), tmp_path / "b", traces=[example_trace()], figures=False
-    )
+    ).folder
     run = json.loads((bundle / "run.json").read_text()) | {"space": "alice/inspector"}
     assert parse_qs(urlsplit(Card(run).space_link).query)["trace"] == list(labels)
