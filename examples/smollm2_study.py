@@ -30,13 +30,14 @@ from torch.nn.functional import cross_entropy
 
 from erpo_hub import Engine, train_and_push
 from erpo_hub.errors import UserError
-from erpo_hub.evaluation.results import Evaluation, write_json
+from erpo_hub.evaluation.results import Evaluation
 from erpo_hub.evaluation.sampling import evaluate, load_model
 from erpo_hub.evaluation.statistics import crossed_comparison, paired_comparison
 from erpo_hub.record.format import read_record
 from erpo_hub.study.report import build_report
 from erpo_hub.tasks.grading import Grader
 from erpo_hub.tasks.tasks import Task, load_task
+from erpo_hub.text import write_json
 from erpo_hub.traces.loading import load
 
 METHODS: dict[str, dict[str, Any]] = {"grpo": {}, "erpo": {"synthesis": "additive"}}  # as in docs/evidence.md

@@ -28,6 +28,9 @@ from ..record.format import (
     TraceRow,
     load_record,
 )
+from ..text import p_equals
+from ..traces.pivots import PivotRule
+from ..traces.pivots import describe as describe_rule
 from . import markdown, words
 from .merge import Block, blocks_of, compose, merge_cards
 from .metadata import card_metadata, to_yaml
@@ -120,7 +123,7 @@ def environment() -> Any:
         autoescape=False,  # Markdown, not HTML: model text goes through the filters below
     )
     made.filters |= {"fence": markdown.fence, "code": markdown.code, "plain": markdown.plain}
-    made.filters |= {"alt": markdown.alt, "percent": words.percent}
+    made.filters |= {"alt": markdown.alt, "percent": words.share}
     made.filters |= {"listed": lambda v: markdown.plain(", ".join(v) if isinstance(v, list) else v)}
     made.filters |= {"number": words.number, "duration": words.duration}
     return made
@@ -133,8 +136,9 @@ def _template() -> Any:
 def _generated_blocks(run: RunRecord, repo_id: str | None = None, space: str | None = None) -> list[Block]:
     template = _template()
     named: dict[str, Any] = {
-        name: getattr(words, name) for name in ("verdict", "describe", "points", "p_value", "interval")
+        name: getattr(words, name) for name in ("verdict", "describe", "points", "interval")
     }
+    named["p_equals"] = p_equals
     card = Card(run, repo_id, space)
     context = template.new_context({"card": card, "run": run, "picture": picture, **named})
     texts = {name: "".join(render(context)) for name, render in template.blocks.items()}
@@ -283,6 +287,13 @@ class Card:
             return ""
         right = sum(bool(row.correct) for row in graded)
         return f"The first correct one of {len(graded)} recorded traces; {right} of them are correct."
+
+    @property
+    def pivot_rule(self) -> str:
+        """The rule that found the example's pivots, in words."""
+        shown = self.example.completion if self.example else None
+        rule = shown.pivot_rule if shown else None
+        return describe_rule(PivotRule(rule.quantile, rule.min_entropy) if rule else None)
 
     @property
     def example_answer(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..methods.catalog import title_of
 from ..record.format import Figure, RunRecord
+from ..traces.pivots import describe
 from ..traces.trace import Trace
 
 CURVES = (
@@ -82,5 +83,5 @@ def _training_entry(run: RunRecord) -> Figure:
 
 def _trace_entry(trace: Trace) -> Figure:
     alt = f"Entropy of the {len(trace)} tokens of one completion, its {len(trace.pivots)} pivots marked."
-    caption = "Entropy along the worked example; pivots are where it exceeds its own upper quartile."
+    caption = f"Entropy along the worked example; pivots: {describe(trace.pivot_rule)}."
     return Figure("trace", "figures/trace-entropy.png", alt, caption)

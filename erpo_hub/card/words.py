@@ -6,14 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 from ..record.format import Comparison, Interval
+from ..text import p_equals, percent
 from . import markdown
 
 
-def percent(fraction: float | None) -> str:
-    """ "–" where nothing was measured."""
-    if fraction is None:
-        return "–"
-    return f"{100 * fraction:.1f}\u00a0%"
+def share(fraction: float | None) -> str:
+    """In per cent; "–" where nothing was measured."""
+    return "–" if fraction is None else percent(fraction)
 
 
 def interval(ends: Interval) -> str:
@@ -45,10 +44,6 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
-def p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {min(p, 1.0):.2g}"
-
-
 def verdict(comparison: Comparison) -> str:
     """ "higher", "lower" or "not significantly different": never more than interval and p-value support."""
     low, high = comparison.interval
@@ -61,5 +56,5 @@ def describe(comparison: Comparison) -> str:
     low, high = comparison.interval
     return (
         f"{points(comparison.difference)} points (95 % interval {points(low)} to {points(high)},"
-        f" {p_value(comparison.p_value)}, n = {comparison.n:,}, {markdown.plain(comparison.test)})"
+        f" {p_equals(comparison.p_value)}, n = {comparison.n:,}, {markdown.plain(comparison.test)})"
     )

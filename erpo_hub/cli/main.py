@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ import typer
 
 from ..errors import UsageError, UserError
 from ..methods.catalog import METHODS
+from ..text import percent
+from ..traces.pivots import MIN_ENTROPY, QUANTILE
 from .hub import FREE, Private, Token, commands
 
 _METHODS = "; ".join(f"{name}: {row.summary}" for name, row in METHODS.items())
@@ -91,7 +94,7 @@ def train(
         raise UsageError("give a model and a dataset: erpo-hub train MODEL DATASET")
     algorithm = algorithm or recipe["algorithm"] or "erpo"
     eval_dataset = eval_dataset or recipe["eval_dataset"]
-    eval_questions = eval_questions or recipe["eval_questions"]
+    eval_questions = recipe["eval_questions"] if eval_questions is None else eval_questions
     peft_config = _lora(recipe["lora_r"] if lora_r is None else lora_r)
     launch = read_launch(recipe["accelerate"], config)
     _quiet()
@@ -123,15 +126,15 @@ def train(
         output_dir=output_dir,
         resume=resume,
         paired_run=paired_run,
-        evaluation={"n": eval_questions} if eval_questions else None,
+        evaluation=None if eval_questions is None else {"n": eval_questions},
         **fields,
     )
     if "final" not in result.metrics:  # a process beside the first one, which judged the model
         return
     final, low_high = result.metrics["final"], result.metrics["final"]["interval"]
     typer.echo(
-        f"accuracy {result.metrics['baseline']['accuracy']:.1%} -> {final['accuracy']:.1%} "
-        f"(95 % {low_high[0]:.1%} to {low_high[1]:.1%}, {final['n']} questions)"
+        f"accuracy {percent(result.metrics['baseline']['accuracy'])} -> {percent(final['accuracy'])} "
+        f"(95 % {percent(low_high[0])} to {percent(low_high[1])}, {final['n']} questions)"
     )
     typer.echo(result.commit_url or f"push it with: erpo-hub push {result.bundle_dir} NAME/MODEL")
 
@@ -181,10 +184,11 @@ def evaluate(
     _quiet()
     from rich.console import Console
 
-    from ..evaluation.results import Evaluation, write_json
+    from ..evaluation.results import Evaluation
     from ..evaluation.sampling import evaluate as run
     from ..evaluation.sampling import evaluate_robustness
     from ..evaluation.tables import comparison_table, robustness_table
+    from ..text import write_json
 
     other = Evaluation.from_json(against) if against else None  # a wrong path should not cost an evaluation
     if out:
@@ -259,8 +263,8 @@ def trace(
     chat: Annotated[bool | None, typer.Option("--chat/--plain", help="Use the chat template.")] = None,
     adapter: Annotated[str | None, typer.Option(help="PEFT adapter on MODEL as its base.")] = None,
     revision: Annotated[str | None, typer.Option()] = None,
-    quantile: Annotated[float, typer.Option(help="Of the pivot rule.")] = 0.75,
-    min_entropy: Annotated[float, typer.Option(help="Floor of the pivot rule, nats.")] = 0.0,
+    quantile: Annotated[float, typer.Option(help="Of the pivot rule.")] = QUANTILE,
+    min_entropy: Annotated[float, typer.Option(help="Floor of the pivot rule, nats.")] = MIN_ENTROPY,
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Measure that too.")] = False,
     audit: Annotated[int, typer.Option(help="Continuations of each choice at the pivots.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the trace as JSON.")] = None,
@@ -274,12 +278,11 @@ def trace(
     """
     _quiet()
     from ..tasks.grading import Grader, extract_answer
-    from ..traces.loading import resolve_model
     from .trace import run_trace
 
     with Grader("math") as grader:
         run_trace(
-            resolve_model(model),
+            model,
             question,
             gold=gold,
             grade=(lambda text: grader.grade([text], [gold])[0]) if gold else None,
@@ -341,6 +344,7 @@ def _quiet() -> None:
 
 def main() -> None:
     """Console entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a cluster sends: the same as Ctrl-C
     try:
         app()
     except UserError as error:
@@ -350,5 +354,14 @@ def main() -> None:
             print(difference, file=sys.stderr)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a place that cannot be written: whatever the command was doing
+        if os.environ.get("ERPO_HUB_DEBUG"):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
     except SystemExit as exit_:
-        sys.exit(1 if exit_.code == 130 else exit_.code)
+        if exit_.code != 130:
+            raise
+        print("stopped; what was finished is kept", file=sys.stderr)
+        sys.exit(1)

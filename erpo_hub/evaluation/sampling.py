@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from ..errors import UsageError, UserError
+from ..traces.loading import load, load_tokenizer
 from ..traces.pivots import find_pivots
 from .generation import Completion, Decoding, generate_completions, undisturbed
 from .results import Evaluation, QuestionLog
@@ -159,39 +160,17 @@ def evaluate_robustness(
 
 
 def load_model(model: Any, tokenizer: Any = None) -> tuple[nn.Module, Any, str]:
-    """A causal LM with its tokenizer and a name to show; whatever is already loaded passes through.
-
-    From disk or the Hub: safetensors only, never remote code; float32 on a CPU, else the checkpoint's type.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+    """A causal LM with its tokenizer and a name to show; whatever is already loaded passes through."""
     if isinstance(model, (str, os.PathLike)):
-        from ..traces.loading import resolve_model
-
-        name, path = str(model), resolve_model(str(model))
-        device = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                path, use_safetensors=True, dtype=torch.float32 if device == "cpu" else "auto"
-            )
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"cannot load the model {name!r} ({_first_line(error)}): give a Hub id or a folder with a "
-                "config and safetensors weights"
-            ) from error
-        model.to(device)
-    else:
-        name = path = getattr(model.config, "_name_or_path", "")
-        name = name or type(model).__name__
+        loaded, its_tokenizer = load(str(model))
+        return loaded, tokenizer or its_tokenizer, str(model)
+    path = getattr(model.config, "_name_or_path", "")
+    name = path or type(model).__name__
     if tokenizer is None:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"found no tokenizer for {name!r} ({_first_line(error)}): pass tokenizer="
-            ) from error
+            tokenizer = load_tokenizer(path)
+        except UserError as error:
+            raise UserError(f"{error}: pass tokenizer=") from error
     return model, tokenizer, name
 
 
@@ -362,7 +341,3 @@ def _progress_bar(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
     ) as bar:
         job = bar.add_task("evaluating", total=total)
         yield lambda count: bar.advance(job, count)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -155,6 +155,18 @@ _ROWS = (
             "loss_type": "grpo",
         },
     ),
+    Method(
+        name="gtpo",
+        title="GTPO",
+        summary="GRPO with entropy-weighted token rewards",
+        paper="2508.04349",
+        paper_title="{GTPO} and {GRPO-S}: Token and Sequence-Level Reward Shaping with Policy Entropy",
+        authors="Tan, Hongze and Wang, Zihan and Pan, Jianfei and Lin, Jinghao and Wang, Hao and others",
+        explanation="Half of GRPO's advantage is shared out: a token of a right completion gets more, the "
+        "larger its share of the entropy at its position; of a wrong one, of the inverse entropy.",
+        reconstructed="the paper's abstract; normalization and weights are our reading",
+        preset={"credit": "gtpo"},
+    ),
 )
 METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
 

@@ -14,7 +14,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -23,11 +23,13 @@ from ..card.metadata import eval_result_files
 from ..errors import UserError
 from ..record.format import (
     RunRecord,
+    ShownRule,
     ShownTokens,
     TraceRow,
     load_record,
     write_record,
 )
+from ..text import write_json
 from ..traces.trace import Trace
 from .check import FREE_TEXT, UNLISTED, check_bundle, file_digest, looks_like_path, machine_paths
 
@@ -147,8 +149,7 @@ def _copy_weights(source: Path, target: Path, run: RunRecord) -> None:
     for name in sorted(names):
         if name.endswith("config.json"):
             content = json.loads((source / name).read_text(encoding="utf-8"))
-            text = json.dumps(_with_base_id(content, base), indent=2, ensure_ascii=False)
-            (target / name).write_text(text + "\n", encoding="utf-8")
+            write_json(target / name, _with_base_id(content, base))
         else:
             shutil.copyfile(source / name, target / name)
 
@@ -176,7 +177,8 @@ def _write_traces(traces: Sequence[Trace], folder: Path) -> list[TraceRow]:
         rows.append(TraceRow(name, trace.prompt, trace.correct, trace.answer))
     example = worked_example(public)
     shown, entropy = public[example], [round(h, 4) for h in public[example].entropy]
-    rows[example].completion = ShownTokens(shown.pieces, shown.pivots, entropy, shown.gold)
+    rule = ShownRule(**asdict(shown.pivot_rule)) if shown.pivot_rule else None
+    rows[example].completion = ShownTokens(shown.pieces, shown.pivots, entropy, shown.gold, rule)
     return rows
 
 

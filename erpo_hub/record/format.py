@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import UserError
+from ..text import write_json
 from .typed import Misfit, check_limits, from_json, parse, schema_of
 
 SCHEMA_VERSION = 1
@@ -158,12 +159,30 @@ class Results:
 
 
 @dataclass
+class Earlier:
+    """What the same run had come to before it was trained on."""
+
+    steps: int
+    finished_at: str | None = None
+    final: Summary | None = None
+    comparison: Comparison | None = None
+
+
+@dataclass
 class PairedRun:
     name: str
     algorithm: str = ""
     final: Summary | None = None
     history: list[dict[str, float | None]] = field(default_factory=list)
     comparison: Comparison | None = None
+
+
+@dataclass
+class ShownRule:
+    """See `traces.pivots.PivotRule`."""
+
+    quantile: float
+    min_entropy: float = 0.0
 
 
 @dataclass
@@ -174,7 +193,7 @@ class ShownTokens:
     pivots: list[int]
     entropy: list[float] = field(default_factory=list)
     gold: str | None = None
-    pivot_rule: dict[str, Any] | None = None
+    pivot_rule: ShownRule | None = None  # the trace's own; None where it is not recorded
 
 
 @dataclass
@@ -217,6 +236,7 @@ class RunRecord:
     prompt: Prompt = field(default_factory=Prompt)
     results: Results = field(default_factory=Results)
     paired_run: PairedRun | None = None
+    earlier: list[Earlier] = field(default_factory=list)
     traces: list[TraceRow] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # of a bundle: name -> sha256
@@ -263,11 +283,7 @@ def read_record(place: str | Path) -> RunRecord:
 
 def write_record(record: RunRecord, folder: Path) -> None:
     """Write run.json whole or not at all: a reader of a live run never sees half a file."""
-    path = folder / FILE
-    partial = path.with_name(f".{FILE}.part")
-    text = json.dumps(record.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_json(folder / FILE, record.to_dict())
 
 
 def read_as(kind: type[T], data: Any) -> T:
@@ -281,12 +297,12 @@ def read_as(kind: type[T], data: Any) -> T:
 def _checked(data: Any, where: str) -> RunRecord:
     try:
         check_limits(data)
-        record = from_json(RunRecord, data)
-        if record.schema_version != SCHEMA_VERSION:
-            raise Misfit(f"its schema_version is {record.schema_version}, and only {SCHEMA_VERSION} is read")
+        version = data.get("schema_version", SCHEMA_VERSION) if isinstance(data, dict) else SCHEMA_VERSION
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise Misfit(f"its schema_version is {version!r:.40}, and only {SCHEMA_VERSION} is read")
+        return from_json(RunRecord, data)
     except Misfit as error:
         raise UserError(f"{where} is not a run record: {error}") from None
-    return record
 
 
 def json_schema() -> dict[str, Any]:

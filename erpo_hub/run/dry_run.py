@@ -135,12 +135,12 @@ def dry_run(
 
 
 def _generation_batch(config: Any, processes: int) -> int:
-    """Completions a generation, over all processes. Raises UsageError where they are no whole groups."""
+    """Completions a generation, over all processes. Raises UsageError where they are not whole groups."""
     batch = config.per_device_train_batch_size * config.steps_per_generation * processes
     if batch % config.num_generations:
         raise UsageError(
-            f"{batch} completions a generation on {processes} processes are no multiple of num_generations="
-            f"{config.num_generations}: change per_device_train_batch_size"
+            f"{batch} completions a generation on {processes} processes are not a multiple of "
+            f"num_generations={config.num_generations}: change per_device_train_batch_size"
         )
     return batch
 
@@ -170,7 +170,7 @@ def read_launch(name: str | None, recipe: Path | None) -> Launch | None:
     except FileNotFoundError as error:
         raise UsageError(f"{recipe}: accelerate: {name!r} is not there; give a file beside it") from error
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} is no file that accelerate takes: {error}") from error
+        raise UsageError(f"{path} is not a file that accelerate takes: {error}") from error
     kind = str(getattr(found.distributed_type, "value", found.distributed_type))
     version = (found.fsdp_config or {}).get("fsdp_version") if kind == "FSDP" else None
     return Launch(path, f"{kind} {version}" if version else kind, found.num_processes)

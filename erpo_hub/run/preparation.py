@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import UsageError, UserError
 from ..methods.catalog import METHODS
 from ..tasks.tasks import Task, load_task
-from ..traces.loading import EMBEDDED_MODEL, resolve_model
+from ..traces.loading import EMBEDDED_MODEL, load_tokenizer, model_source, one_error
 from ..train.config import ERPOConfig
 
 # The embedded model is so small that a step of 64 completions costs well under a second on one core.
@@ -42,7 +42,7 @@ def prepare_folder(output_dir: str | Path, resume: bool) -> Path:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: give a folder for the run")
     if resume and not (folder / "run.json").is_file():
-        raise UserError(f"nothing to resume: {folder} holds no run.json")
+        raise UserError(f"nothing to resume: {folder} has no run.json")
     first = os.environ.get("RANK", "0") == "0"  # the others may come when it has begun to write
     if not resume and first and folder.is_dir() and any(folder.iterdir()):
         what = "another run" if (folder / "run.json").is_file() else "other files"
@@ -172,43 +172,25 @@ def make_trainer(
 
 
 def load_policy(name: str, config: ERPOConfig) -> tuple[Any, Any]:
-    """Model (float32 unless model_init_kwargs say otherwise) and tokenizer; safetensors only."""
-    from transformers import AutoTokenizer
+    """Model (float32 unless model_init_kwargs say otherwise) and tokenizer; safetensors only.
+
+    By TRL's own function, which knows how its trainer wants the weights placed and typed; the refusals are
+    our loader's.
+    """
     from trl.trainer.utils import create_model_from_path
 
-    path = resolve_model(name)
     kwargs: dict[str, Any] = dict(config.model_init_kwargs or {})  # type: ignore[arg-type]
+    if kwargs.pop("trust_remote_code", False) or config.trust_remote_code:
+        raise UsageError("trust_remote_code runs a stranger's code: it stays off")
     if config.distributed_state.distributed_type in ("MULTI_GPU", "DEEPSPEED"):  # as TRL's own trainer does
         kwargs["device_map"] = None  # by default every process would spread its copy over all GPUs
-    if (path.startswith((".", "/", "~")) or path.count("/") > 1) and not Path(path).is_dir():
-        raise UserError(f"no such folder: {path}; give a Hub id or a folder with a model")
-    try:
-        model = create_model_from_path(
-            path, **{"use_safetensors": True, "trust_remote_code": config.trust_remote_code, **kwargs}
-        )
-        tokenizer = AutoTokenizer.from_pretrained(
-            path,
-            revision=kwargs.get("revision"),
-            padding_side="left",
-            truncation_side="left",
-            trust_remote_code=config.trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(f"can't load the model {name!r}: {_reason(error, path)}") from error
+    kwargs |= {"use_safetensors": True, "trust_remote_code": False}
+    path = model_source(name, kwargs.get("revision"))
+    with one_error(name):
+        model = create_model_from_path(path, **kwargs)
+    tokenizer = load_tokenizer(name, kwargs.get("revision"))
+    tokenizer.padding_side = tokenizer.truncation_side = "left"
     return model, tokenizer
-
-
-def _reason(error: Exception, path: str) -> str:
-    folder = Path(path)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            return "the folder has no config.json"
-        pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt*")]
-        if pickled and not list(folder.glob("*.safetensors")):
-            return f"its weights are pickled ({pickled[0]}); only safetensors are loaded: convert them"
-        if not list(folder.glob("*.safetensors")):
-            return "the folder has no *.safetensors"
-    return str(error).strip().splitlines()[0]
 
 
 def _check_peft(peft_config: Any) -> None:

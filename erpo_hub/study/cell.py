@@ -3,7 +3,6 @@
     python -m erpo_hub.study.cell FOLDER/spec.json
 
 Costs little beyond the training itself: float32, no checkpoints, no trackers, one evaluation at the end.
-May import train.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ import torch
 from transformers import TrainerCallback
 
 from ..errors import UsageError, UserError
-from ..evaluation.results import write_json
 from ..evaluation.sampling import evaluate, load_model
+from ..text import write_json
 from .controls import check_control, control_credit, random_reward
 
 BATCH = 64  # completions a step
@@ -113,14 +112,14 @@ class _Clock(TrainerCallback):
 
 def _train(cell: dict[str, Any], folder: Path, task: Any, grader: Any) -> tuple[Any, list[dict]]:
     from ..tasks.grading import correctness_reward
-    from ..traces.loading import resolve_model
+    from ..traces.loading import model_source
     from ..train.trainer import ERPOTrainer
 
     clock, control = _Clock(), cell["control"]
     rewards = random_reward(cell["seed"]) if control == "random-rewards" else correctness_reward(grader)
     args = training_arguments(cell, folder)
     trainer = ERPOTrainer(
-        resolve_model(cell["model"]),
+        model_source(cell["model"]),
         rewards,
         args,
         train_dataset=task.train,

@@ -106,6 +106,8 @@ def check_control(control: str, config: Any) -> None:
     """Raises UsageError for an unknown control, or one with nothing to act on under this configuration."""
     if control not in CONTROLS:
         raise UsageError(f"unknown control {control!r}: choose one of {', '.join(CONTROLS)}")
+    if control in CREDIT_CONTROLS and config.credit != "erpo":
+        raise UsageError(f"control {control!r} breaks a part of ERPO: use a preset with its equations")
     if control in GATE_CONTROLS and not (config.entropy_gate and config.reshapes_advantages):
         raise UsageError(f"control {control!r} needs a gate that matters: use a preset with entropy_gate")
     if control == "shuffled-buckets" and not config.progress_eta:

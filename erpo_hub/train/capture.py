@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 
 def entropy_and_log_z(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq. 1: entropy in nats and log-normaliser of each row of float32 `logits` (..., V).
+    """Eq. 1: entropy in nats and log-normalizer of each row of float32 `logits` (..., V).
 
     Tokens of probability zero (logit -inf) add nothing; NaN and +inf give a non-finite entropy.
     """

@@ -28,7 +28,7 @@ def build(context: Context) -> None:
     def answered(model: str, prompt: str, gold: str, options: dict[str, Any]) -> Trace:
         limits.check_prompt(prompt)
         trace = gpu.call(engines, model, "trace", prompt=prompt, **options)
-        return engines.grade(trace.with_pivots(min_entropy=0.1), gold)
+        return engines.grade(trace, gold)
 
     def trace(
         prompt: str,
@@ -70,7 +70,7 @@ def build(context: Context) -> None:
             limits.check_prompt(completion)
             arguments = {"prompt": prompt, "completion": completion, "temperature": temperature}
             scored = gpu.call(engines, model, "score", **arguments)
-            return scored.with_pivots(min_entropy=0.1).to_dict()
+            return scored.to_dict()
 
         return _told(work)
 
@@ -93,7 +93,7 @@ def build(context: Context) -> None:
             name, _ = engines.for_trace(origin, model)
             arguments = {"trace": origin, "index": index, "token_id": token_id, "seed": seed}
             branch = gpu.call(engines, name, "fork_trace", **arguments, max_new_tokens=max(room, index + 1))
-            return engines.grade(branch.with_pivots(min_entropy=0.1), origin.gold).to_dict()
+            return engines.grade(branch, origin.gold).to_dict()
 
         return _told(work)
 

@@ -112,7 +112,6 @@ def example_run(**changes: Any) -> dict[str, Any]:
             "tokens_generated": 123456,
             "steps": 40,
             "completions": 2560,
-            "co2_kg": None,
         },
         "history": history(0.4, 0.62),
         "grader": {"kind": "math", "timeout_s": 2.0, "timeouts": 0, "reward_functions": ["correctness"]},

@@ -78,9 +78,9 @@ def test_paths_in_the_record_keep_their_last_part(tmp_path):
     run = example_run(base_model=example_run()["base_model"] | {"id": str(tmp_path / "models" / "mine")})
     run["arguments"]["all"] |= {"output_dir": str(tmp_path / "erpo"), "logging_dir": "C:\\Users\\ann\\logs"}
     public = publishable_run(run)
-    assert public["base_model"]["id"] == "mine"
-    assert public["arguments"]["all"]["output_dir"] == "erpo"
-    assert public["arguments"]["all"]["logging_dir"] == "logs"
+    assert public.base_model.id == "mine"
+    assert public.arguments.all["output_dir"] == "erpo"
+    assert public.arguments.all["logging_dir"] == "logs"
     assert run["arguments"]["all"]["output_dir"] == str(tmp_path / "erpo"), (
         "the caller's record is left alone"
     )
@@ -119,19 +119,31 @@ def test_a_bundle_that_fails_its_own_check_is_not_left_behind(tmp_path, weights)
 # --- accidents ---
 
 
-def test_a_card_that_fails_does_not_lose_the_run(tmp_path, weights):
-    run = example_run(results={"final": {"accuracy": "a word"}})
+def fails(*args, **kwargs):
+    raise ValueError("a bug")
+
+
+def test_a_card_that_fails_does_not_lose_the_run(tmp_path, weights, monkeypatch):
+    monkeypatch.setattr(bundle_module, "render_card", fails)
     with pytest.warns(UserWarning, match="the card could not be rendered"):
-        made = build_bundle(run, weights, tmp_path / "bundle", figures=False).folder
+        made = build_bundle(example_run(), weights, tmp_path / "bundle", figures=False).folder
     assert check_bundle(made) == []
     assert "could not be rendered" in (made / "README.md").read_text()
 
 
-def test_a_figure_that_fails_does_not_lose_the_run(tmp_path, weights):
-    history = [{"step": 1, "reward": 0.5}, {"step": [1, 2], "reward": 0.6}]
+def test_a_figure_that_fails_does_not_lose_the_run(tmp_path, weights, monkeypatch):
+    from erpo_hub.card import plots
+
+    monkeypatch.setattr(plots, "training_curves", fails)
     with pytest.warns(UserWarning, match="a figure could not be drawn"):
-        made = build_bundle(example_run(history=history), weights, tmp_path / "bundle").folder
+        made = build_bundle(example_run(), weights, tmp_path / "bundle").folder
     assert check_bundle(made) == []
+
+
+def test_what_is_not_a_run_record_is_not_bundled(tmp_path, weights):
+    with pytest.raises(UserError, match="results.final.accuracy is not a number"):
+        build_bundle(example_run(results={"final": {"accuracy": "a word"}}), weights, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_a_full_disk_leaves_the_old_bundle_and_nothing_half_built(bundle, weights, monkeypatch):

@@ -102,10 +102,9 @@ def test_weights_that_the_new_bundle_lacks_go_and_foreign_files_stay(hub, tmp_pa
 
 def test_what_comes_back_loads_and_gives_the_same_greedy_output(hub, tmp_path):
     from huggingface_hub import snapshot_download
+    from tiny_models import greedy, save_chat_model
 
-    from tests.hub_server.tiny_model import greedy, save_tiny_model
-
-    weights = save_tiny_model(tmp_path / "tiny", seed=3)
+    weights = save_chat_model(tmp_path / "tiny", seed=3)
     made = build_bundle(example_run(), weights, tmp_path / "b", traces=[example_trace()], figures=False)
     bundle = made.folder
     push(hub, bundle)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -100,6 +99,7 @@ def test_the_cards_link_names_the_trace_as_the_space_lists_it(tmp_path):
     labels = open_library([tmp_path]).traces
     bundle = build_bundle(
         example_run(), fake_weights(tmp_path / "w"), tmp_path / "b", traces=[example_trace()], figures=False
-    ).folder
-    run = json.loads((bundle / "run.json").read_text()) | {"space": "alice/inspector"}
-    assert parse_qs(urlsplit(Card(run).space_link).query)["trace"] == list(labels)
+    )
+    assert parse_qs(urlsplit(Card(bundle.record, space="alice/inspector").space_link).query)["trace"] == list(
+        labels
+    )

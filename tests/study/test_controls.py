@@ -171,6 +171,7 @@ def test_random_rewards_are_a_seeded_coin():
     [
         ("grpo", "permuted-gate"),
         ("grpo", "shuffled-buckets"),
+        ("gtpo", "permuted-gate"),
         ("erpo", "nothing"),
         ("forking-tokens", "gate-not-at-pivots"),
     ],

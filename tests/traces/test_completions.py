@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from compat_models import chat_tokenizer
+from tiny_models import chat_tokenizer
 from training import chat_sums, config, trainer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
@@ -100,14 +100,14 @@ def test_what_cannot_be_read(tiny_model: str, tmp_path: Path) -> None:
     grpo.train()
     refuses("has no column 'erpo/tokens'", tmp_path / "completions", tiny_model)
     refuses("no tokenizer there yet", tmp_path / "completions")
-    refuses("no tokenizer can be loaded", tmp_path / "completions", str(tmp_path / "nowhere"))
+    refuses("no such folder", tmp_path / "completions", str(tmp_path / "nowhere"))
 
 
 def test_numbers_that_are_not_finite(run: Path, tiny_model: str, tmp_path: Path) -> None:
     rows = pq.read_table(run / "completions" / "completions_00001.parquet").to_pylist()
     rows[3][COLUMN]["entropy"][0] = float("nan")
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "broken.parquet")
-    with pytest.raises(UserError, match="completion 3: entropy holds a number that is not finite"):
+    with pytest.raises(UserError, match="completion 3: entropy contains a number that is not finite"):
         traces_from_completions(tmp_path / "broken.parquet", tiny_model)
 
 

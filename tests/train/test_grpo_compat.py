@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 import torch
 from compat import EOS, KINDS, Kind, build, check_batches, logged, run
-from compat_models import chat_tokenizer, save_moe
-from conftest import save_tiny_model
 from datasets import IterableDataset
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
+from tiny_models import chat_tokenizer, save_moe, save_tiny_model
 from training import chat_sums, config, digits_reward, moved, sums, train_and_check, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

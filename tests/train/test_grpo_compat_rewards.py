@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from compat import EOS, ERPO, GRPO, KINDS, OF_TRAINER, build, check_batches, logged, run
-from compat_models import chat_tokenizer, save_reward_model
 from peft import LoraConfig
+from tiny_models import chat_tokenizer, save_reward_model
 from training import chat_sums, config, digits_reward, moved, sums, weights
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 

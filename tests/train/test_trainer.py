@@ -14,7 +14,7 @@ from trl import GRPOConfig, GRPOTrainer
 from erpo_hub import ERPOConfig, ERPOTrainer
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.methods.credit import NonFiniteError
-from erpo_hub.methods.erpo import token_advantages
+from erpo_hub.methods.erpo import credit, token_advantages
 from erpo_hub.train.metrics import pivot_mask
 
 LOSSES = ["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"]
@@ -340,6 +340,18 @@ def test_card_says_erpo(tiny_model: str, tmp_path: Path) -> None:
         assert text in card
     assert ERPOTrainer._name == "ERPO"
     assert set(ERPOTrainer._paper) == {"title", "id", "citation"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "own", "paper"), [({"credit": "gtpo"}, None, "2508.04349"), ({}, credit, "2402.03300")]
+)
+def test_card_of_another_method_does_not_cite_erpo(
+    tiny_model: str, tmp_path: Path, changes, own, paper
+) -> None:
+    trainer(tiny_model, config(tmp_path, **changes), credit=own).create_model_card(model_name="demo")
+    card = (tmp_path / "README.md").read_text()
+    assert paper in card
+    assert "2603.28204" not in card
 
 
 def test_plain_grpo_config_and_no_config(tiny_model: str, tmp_path: Path, monkeypatch) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...traces.pivots import PivotRule
 from ...traces.trace import Trace
 
 COLUMN = "erpo/tokens"
@@ -41,7 +42,9 @@ def traces_from_completions(
     if tokenizer is None:
         tokenizer = _folder_with_tokenizer(run)
     if isinstance(tokenizer, str | Path):
-        tokenizer = _load_tokenizer(str(tokenizer))
+        from ...traces.loading import load_tokenizer
+
+        tokenizer = load_tokenizer(str(tokenizer))
     traces = []
     for file in files:
         for number, row in enumerate(_rows(file)):
@@ -79,6 +82,7 @@ def trace_of_row(row: dict[str, Any], tokenizer: Any, model: str) -> Trace:
         model=model,
         strings={i: tokenizer.decode([i]) for i in sorted(set(ids))},
         pivots=logged["pivots"],
+        pivot_rule=PivotRule(),  # the trainer's
         generation={"temperature": logged["temperature"], **plain},
         finish_reason="eos" if ids and ids[-1] in tokenizer.all_special_ids else "length",
     )
@@ -120,14 +124,3 @@ def _folder_with_tokenizer(run: Path) -> str:
     raise UserError(
         f"{run}: no tokenizer there yet; give the tokenizer, or the id of the model being trained"
     )
-
-
-def _load_tokenizer(name: str) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{name}: no tokenizer can be loaded from it ({str(error).splitlines()[0]})"
-        ) from None

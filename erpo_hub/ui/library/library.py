@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...text import one_line
 from ...traces.trace import Trace
 from .completions import traces_from_completions
-from .runs import NotOnTheHub, RunFolder, first_line, hub_errors, hub_run
+from .runs import NotOnTheHub, RunFolder, hub_errors, hub_run
 
 logger = logging.getLogger(__name__)
 EMBEDDED = "builtin:tiny-reasoner"
@@ -182,7 +183,7 @@ def traces_from_environment(environment: Mapping[str, str] = os.environ) -> list
         found = snapshot_download(repo_id, repo_type="dataset", allow_patterns=["*.parquet", "*.json"])
         _add_folder(Library(), Path(found))
     except unreadable as error:
-        logger.warning("%s: its traces can't be read (%s)", repo_id, first_line(error))
+        logger.warning("%s: its traces can't be read (%s)", repo_id, one_line(error))
         return []
     return [Path(found)]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...record.format import RunRecord, read_record
+from ...text import one_line
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def hub_run(repo_id: str) -> RunFolder:
     except RepositoryNotFoundError:
         raise NotOnTheHub(f"{repo_id}: not on the Hub, or not open to you; check the name") from None
     except hub_errors() as error:
-        raise UserError(f"{repo_id}: not readable on the Hub ({first_line(error)}); check the name") from None
+        raise UserError(f"{repo_id}: not readable on the Hub ({one_line(error)}); check the name") from None
     if not (folder / "run.json").is_file():
         raise UserError(
             f"{repo_id}: has no run.json, so it is not a run; give a model that erpo-hub published"
@@ -70,8 +71,3 @@ def hub_errors() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     return HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of its message, cut to what fits a log."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ...errors import UserError
+from ...text import percent
 from ...traces.trace import Trace
 from ..library.library import Limits
 from ..view.token_view import clear_message, start_message, status_message, trace_message
@@ -120,7 +121,7 @@ def stream_fork(
 def _finished(
     context: Context, trace: Trace, gold: str | None, run: str, *, name: str, prefix: int = 0
 ) -> tuple[str, Trace]:
-    trace = context.engines.grade(trace.with_pivots(min_entropy=0.1), gold)
+    trace = context.engines.grade(trace, gold)
     return trace_message(trace, name=name, run=run, prefix=prefix, text=how_it_ended(trace)), trace
 
 
@@ -170,7 +171,7 @@ def _measure(engine: Any, trace: Trace, switch: threading.Event) -> Messages:
     thread.start()
     while thread.is_alive():
         thread.join(0.15)
-        yield status_message(f"Measuring sensitivity: {min(1.0, done[0] / passes):.0%}"), None
+        yield status_message(f"Measuring sensitivity: {percent(min(1.0, done[0] / passes), 0)}"), None
     if not isinstance(result[0], Trace):
         raise result[0]
     yield trace_message(result[0], text=_MEASURED), result[0]

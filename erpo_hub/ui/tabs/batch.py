@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ...errors import UserError
+from ...text import p_equals, percent
 from ...traces.trace import Trace
 from ..models import asking as ask
 from ..models import runner as gpu
@@ -145,7 +146,7 @@ def _scored(context: Context, batch: Batch, row: dict[str, Any], i: int) -> Trac
         context.engines, batch.names[i], "score", prompt=row["prompt"], completion=tokens,
         temperature=batch.settings["temperature"] or 1.0,
     )  # fmt: skip
-    trace = context.engines.grade(trace.with_pivots(min_entropy=0.1), None)
+    trace = context.engines.grade(trace, None)
     ended = "length" if row["truncated"][i] else "eos"
     return trace.replace(gold=row["gold"], correct=row["correct"][i], finish_reason=ended)
 
@@ -186,8 +187,8 @@ def totals_message(batch: Batch | None, text: str) -> dict[str, Any]:
         [
             side["name"],
             f"{side['correct']} of {side['n']}",
-            f"{side['accuracy']:.1%}",
-            "{:.1%} – {:.1%}".format(*side["interval"]),
+            percent(side["accuracy"]),
+            " – ".join(map(percent, side["interval"])),
             f"{side['length']:.1f}",
             "" if side["entropy"] is None else f"{side['entropy']:.3f}",
         ]
@@ -197,7 +198,7 @@ def totals_message(batch: Batch | None, text: str) -> dict[str, Any]:
     low, high = (100 * end for end in c["interval"])
     note = (
         f"Second minus first: {100 * c['difference']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f},"
-        f" p = {c['p_value']:.3g} ({c['test']})."
+        f" {p_equals(c['p_value'])} ({c['test']})."
         f" {', '.join(f'{batch.kind_name(k)} {v}' for k, v in kinds.items())}."
     )
     head = ["model", "right", "accuracy", "95 % interval", "mean tokens", "mean entropy (nats)"]

@@ -180,7 +180,7 @@ def stream_pair(
                 if trace is None:
                     yield _one(i, message)
                 else:
-                    traces.append(context.engines.grade(trace.with_pivots(min_entropy=0.1), gold))
+                    traces.append(context.engines.grade(trace, gold))
             done = trace_message(
                 traces[i], name=name, run=runs[i], prompt=i == 0, text=how_it_ended(traces[i])
             )

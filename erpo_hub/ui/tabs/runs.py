@@ -12,6 +12,7 @@ import gradio as gr
 from ...errors import UserError
 from ...methods.catalog import title_of
 from ...record.format import RunRecord
+from ...text import p_equals, percent
 from ..library.library import add_runs
 from .facts import encode, facts_table
 
@@ -167,8 +168,8 @@ def results_facts(context: Context, labels: list[str]) -> dict[str, Any]:
                 rows.append(
                     [
                         f"{label}, {name}",
-                        f"{s.accuracy:.1%}",
-                        "{:.1%} – {:.1%}".format(*s.interval),
+                        percent(s.accuracy),
+                        " – ".join(map(percent, s.interval)),
                         f"{s.n} × {s.k}",
                         f"{s.mean_length:.1f}",
                         "" if s.mean_entropy is None else f"{s.mean_entropy:.3f}",
@@ -189,7 +190,7 @@ def _paired_note(context: Context, labels: list[str]) -> str:
             low, high = (100 * end for end in c.interval)
             notes.append(
                 f"{label} minus {paired.name}: {100 * c.difference:+.1f} points"
-                f" ({low:+.1f} to {high:+.1f}), p = {c.p_value:.3g}, {c.test}, one seed."
+                f" ({low:+.1f} to {high:+.1f}), {p_equals(c.p_value)}, {c.test}, one seed."
             )
     return " ".join(notes)
 

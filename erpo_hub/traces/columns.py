@@ -1,4 +1,4 @@
-"""Score given text: a trace's columns in one forward pass, without ever holding (T, V) logits.
+"""The columns of given text in one forward pass, without ever holding (T, V) logits.
 
 The hidden states are computed once; the output matrix is applied to a few rows of them at a time and each
 tile of logits is reduced to its numbers at once. For a vocabulary of 150,000 and 8,192 tokens the logits
@@ -7,82 +7,14 @@ alone would take 5 GB.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .decoding import Sampling, pieces_of
-from .draft import Prompt, shown_prompt
-from .pivots import find_pivots
-from .trace import MAX_TOKENS, Trace
-
-if TYPE_CHECKING:
-    from .engine import Engine
 
 TILE = 2**22  # logits computed at a time: 16 MB in float32
-
-
-def score(
-    engine: Engine,
-    prompt: Prompt,
-    completion: str | list[int],
-    temperature: float,
-    num_alternatives: int,
-    chat: bool | None,
-) -> Trace:
-    """A trace of the completion as given; nothing was sampled, so `sampling_logprob` is None.
-
-    Text is tokenised apart from the prompt (as it would have been generated), without an end-of-sequence
-    token. temperature 0 counts as 1, as in `stream`. Raises UserError for an empty completion, one longer
-    than the context, logits that are not finite, or a model whose output layer is of an unknown kind.
-    """
-    sampling = Sampling(temperature=temperature, num_alternatives=num_alternatives)
-    prompt_tokens = engine.encode(prompt, chat)
-    if isinstance(completion, str):
-        tokens = list(engine.tokenizer(completion, add_special_tokens=False).input_ids)
-    else:
-        tokens = list(completion)
-    if not tokens:
-        raise UserError("the completion is empty: give the text to score")
-    if not 0 <= min(tokens) <= max(tokens) < engine.vocab_size:
-        raise UserError(f"the completion holds an id outside the vocabulary, 0 .. {engine.vocab_size - 1}")
-    length = len(prompt_tokens) + len(tokens)
-    if length > (engine.context or MAX_TOKENS):
-        raise UserError(
-            f"prompt and completion have {length} tokens and {engine.name} reads at most"
-            f" {engine.context or MAX_TOKENS}: shorten the text"
-        )
-    ids = torch.tensor(prompt_tokens + tokens, device=engine.device)
-    columns = token_columns(engine.model, ids, len(prompt_tokens), temperature or 1.0, num_alternatives)
-    numbers = {name: torch.round(x.double(), decimals=6).cpu() for name, x in columns.items()}
-    if not bool(torch.isfinite(numbers["entropy"]).all()):
-        at = int((~torch.isfinite(numbers["entropy"])).int().argmax())
-        raise UserError(
-            f"{engine.name}: its logits at token {at} are not finite; the weights are broken or overflow"
-            " their dtype: try dtype='float32'"
-        )
-    pieces = pieces_of(engine.tokenizer, tokens)
-    topk_ids = columns["topk_ids"].tolist()
-    return Trace(
-        prompt=shown_prompt(prompt),
-        completion="".join(pieces),
-        prompt_tokens=prompt_tokens,
-        tokens=tokens,
-        pieces=pieces,
-        entropy=numbers["entropy"].tolist(),
-        logprob=numbers["logprob"].tolist(),
-        topk_ids=topk_ids,
-        topk_probs=numbers["topk_probs"].tolist(),
-        vocab_size=engine.vocab_size,
-        model=engine.name,
-        revision=engine.revision,
-        strings={i: engine.string(i) for i in {*tokens, *(i for row in topk_ids for i in row)}},
-        pivots=find_pivots(numbers["entropy"].tolist()),
-        generation={"temperature": sampling.temperature},
-        finish_reason="scored",
-    )
 
 
 @torch.inference_mode()
