@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from urllib.parse import quote
 
 MARKER = "erpo-hub:"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\ufeff\ud800-\udfff]")
@@ -50,12 +51,18 @@ def code(text: object, limit: int = 200) -> str:
 def plain(text: object) -> str:
     """Words in running text: HTML, Markdown and LaTeX signs lose their meaning."""
     shown = html.escape(clean(str(text)).replace("\n", " "), quote=False)
+    shown = re.sub(r"@(?=\w)", "@\u2060", shown)  # cmark-gfm links addresses even where @ is escaped
     return _ACTIVE.sub(r"\\\1", shown.replace("\\", "\0")).replace("\0", "&#92;")  # \\( would open LaTeX
 
 
 def alt(text: str) -> str:
     """Alternative text of an image: plain words without brackets."""
     return plain(text.replace("[", "(").replace("]", ")"))
+
+
+def address(text: str) -> str:
+    """A path in a link or image: it names no scheme and no other host, and can't leave the parentheses."""
+    return quote(clean(text).replace("\\", "/"), safe="/").lstrip("/")
 
 
 def images(text: str) -> list[str]:
