@@ -36,11 +36,16 @@ def card(
     if out is None:
         typer.echo(render_card(run, sections=sections))
         return
-    if out.is_file():
-        text = update_card(out.read_text(encoding="utf-8"), run, sections=sections, force=force)
-    else:
-        text = render_card(run, sections=sections)
-    out.write_text(text, encoding="utf-8")
+    try:
+        if out.is_file():
+            text = update_card(out.read_text(encoding="utf-8"), run, sections=sections, force=force)
+        else:
+            text = render_card(run, sections=sections)
+        out.write_text(text, encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{out} is not UTF-8 text: mend it, or give another --out") from error
+    except OSError as error:
+        raise UserError(f"can't write {out} ({error.strerror}): give another --out") from error
     typer.echo(f"wrote {out}")
 
 
@@ -54,6 +59,8 @@ def _sections(given: list[str]) -> dict[str, str | None]:
             sections[name] = Path(path).read_text(encoding="utf-8") if path else None
         except OSError as error:
             raise UsageError(f"--section {item}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"--section {item}: not UTF-8 text") from error
     return sections
 
 
