@@ -237,11 +237,12 @@ def test_somebody_elses_push_is_not_overwritten(hub, bundle):
             done.append(hub.push_as_someone_else(REPO, "notes.txt", b"theirs"))
 
     hub.middleware.before.append(meanwhile)
-    (bundle / "README.md").write_text((bundle / "README.md").read_text() + "\nMy own words.\n")
-    with pytest.raises(UserError, match="somebody else pushed to alice/erpo meanwhile"):
-        push(hub, bundle)
+    (bundle / "thanks.txt").write_text("To Carol.\n")
+    with pytest.raises(UserError, match="somebody else pushed to alice/erpo meanwhile") as error:
+        push(hub, bundle, include=["thanks.txt"])
+    assert str(error.value).endswith(f"run again: erpo-hub push {bundle} {REPO} --include thanks.txt")
     assert [c.author for c in hub.commits(REPO)] == ["carol", "alice"]
-    push(hub, bundle)
+    push(hub, bundle, include=["thanks.txt"])
     assert [c.author for c in hub.commits(REPO)] == ["alice", "carol", "alice"]
     assert hub.files(REPO)["notes.txt"].data == b"theirs"
 

@@ -11,7 +11,7 @@ import yaml
 from erpo_hub import __version__
 from erpo_hub.card.merge import split_front_matter
 from erpo_hub.errors import UsageError, UserError
-from erpo_hub.publish import commit, space
+from erpo_hub.publish import patience, space
 from erpo_hub.publish.check import folder_problems
 from erpo_hub.publish.space import deploy_space
 from tests.hub_server import HubServer
@@ -38,7 +38,7 @@ def template(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(patience, "WAITS", (0.0, 0.0))
     monkeypatch.setattr(space, "POLL", 0.01)
 
 
@@ -164,7 +164,7 @@ def test_a_requirement_by_commit_is_taken_as_it_is(template, tmp_path):
 
 def test_a_token_in_the_template_is_refused(hub, template):
     (template / "app.py").write_text(f"TOKEN = 'hf_{'Z' * 34}'\n")
-    with pytest.raises(UserError, match=r"can't be published: app.py:1: holds an access token"):
+    with pytest.raises(UserError, match=r"can't be published: app.py:1: holds a Hugging Face access"):
         deploy(hub, template)
     assert hub.requests == []
 
