@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError, UserError
 from ..version import __version__
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, to_stderr
+from .patience import ask, retried
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo
@@ -63,7 +65,7 @@ def submit_job(
     api = hub_api(token, endpoint)
     again = resume_command(arguments, repo_id, timeout, flavor, script)
     with no_commit_on_failure(repo_id, kept="no job was started", again="the same command", hardware=flavor):
-        namespace = api.whoami()["name"]
+        namespace = retried(lambda: str(api.whoami()["name"]))
         job = _start(api, namespace, arguments, repo_id, timeout, flavor, script, package, env, resume)
     report(f"job {job.id} started on {flavor}, for at most {timeout}: {job.url}")
     report(f"if it ends too early, go on with: {again}")
@@ -86,8 +88,9 @@ def _start(
 ) -> JobInfo:
     from huggingface_hub import Volume
 
-    bucket = api.create_bucket(f"{namespace}/erpo-runs", private=True, exist_ok=True)
-    return api.run_uv_job(
+    bucket = ask(lambda: api.create_bucket(f"{namespace}/erpo-runs", private=True, exist_ok=True))
+    run = partial(
+        api.run_uv_job,
         script or "erpo-hub",
         script_args=training_command(arguments, repo_id, resume=resume, script=script is not None),
         dependencies=[package or f"erpo-hub[tasks]=={__version__}"],
@@ -98,6 +101,7 @@ def _start(
         volumes=[Volume(type="bucket", source=bucket.bucket_id, mount_path=RUNS)],
         namespace=namespace,
     )
+    return ask(run)
 
 
 def training_command(

@@ -83,6 +83,13 @@ def make_arguments(
             "load_best_model_at_end picks the best of several looks at held-out data: the last model is "
             "judged and published, so leave it off"
         )
+    kept_apart = config.hub_model_id and "checkpoint" in str(getattr(config.hub_strategy, "value", ""))
+    if config.push_to_hub and not (kept_apart and config.hub_private_repo):
+        raise UsageError(
+            "push_to_hub makes a second repository, with a commit at every save: give repo_id (--push-to "
+            "NAME/MODEL) instead, which publishes once at the end; checkpoints can be kept on the Hub by "
+            "hub_strategy='checkpoint' with a hub_model_id of their own and hub_private_repo=True"
+        )
     if config.max_steps <= 0 and config.num_train_epochs <= 0:
         raise UsageError("max_steps and num_train_epochs are both 0: there is nothing to train")
     return config
