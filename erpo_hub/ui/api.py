@@ -6,19 +6,17 @@ the API page and an MCP client show. May import gradio.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from ..errors import UserError
 from ..traces.trace import Trace
-from .models import asking as ask
-from .models import runner as gpu
+from .context import Context
+from .models import runner
+from .models.asking import explain, options
+from .models.pairs import first_difference
 from .models.streaming import MODEL_ERRORS
-from .tabs.compare import first_difference
-
-if TYPE_CHECKING:
-    from .context import Context
 
 
 def build(context: Context) -> None:
@@ -27,7 +25,7 @@ def build(context: Context) -> None:
 
     def answered(model: str, prompt: str, gold: str, options: dict[str, Any]) -> Trace:
         limits.check_prompt(prompt)
-        trace = gpu.call(engines, model, "trace", prompt=prompt, **options)
+        trace = runner.call(engines, model, "trace", prompt=prompt, **options)
         return engines.grade(trace, gold)
 
     def trace(
@@ -50,8 +48,8 @@ def build(context: Context) -> None:
             max_new_tokens: at most this many tokens.
             seed: the same seed gives the same completion.
         """
-        options = ask.options(limits, temperature, top_p, max_new_tokens, seed)
-        return _told(lambda: answered(model, prompt, gold, options).to_dict())
+        sampling = options(limits, temperature, top_p, max_new_tokens, seed)
+        return _told(lambda: answered(model, prompt, gold, sampling).to_dict())
 
     def score(
         prompt: str, completion: str, model: str = "builtin:tiny-reasoner", temperature: float = 1.0
@@ -69,7 +67,7 @@ def build(context: Context) -> None:
             limits.check_prompt(prompt)
             limits.check_prompt(completion)
             arguments = {"prompt": prompt, "completion": completion, "temperature": temperature}
-            scored = gpu.call(engines, model, "score", **arguments)
+            scored = runner.call(engines, model, "score", **arguments)
             return scored.to_dict()
 
         return _told(work)
@@ -92,7 +90,9 @@ def build(context: Context) -> None:
             room = limits.tokens(origin.generation.get("max_new_tokens") or 256)
             name, _ = engines.for_trace(origin, model)
             arguments = {"trace": origin, "index": index, "token_id": token_id, "seed": seed}
-            branch = gpu.call(engines, name, "fork_trace", **arguments, max_new_tokens=max(room, index + 1))
+            branch = runner.call(
+                engines, name, "fork_trace", **arguments, max_new_tokens=max(room, index + 1)
+            )
             return engines.grade(branch, origin.gold).to_dict()
 
         return _told(work)
@@ -121,8 +121,8 @@ def build(context: Context) -> None:
         """
 
         def work() -> dict[str, Any]:
-            options = ask.options(limits, temperature, top_p, max_new_tokens, seed)
-            a, b = (answered(name, prompt, gold, options) for name in (model_a, model_b))
+            sampling = options(limits, temperature, top_p, max_new_tokens, seed)
+            a, b = (answered(name, prompt, gold, sampling) for name in (model_a, model_b))
             return {"a": a.to_dict(), "b": b.to_dict(), "first_difference": first_difference(a, b)}
 
         return _told(work)
@@ -136,4 +136,4 @@ def _told(work: Any) -> dict[str, Any]:
     try:
         return work()
     except (UserError, *MODEL_ERRORS) as error:
-        raise gr.Error(ask.explain(error), print_exception=False) from None
+        raise gr.Error(explain(error), print_exception=False) from None

@@ -6,15 +6,13 @@ range are passed over, and a question is filled in, never asked.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
+from .context import Context
+from .tabs.inspect import Panel
 from .view.token_view import trace_message
-
-if TYPE_CHECKING:
-    from .context import Context
-    from .tabs.inspect import Panel
 
 TABS = ("inspect", "compare", "runs", "card")
 

@@ -1,43 +1,25 @@
 """Asking a model: answers, forks and sensitivity as streams of messages for a token view.
 
 Each function yields (message, None) while it works and (message, trace) at its end; what goes wrong becomes
-the last message, in words. May import gradio and traces.
+the last message, in words. No gradio here.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
-
-import gradio as gr
+from collections.abc import Iterator
+from typing import Any
 
 from ...errors import UserError
 from ...text import percent
 from ...traces.trace import Trace
+from ..context import Context
 from ..library.library import Limits
 from ..view.token_view import clear_message, start_message, status_message, trace_message
-from . import runner as gpu
+from . import runner
 from .streaming import MODEL_ERRORS, how_it_ended, new_run
 
-if TYPE_CHECKING:
-    from ..context import Context
-
-STOP_AT_ONCE = "() => document.querySelectorAll('.tv').forEach((v) => v.__view?.running && v.__view.halt())"
 Messages = Iterator[tuple[str, Trace | None]]
-
-
-def settings(limits: Limits, prefix: str) -> list[gr.components.Component]:
-    """The sampling controls, in the order in which `options` takes them."""
-    return [
-        gr.Slider(0, 2, 0.7, step=0.05, label="Temperature (0: greedy)", elem_id=f"{prefix}-temperature"),
-        gr.Slider(0.05, 1, 1.0, step=0.05, label="Top-p", elem_id=f"{prefix}-top-p"),
-        gr.Slider(
-            1, limits.max_new_tokens, min(256, limits.max_new_tokens), step=1, label="Tokens at most",
-            elem_id=f"{prefix}-tokens",
-        ),
-        gr.Number(0, label="Seed", precision=0, elem_id=f"{prefix}-seed"),
-    ]  # fmt: skip
 
 
 def options(
@@ -52,15 +34,6 @@ def options(
     }
 
 
-def stopper(context: Context) -> Callable[[gr.Request], None]:
-    """What a Stop button does: end whatever the session has running."""
-
-    def stop(request: gr.Request) -> None:
-        context.switches.stop(request.session_hash)
-
-    return stop
-
-
 def stream_answer(
     context: Context, name: str, prompt: str, gold: str, wanted: dict[str, Any], switch: threading.Event
 ) -> Messages:
@@ -73,7 +46,7 @@ def stream_answer(
         context.engines.get(name)
         yield start_message(run, name=name, prompt=prompt, gold=gold or None), None
         arguments = {"prompt": prompt, **wanted}
-        for message, trace in gpu.stream(context.engines, name, "stream", arguments, run, switch):
+        for message, trace in runner.stream(context.engines, name, "stream", arguments, run, switch):
             if trace is None:
                 yield message, None
             else:
@@ -109,7 +82,7 @@ def stream_fork(
         }
         heading = f"Fork at token {index + 1} with {engine.string(token)!r}"
         yield start_message(run, name=heading, prompt="", gold=trace.gold, origin=trace, prefix=index), None
-        for message, branch in gpu.stream(context.engines, name, "fork", arguments, run, switch):
+        for message, branch in runner.stream(context.engines, name, "fork", arguments, run, switch):
             if branch is None:
                 yield message, None
             else:
@@ -132,8 +105,8 @@ def stream_sensitivity(context: Context, name: str, trace: Trace | None, switch:
             raise UserError("There is no trace to measure: open one, or ask a question.")
         yield status_message("Preparing…"), None
         name, engine = context.engines.for_trace(trace, name)
-        if gpu.ZERO_GPU:
-            measured = gpu.call(context.engines, name, "with_sensitivity", trace=trace)
+        if runner.ZERO_GPU:
+            measured = runner.call(context.engines, name, "with_sensitivity", trace=trace)
             yield trace_message(measured, text=_MEASURED), measured
         else:
             yield from _measure(engine, trace, switch)

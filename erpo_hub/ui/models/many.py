@@ -9,13 +9,11 @@ import dataclasses
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import UserError
+from ..context import Context
 from ..library.answers import saved_answers
-
-if TYPE_CHECKING:
-    from ..context import Context
 
 PART = 32  # questions between two looks at the switch
 KINDS = ("both right", "only first", "only second", "neither")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import UserError
 from ...traces.trace import Trace
+from .pool import Engines
 from .streaming import stream_messages
 
 try:
@@ -23,9 +24,6 @@ except ImportError:  # not a ZeroGPU Space
         """No GPU to borrow: the function as it is."""
         return function
 
-
-if TYPE_CHECKING:
-    from .pool import Engines
 
 ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
 _shared: dict[str, Engines] = {}  # what the borrowed process finds

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from ...errors import UserError
 from ...text import p_equals, percent
 from ...traces.trace import Trace
-from ..models import asking as ask
-from ..models import runner as gpu
+from ..context import Context
+from ..models import runner
+from ..models.asking import explain
 from ..models.many import KINDS, Batch, run_batch
+from ..models.pairs import pair_messages
 from ..models.streaming import MODEL_ERRORS
+from ..view.facts import encode, facts_table
 from ..view.token_view import clear_message
-from .facts import encode, facts_table
-
-if TYPE_CHECKING:
-    from ..context import Context
+from .controls import stopper
 
 HEADERS = ["#", "question", "expected", "result", "tokens 1", "tokens 2", "entropy 1", "entropy 2"]
 TYPES = ["number", "str", "str", "str", "number", "number", "number", "number"]
@@ -46,7 +46,7 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
         show_search="search",
         column_widths=["60px", "340px", "110px", "130px", "105px", "105px", "115px", "115px"],
     )
-    state, halt = gr.State(None), ask.stopper(context)
+    state, halt = gr.State(None), stopper(context)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
     compare, opened = _handlers(context)
@@ -100,7 +100,7 @@ def _handlers(context: Context) -> tuple[Callable, Callable]:
             for text, batch in run_batch(context, (a, b), spec, n, settings, switch):
                 yield encode(totals_message(batch, text)), batch, _kinds(batch), _table(batch, ALL)
         except MODEL_ERRORS as error:
-            yield encode({"text": ask.explain(error), "error": True}), gr.skip(), gr.skip(), gr.skip()
+            yield encode({"text": explain(error), "error": True}), gr.skip(), gr.skip(), gr.skip()
 
     def opened(batch: Batch | None, event: gr.SelectData) -> tuple:
         number = event.row_value[0] if event.row_value else None
@@ -126,13 +126,11 @@ def _as_evaluated(context: Context) -> dict[str, Any]:
 
 def open_row(context: Context, batch: Batch, row: dict[str, Any]) -> tuple[str, str]:
     """Both completions of a question, scored token by token by their own models."""
-    from .compare import pair_messages
-
     try:
         a, b = (_scored(context, batch, row, i) for i in (0, 1))
         return pair_messages(a, b, batch.names)
     except (UserError, *MODEL_ERRORS) as error:
-        return clear_message(ask.explain(error), error=True), clear_message()
+        return clear_message(explain(error), error=True), clear_message()
 
 
 def _scored(context: Context, batch: Batch, row: dict[str, Any], i: int) -> Trace:
@@ -142,7 +140,7 @@ def _scored(context: Context, batch: Batch, row: dict[str, Any], i: int) -> Trac
     if not row["truncated"][i]:
         own = engine.tokenizer.eos_token_id
         tokens.append(own if own in engine.eos else min(engine.eos))
-    trace = gpu.call(
+    trace = runner.call(
         context.engines, batch.names[i], "score", prompt=row["prompt"], completion=tokens,
         temperature=batch.settings["temperature"] or 1.0,
     )  # fmt: skip

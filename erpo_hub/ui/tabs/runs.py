@@ -5,7 +5,7 @@ Works from run.json alone, also while a run is still training. May import gradio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -13,11 +13,9 @@ from ...errors import UserError
 from ...methods.catalog import title_of
 from ...record.format import RunRecord
 from ...text import p_equals, percent
+from ..context import Context
 from ..library.library import add_runs
-from .facts import encode, facts_table
-
-if TYPE_CHECKING:
-    from ..context import Context
+from ..view.facts import encode, facts_table
 
 METRICS = {
     "reward": "mean reward",

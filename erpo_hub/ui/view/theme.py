@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..tabs import facts
+from . import facts
 from .token_view import style
 
 if TYPE_CHECKING:

@@ -59,6 +59,21 @@ def token_view(
     )
 
 
+def empty_curve() -> Any:
+    """Brings plotly.js into the page; the views draw the data."""
+    import plotly.graph_objects as go
+
+    return go.Figure(
+        layout={
+            "height": 250,
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "xaxis": {"visible": False},
+            "yaxis": {"visible": False},
+        }
+    )
+
+
 def script() -> str:
     """The JavaScript of one view: the files in the order in which they build on each other."""
     names = [f"token_{name}.js" for name in _SCRIPTS]
