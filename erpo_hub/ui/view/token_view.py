@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...traces.figures import ENTROPY_LEVELS
+from ...traces.pivots import PivotRule, describe
 from ...traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("scale", "text", "curve", "card", "input", "view")
-_AS_RECORDED = ("tokens", "pieces", "topk_ids", "entropy", "sensitivity")  # the page finds the same pivots
+_AS_RECORDED = ("tokens", "pieces", "topk_ids", "entropy", "sensitivity")  # unrounded
 
 
 def token_view(
@@ -77,7 +78,10 @@ def empty_curve() -> Any:
 def script() -> str:
     """The JavaScript of one view: the files in the order in which they build on each other."""
     names = [f"token_{name}.js" for name in _SCRIPTS]
-    parts = [f"const EDGES = {json.dumps(ENTROPY_LEVELS)};"]
+    parts = [
+        f"const EDGES = {json.dumps(ENTROPY_LEVELS)};",
+        f"const DEFAULT_RULE = {json.dumps(_rule(PivotRule()))};",
+    ]
     return "\n".join(parts + [(_HERE / name).read_text(encoding="utf-8") for name in names])
 
 
@@ -113,7 +117,20 @@ def trace_message(
     }
     meta |= {"gold": trace.gold, "correct": trace.correct, "select": select}
     message = {"op": "trace", "run": run, "prefix": prefix, "diverge": diverge, "meta": meta, "text": text}
-    return _encode(message | columns(trace) | {"strings": trace.strings})
+    return _encode(message | columns(trace) | _pivots(trace) | {"strings": trace.strings})
+
+
+def _pivots(trace: Trace) -> dict[str, Any]:
+    """The pivots of the record and their rule; none where the trace was made without looking for them."""
+    if trace.pivot_rule is None and not trace.pivots:
+        return {"pivots": None, "rule": None}
+    return {"pivots": trace.pivots, "rule": _rule(trace.pivot_rule)}
+
+
+def _rule(rule: PivotRule | None) -> dict[str, Any]:
+    """A rule as the page wants it: what its sliders show, and the words; only words for an unknown one."""
+    numbers = {"quantile": rule.quantile, "floor": rule.min_entropy} if rule else {}
+    return {**numbers, "words": describe(rule)}
 
 
 def delta_message(run: str, start: int, part: dict[str, list], strings: dict[int, str], text: str) -> str:
