@@ -1,4 +1,4 @@
-"""What every tab is given: the library with its limits, the engines, and the switches that stop streams."""
+"""What every tab is given: the library with its limits, the engines, and the signals that stop streams."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .library.library import Library, Limits
 from .models.pool import Engines
-from .models.streaming import Switches
+from .models.streaming import StopSignals
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Context:
     library: Library
     engines: Engines
     alone: bool = True
-    switches: Switches = field(default_factory=Switches)
+    stop_signals: StopSignals = field(default_factory=StopSignals)
 
     @property
     def limits(self) -> Limits:

@@ -32,7 +32,7 @@ def build(context: Context, demo: gr.Blocks, tabs: gr.Tabs, panel: Panel) -> Non
         return [tab, *shown, *_question(context, panel, query)]
 
     def closed(request: gr.Request) -> None:
-        context.switches.forget(request.session_hash)
+        context.stop_signals.forget(request.session_hash)
 
     outputs = [tabs, panel.shipped, panel.view, panel.trace, panel.model, panel.prompt, panel.gold]
     demo.load(opened, None, [*outputs, *panel.settings], show_progress="hidden", api_visibility="private")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..traces.trace import Trace
 from .context import Context
 from .library.library import Limits, open_library
-from .library.runs import RunFolder
+from .library.run_folder import RunFolder
 from .models.pool import Engines
 from .view.theme import css, theme
 
@@ -42,14 +42,14 @@ def build_demo(
     engines: loaded engines by name. runs: paths of runs, models or trace folders, or Hub model ids. traces:
     traces, or paths of them. limits: default from the environment (see `Limits.from_environment`).
     alone: False where others can reach the app: it then pushes nothing in the name of this machine's account.
-    Raises UserError for a path that holds nothing to show.
+    Raises UserError for a path with nothing to show.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import gradio as gr
 
     from . import api, links
     from .models import runner
-    from .tabs import card, compare, inspect
+    from .tabs import card_preview, compare, inspect
     from .tabs import runs as runs_tab
 
     given = list(traces)
@@ -57,10 +57,10 @@ def build_demo(
     for number, trace in enumerate(t for t in given if isinstance(t, Trace)):
         library.traces[f"{number + 1}: {' '.join(trace.prompt.split())[:60]}"] = trace
     context = Context(library, Engines(library, engines), alone=alone)
-    runner.share(context.engines)
+    runner.lend(context.engines)
 
     with gr.Blocks(title="erpo-hub inspector", delete_cache=(3600, 3600)) as demo:
-        api.build(context)  # first: its names are then free of numbers
+        api.build(context)  # first, so that Gradio adds no numbers to its names
         gr.Markdown(_INTRO, elem_id="erpo-head")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Inspect", id="inspect") as inspect_tab:
@@ -70,7 +70,7 @@ def build_demo(
             with gr.Tab("Runs", id="runs"):
                 runs_tab.build(context)
             with gr.Tab("Card", id="card") as card_tab:
-                card.build(context, card_tab)
+                card_preview.build(context, card_tab)
         links.build(context, demo, tabs, panel)
         if library.limits.models is None:  # a run that was added under Runs is offered everywhere
             names = context.engines.names

@@ -14,28 +14,16 @@ from ...errors import UserError
 from ...text import percent
 from ...traces.trace import Trace
 from ..context import Context
-from ..library.library import Limits
 from ..view.token_view import clear_message, start_message, status_message, trace_message
 from . import runner
+from .requests import Answer, Fork, SamplingSettings, Sensitivity
 from .streaming import MODEL_ERRORS, how_it_ended, new_run
 
 Messages = Iterator[tuple[str, Trace | None]]
 
 
-def options(
-    limits: Limits, temperature: float, top_p: float, tokens: float, seed: float | None
-) -> dict[str, Any]:
-    """The controls as keyword arguments of `Engine.stream`."""
-    return {
-        "temperature": float(temperature),
-        "top_p": float(top_p),
-        "max_new_tokens": limits.tokens(tokens),
-        "seed": int(seed or 0),
-    }
-
-
 def stream_answer(
-    context: Context, name: str, prompt: str, gold: str, wanted: dict[str, Any], switch: threading.Event
+    context: Context, name: str, prompt: str, gold: str, sampling: SamplingSettings, stopped: threading.Event
 ) -> Messages:
     """Ask a model."""
     run = new_run()
@@ -45,8 +33,8 @@ def stream_answer(
             yield clear_message(f"Loading {name}…"), None
         context.engines.get(name)
         yield start_message(run, name=name, prompt=prompt, gold=gold or None), None
-        arguments = {"prompt": prompt, **wanted}
-        for message, trace in runner.stream(context.engines, name, "stream", arguments, run, switch):
+        request = Answer(prompt, sampling)
+        for message, trace in runner.stream(context.engines, name, request, run, stopped):
             if trace is None:
                 yield message, None
             else:
@@ -62,7 +50,7 @@ def stream_fork(
     gold: str,
     index: Any,
     token: Any,
-    switch: threading.Event,
+    stopped: threading.Event,
 ) -> Messages:
     """Continue a trace at `index` with another token. The page sends index and token: not to be trusted."""
     run = new_run()
@@ -74,15 +62,10 @@ def stream_fork(
         yield clear_message("Preparing the fork…"), None
         name, engine = context.engines.for_trace(trace, name)
         room = context.limits.tokens(trace.generation.get("max_new_tokens") or 256)
-        arguments = {
-            "trace": trace,
-            "index": index,
-            "token_id": token,
-            "max_new_tokens": max(room, index + 1),
-        }
+        request = Fork(trace, index, token, max(room, index + 1))
         heading = f"Fork at token {index + 1} with {engine.string(token)!r}"
         yield start_message(run, name=heading, prompt="", gold=trace.gold, origin=trace, prefix=index), None
-        for message, branch in runner.stream(context.engines, name, "fork", arguments, run, switch):
+        for message, branch in runner.stream(context.engines, name, request, run, stopped):
             if branch is None:
                 yield message, None
             else:
@@ -98,7 +81,9 @@ def _finished(
     return trace_message(trace, name=name, run=run, prefix=prefix, text=how_it_ended(trace)), trace
 
 
-def stream_sensitivity(context: Context, name: str, trace: Trace | None, switch: threading.Event) -> Messages:
+def stream_sensitivity(
+    context: Context, name: str, trace: Trace | None, stopped: threading.Event
+) -> Messages:
     """Measure the sensitivity of every token, telling how far it is."""
     try:
         if trace is None or not len(trace):
@@ -106,10 +91,10 @@ def stream_sensitivity(context: Context, name: str, trace: Trace | None, switch:
         yield status_message("Preparing…"), None
         name, engine = context.engines.for_trace(trace, name)
         if runner.ZERO_GPU:
-            measured = runner.call(context.engines, name, "with_sensitivity", trace=trace)
+            measured = runner.trace(context.engines, name, Sensitivity(trace))
             yield trace_message(measured, text=_MEASURED), measured
         else:
-            yield from _measure(engine, trace, switch)
+            yield from _measure(engine, trace, stopped)
     except MODEL_ERRORS as error:
         yield status_message(explain(error), error=True), None
 
@@ -121,14 +106,14 @@ class _Stopped(RuntimeError):
     """The reader pressed Stop."""
 
 
-def _measure(engine: Any, trace: Trace, switch: threading.Event) -> Messages:
+def _measure(engine: Any, trace: Trace, stopped: threading.Event) -> Messages:
     """Counts the model's forward passes: one reads the text, then one a chunk of positions."""
     chunk = max(1, min(64, len(trace) // 20))
     passes, done, result = -(-len(trace) // chunk) + 1, [0], []
 
     def count(*_: Any) -> None:
         done[0] += 1
-        if switch.is_set():
+        if stopped.is_set():
             raise _Stopped("Stopped: the sensitivity was not measured to the end.")
 
     def work() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 from ...errors import UserError
 from ...traces.trace import Trace
@@ -15,6 +14,7 @@ from ..context import Context
 from ..view.token_view import clear_message, start_message, status_message, trace_message
 from . import runner
 from .asking import explain
+from .requests import Answer, SamplingSettings
 from .streaming import MODEL_ERRORS, how_it_ended, new_run
 
 PairMessages = tuple[str | None, str | None]  # for the two views; None leaves one as it is
@@ -50,8 +50,8 @@ def stream_pair(
     names: tuple[str, str],
     prompt: str,
     gold: str,
-    options: dict[str, Any],
-    switch: threading.Event,
+    sampling: SamplingSettings,
+    stopped: threading.Event,
 ) -> Iterator[PairMessages]:
     """Messages for the two views: the first model answers, then the second, then both are marked."""
     traces: list[Trace] = []
@@ -60,14 +60,14 @@ def stream_pair(
         context.limits.check_prompt(prompt)
         yield clear_message("Preparing…"), clear_message("Waits for the first model.")
         for i, name in enumerate(names):
-            if switch.is_set():
+            if stopped.is_set():
                 raise UserError("Stopped.")
             context.engines.get(name)
             yield _one(
                 i, start_message(runs[i], name=name, prompt=prompt if i == 0 else "", gold=gold or None)
             )
-            arguments = {"prompt": prompt, **options}
-            for message, trace in runner.stream(context.engines, name, "stream", arguments, runs[i], switch):
+            request = Answer(prompt, sampling)
+            for message, trace in runner.stream(context.engines, name, request, runs[i], stopped):
                 if trace is None:
                     yield _one(i, message)
                 else:

@@ -1,6 +1,6 @@
-"""The Compare tab: two models on one question, side by side on one colour scale; below, over a whole task.
+"""The Compare tab: two models on one question, side by side on one color scale; below, over a whole task.
 
-Recorded pairs need no model. May import gradio; what a batch computes is in batch.py.
+Recorded pairs need no model. May import gradio; the lower half is over_task.py.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import gradio as gr
 
 from ...traces.trace import Trace
 from ..context import Context
-from ..models.asking import options
 from ..models.pairs import pair_messages, stream_pair
+from ..models.requests import SamplingSettings
 from ..view.token_view import clear_message, empty_curve, token_view
-from . import batch as batch_panel
+from . import over_task
 from .controls import STOP_AT_ONCE, sampling_controls, stopper
 
 CURVE = "compare-curve"
@@ -42,7 +42,7 @@ def build(context: Context) -> list[gr.Dropdown]:
                     view_b = _pane("b", right)
     views = [view_a, view_b]
     _connect(context, controls, views, pairs)
-    batch_panel.build(context, controls, views)
+    over_task.build(context, controls, views)
     return [controls["a"], controls["b"]]
 
 
@@ -131,10 +131,10 @@ def _connect(
     stop = stopper(context)
 
     def run(request: gr.Request, a: str, b: str, prompt: str, gold: str, *sampling: float) -> Iterator[tuple]:
-        switch = context.switches.start(request.session_hash)
-        wanted = options(context.limits, *sampling)
+        stopped = context.stop_signals.start(request.session_hash)
+        wanted = SamplingSettings.within(context.limits, *sampling)
         first: Any = None  # no recorded pair any more
-        for messages in stream_pair(context, (a, b), prompt, gold, wanted, switch):
+        for messages in stream_pair(context, (a, b), prompt, gold, wanted, stopped):
             shown = [gr.skip() if message is None else message for message in messages]
             yield *shown, first
             first = gr.skip()

@@ -13,7 +13,7 @@ STOP_AT_ONCE = "() => document.querySelectorAll('.tv').forEach((v) => v.__view?.
 
 
 def sampling_controls(limits: Limits, prefix: str) -> list[gr.components.Component]:
-    """The sampling controls, in the order in which `asking.options` takes them."""
+    """The sampling controls, in the order in which `SamplingSettings.within` takes them."""
     return [
         gr.Slider(0, 2, 0.7, step=0.05, label="Temperature (0: greedy)", elem_id=f"{prefix}-temperature"),
         gr.Slider(0.05, 1, 1.0, step=0.05, label="Top-p", elem_id=f"{prefix}-top-p"),
@@ -29,6 +29,6 @@ def stopper(context: Context) -> Callable[[gr.Request], None]:
     """What a Stop button does: end whatever the session has running."""
 
     def stop(request: gr.Request) -> None:
-        context.switches.stop(request.session_hash)
+        context.stop_signals.stop(request.session_hash)
 
     return stop

@@ -16,7 +16,8 @@ import gradio as gr
 from ...errors import UserError
 from ...traces.trace import Trace
 from ..context import Context
-from ..models.asking import options, stream_answer, stream_fork, stream_sensitivity
+from ..models.asking import stream_answer, stream_fork, stream_sensitivity
+from ..models.requests import SamplingSettings
 from ..view.token_view import clear_message, empty_curve, token_view, trace_message
 from . import downloads
 from .controls import STOP_AT_ONCE, sampling_controls, stopper
@@ -157,29 +158,29 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
         return trace_message(trace, name=f"Uploaded: {Path(path).name}"), trace, *rest
 
     def answer(request: gr.Request, name: str, prompt: str, gold: str, *sampling: float) -> Iterator[tuple]:
-        switch = context.switches.start(request.session_hash)
-        wanted = options(context.limits, *sampling)
+        stopped = context.stop_signals.start(request.session_hash)
+        wanted = SamplingSettings.within(context.limits, *sampling)
         first: tuple = (gr.Column(visible=False), None)  # no branch, and no recorded trace any more
-        for message, trace in stream_answer(context, name, prompt, gold, wanted, switch):
+        for message, trace in stream_answer(context, name, prompt, gold, wanted, stopped):
             yield message, trace if trace else gr.skip(), gr.skip() if trace is None else None, *first
             first = gr.skip(), gr.skip()
 
     def fork(
         trace: Trace | None, name: str, gold: str, event: gr.EventData, request: gr.Request
     ) -> Iterator[tuple]:
-        switch = context.switches.start(request.session_hash)
+        stopped = context.stop_signals.start(request.session_hash)
         opened: Any = gr.Column(visible=True)
-        for message, branch in stream_fork(context, name, trace, gold, event.index, event.token, switch):
+        for message, branch in stream_fork(context, name, trace, gold, event.index, event.token, stopped):
             yield message, branch if branch else gr.skip(), opened
             opened = gr.skip()
 
     def measure(trace: Trace | None, name: str, request: gr.Request) -> Iterator[tuple]:
-        switch = context.switches.start(request.session_hash)
-        for message, measured in stream_sensitivity(context, name, trace, switch):
+        stopped = context.stop_signals.start(request.session_hash)
+        for message, measured in stream_sensitivity(context, name, trace, stopped):
             yield message, measured if measured else gr.skip()
 
     panel.shipped.input(open_shipped, panel.shipped, shown, **quiet)
-    own = [*shown, panel.shipped]  # what is no recorded trace takes the selection away
+    own = [*shown, panel.shipped]  # the selection goes when what is shown is not a recorded trace
     buttons["upload"].upload(open_upload, buttons["upload"], own, trigger_mode="multiple", **quiet)
     buttons["example"].input(
         lambda i: buttons["pairs"][i], buttons["example"], [panel.prompt, panel.gold], **quiet

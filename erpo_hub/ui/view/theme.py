@@ -47,7 +47,7 @@ def css() -> str:
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's plain theme in our colours; text contrast at least 4.5 in both modes."""
+    """Gradio's plain theme in our colors; text contrast at least 4.5 in both modes."""
     import gradio as gr
 
     return gr.themes.Base(

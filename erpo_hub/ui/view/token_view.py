@@ -40,7 +40,7 @@ def token_view(
 ) -> gr.HTML:
     """A `gr.HTML` that shows one trace.
 
-    value: a message (see `trace_message`). role: "main", "branch", "a" or "b": its colour on the curve.
+    value: a message (see `trace_message`). role: "main", "branch", "a" or "b": its color on the curve.
     curve: elem_id of the `gr.Plot` to draw on, shared by the views that name it; relative: against progress.
     group: views of one group share their controls. tools, table, fork: which controls it has; with `fork`
     the event `.fork(handler)` carries `index` and `token` in its EventData. only_tools: nothing but the

@@ -17,7 +17,7 @@ import gradio as gr
 
 from ...errors import UserError
 from ..context import Context
-from ..library.runs import RunFolder
+from ..library.run_folder import RunFolder
 from ..view.facts import encode, facts_table
 
 _IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
