@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,7 +94,7 @@ def train(
         raise UsageError("give a model and a dataset: erpo-hub train MODEL DATASET")
     algorithm = algorithm or recipe["algorithm"] or "erpo"
     eval_dataset = eval_dataset or recipe["eval_dataset"]
-    eval_questions = eval_questions or recipe["eval_questions"]
+    eval_questions = recipe["eval_questions"] if eval_questions is None else eval_questions
     peft_config = _lora(recipe["lora_r"] if lora_r is None else lora_r)
     launch = read_launch(recipe["accelerate"], config)
     _quiet()
@@ -125,7 +126,7 @@ def train(
         output_dir=output_dir,
         resume=resume,
         paired_run=paired_run,
-        evaluation={"n": eval_questions} if eval_questions else None,
+        evaluation=None if eval_questions is None else {"n": eval_questions},
         **fields,
     )
     if "final" not in result.metrics:  # a process beside the first one, which judged the model
@@ -343,6 +344,7 @@ def _quiet() -> None:
 
 def main() -> None:
     """Console entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a cluster sends: the same as Ctrl-C
     try:
         app()
     except UserError as error:
@@ -352,5 +354,14 @@ def main() -> None:
             print(difference, file=sys.stderr)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a place that cannot be written: whatever the command was doing
+        if os.environ.get("ERPO_HUB_DEBUG"):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
     except SystemExit as exit_:
-        sys.exit(1 if exit_.code == 130 else exit_.code)
+        if exit_.code != 130:
+            raise
+        print("stopped; what was finished is kept", file=sys.stderr)
+        sys.exit(1)

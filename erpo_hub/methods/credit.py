@@ -74,6 +74,11 @@ class NonFiniteError(ValueError):
         )
         self.tensor, self.row, self.position = tensor, row, position
 
+    def at_step(self, step: int) -> NonFiniteError:
+        """The same error, its message beginning with the step."""
+        self.args = (f"step {step}: {self}",)
+        return self
+
 
 def raise_non_finite(mask: Tensor, **tensors: Tensor | None) -> None:
     """Raises NonFiniteError for the first of the (B, T) tensors that is not finite where `mask` is true."""

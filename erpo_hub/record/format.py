@@ -159,6 +159,16 @@ class Results:
 
 
 @dataclass
+class Earlier:
+    """What the same run had come to before it was trained on."""
+
+    steps: int
+    finished_at: str | None = None
+    final: Summary | None = None
+    comparison: Comparison | None = None
+
+
+@dataclass
 class PairedRun:
     name: str
     algorithm: str = ""
@@ -226,6 +236,7 @@ class RunRecord:
     prompt: Prompt = field(default_factory=Prompt)
     results: Results = field(default_factory=Results)
     paired_run: PairedRun | None = None
+    earlier: list[Earlier] = field(default_factory=list)
     traces: list[TraceRow] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # of a bundle: name -> sha256

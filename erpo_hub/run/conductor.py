@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ..record import facts
-from ..record.format import Summary, read_as, read_record
+from ..record.format import RunRecord, Summary, read_as, read_record
+from .checks import check_arguments, check_evaluation, check_optimizer, no_half_made_folder
+from .lock import locked
 from .outcome import Pair, compared, count_cost, graded_by, make_bundle, prompt_block, share_baseline
 from .preparation import load_data, make_arguments, make_trainer, prepare_folder
 from .publishing import Publishing
+from .resume import Standing, carry_over, standing
 from .steps import Run, check_same_run, evaluation_settings, train
 
 
@@ -66,7 +69,8 @@ def train_and_push(
         eval_dataset: a spec or a `datasets.Dataset` of held-out rows; default: the task's own.
         private, token: for the repository, as huggingface_hub takes them.
         output_dir: the run's folder; default `runs/<algorithm>-<task>`.
-        resume: go on from the last checkpoint in `output_dir`.
+        resume: go on from the last complete checkpoint in `output_dir`; a finished run is trained further
+            where `max_steps` is larger than it was, and left as it is where it is not.
         paired_run: folder of a run to compare with (the same task and held-out questions), usually GRPO's.
         evaluation: keyword arguments for `evaluate`; default: greedy on up to 512 held-out questions.
         config_overrides: any field of `ERPOConfig`.
@@ -79,44 +83,57 @@ def train_and_push(
     publishing.check()
     task = load_data(dataset, eval_dataset, seed=getattr(args, "seed", config_overrides.get("seed", 0)) or 0)
     folder = prepare_folder(output_dir or f"runs/{algorithm}-{_slug(task.spec)}", resume)
+    check_evaluation(evaluation or {})
     usual = facts.usual_arguments()
     config = make_arguments(algorithm, args, config_overrides, model, folder)
+    check_arguments(config)
     pair = Pair.read(paired_run) if paired_run else None
     with ExitStack() as stack:
+        stack.enter_context(no_half_made_folder(folder))
+        stack.enter_context(locked(folder))
+        stands = standing(read_record(folder) if resume else None, config, folder)
         from ..tasks.grading import Grader
 
         grader = stack.enter_context(Grader(task.grader))
         trainer, model_id = make_trainer(model, config, task, grader, reward_funcs, peft_config)
         record = facts.start_record(folder.name, algorithm, config, usual, task, trainer.model, model_id)
-        if resume:
-            before = read_record(folder)
-            check_same_run(before, record, folder)
-            record.created_at, record.cost = before.created_at, before.cost
-        folder.mkdir(parents=True, exist_ok=True)
+        check_optimizer(trainer)
+        if stands.before is not None:
+            check_same_run(stands.before, record, folder)
+        bundle = folder / "bundle"
+        if stands.before is not None and stands.finished and bundle.is_dir():
+            print(f"{folder}: finished after {stands.steps} steps; there is nothing left to train")
+            return _result(stands.before, bundle, publishing, trainer)
+        carry_over(record, stands, folder)
         run = Run(trainer, task, grader, folder, record, evaluation_settings(evaluation, task, trainer))
         run.write()
         if pair is not None:
             share_baseline(pair, run)
-        _judge_and_train(run, model_id, resume)
-        bundle = _finish(run, pair, started)
-    commit_url = publishing.publish(bundle) if push and run.is_main else None
+        _judge_and_train(run, model_id, stands)
+        _finish(run, pair, bundle, started)
+        return _result(record, bundle, publishing, trainer)
+
+
+def _result(record: RunRecord, bundle: Path, publishing: Publishing, trainer: Any) -> TrainResult:
+    """What the call returns, the bundle published where that was asked for."""
+    first = trainer.is_world_process_zero()
+    commit_url = publishing.publish(bundle) if publishing.push and first else None
     return TrainResult(bundle, asdict(record.results), commit_url, trainer)
 
 
-def _judge_and_train(run: Run, model_id: str, resume: bool) -> None:
+def _judge_and_train(run: Run, model_id: str, stands: Standing) -> None:
     """The starting model's answers, the training, and the saved model in the run's folder."""
     baseline = run.evaluate("baseline", model_id)
     if baseline is not None:
         run.record.results.baseline = read_as(Summary, baseline.summary())
         run.record.prompt = prompt_block(run.task, baseline)
-    train(run, resume)
+    train(run, stands)
     run.trainer.save_model(str(run.saved))
 
 
-def _finish(run: Run, pair: Pair | None, started: float) -> Path:
-    """Judge the trained model, complete the record and build the bundle; its folder."""
+def _finish(run: Run, pair: Pair | None, bundle: Path, started: float) -> None:
+    """Judge the trained model, complete the record and build the bundle."""
     final = run.evaluate("final", str(run.saved))
-    bundle = run.folder / "bundle"
     if final is not None:
         record = run.record
         record.results.final = read_as(Summary, final.summary())
@@ -130,7 +147,6 @@ def _finish(run: Run, pair: Pair | None, started: float) -> Path:
         run.write()
         run.record.traces = make_bundle(run, bundle).traces
         run.write()
-    return bundle
 
 
 def _slug(spec: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import UsageError, UserError
 from ..methods.catalog import METHODS
 from ..tasks.tasks import Task, load_task
+from ..text import one_line
 from ..traces.loading import EMBEDDED_MODEL, load_tokenizer, model_source, one_error
 from ..train.config import ERPOConfig
 
@@ -126,8 +127,8 @@ def _from_preset(algorithm: str, overrides: dict[str, Any], model: Any, checkpoi
             values.pop("max_steps")
     try:
         return ERPOConfig.preset(algorithm, **{**values, **overrides, "output_dir": checkpoints})
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"these arguments do not go together: {error}") from error
+    except (ValueError, TypeError, ImportError, OSError, ZeroDivisionError) as error:
+        raise UsageError(f"these arguments do not go together: {one_line(error)}") from error
 
 
 def _machine_defaults() -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 import time
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,10 @@ from typing import Any
 from ..errors import UserError
 from ..record.facts import RecordCallback, history
 from ..record.format import RunRecord, write_record
+from ..text import one_line
+from .checkpoints import last_complete
 from .interrupt import StopAfterStep
+from .resume import Standing, restore
 
 EVALUATED = 512  # held-out questions at most, unless `evaluation` says otherwise
 
@@ -94,15 +100,22 @@ def _data(record: RunRecord) -> str | None:
     return record.dataset.fingerprint if record.dataset else None
 
 
-def train(run: Run, resume: bool) -> None:
-    """Train to the end; on Ctrl-C keep a checkpoint and raise UserError. The record is written either way."""
+def train(run: Run, stands: Standing) -> None:
+    """Train to the end; on Ctrl-C keep a checkpoint and raise UserError. The record is written either way.
+
+    A full disk and a place that cannot be written any more end in a UserError too: the run goes on from its
+    last complete checkpoint.
+    """
+    from safetensors import SafetensorError
     from transformers import PrinterCallback
-    from transformers.trainer_utils import get_last_checkpoint
 
     from .progress import TrainingProgress
 
     trainer, record, stop = run.trainer, run.record, StopAfterStep()
-    checkpoint = get_last_checkpoint(trainer.args.output_dir) if resume else None
+    if stands.trained and stands.checkpoint is not None:
+        restore(trainer, stands.checkpoint)
+        record.status = "trained"
+        return
     before = record.cost.train_seconds or 0.0
     started = time.perf_counter()
     trainer.remove_callback(PrinterCallback)
@@ -110,21 +123,40 @@ def train(run: Run, resume: bool) -> None:
         trainer.add_callback(callback)
     try:
         with stop:
-            trainer.train(resume_from_checkpoint=checkpoint)
+            trainer.train(resume_from_checkpoint=str(stands.checkpoint) if stands.checkpoint else None)
         if stop.stopped:
             raise KeyboardInterrupt
         record.status = "trained"
     except KeyboardInterrupt as interrupt:
         record.status = "interrupted"
-        kept = get_last_checkpoint(trainer.args.output_dir)
-        where = f"kept {Path(kept).name}" if kept else "no checkpoint had been saved yet"
         raise UserError(
-            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}, {where}: "
+            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}, {_kept(run)}: "
             f"the same command with --resume goes on in {run.folder}"
         ) from interrupt
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if not _is_of_the_disk(error):
+            raise
+        raise UserError(
+            f"step {trainer.state.global_step}: writing to {run.folder} failed ({one_line(error)}), "
+            f"{_kept(run)}: make room, then the same command with --resume goes on"
+        ) from error
     finally:
         if record.status == "running":  # neither finished nor stopped
             record.status = "failed"
         record.history = history(trainer.state.log_history)
         record.cost.train_seconds = round(before + time.perf_counter() - started, 1)
-        run.write()
+        with suppress(OSError) if sys.exc_info()[0] else nullcontext():  # the first error is the one to tell
+            run.write()
+
+
+def _kept(run: Run) -> str:
+    kept = last_complete(run.trainer.args.output_dir)
+    return f"kept {kept.name}" if kept else "no checkpoint had been saved yet"
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """torch.save and safetensors say in words what the system said by number."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+    told = ("No space left", "File too large", "file write failed", "unexpected pos")
+    return any(words in str(error) for words in told)

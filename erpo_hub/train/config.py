@@ -89,6 +89,17 @@ class ERPOConfig(GRPOConfig):
         default="stop",
         metadata={"help": "NaN or infinite logits: 'stop' before the update or 'skip' the generation batch."},
     )
+    skip_dead_rows: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Leave completions whose advantages are all 0 out of the training forwards: the same "
+            "gradient. Default: where the method reshapes advantages and no KL term or bonus needs them."
+        },
+    )
+    shared_prefix: bool = field(
+        default=False,
+        metadata={"help": "Compute a group's prompt once where it is scored and trained (sdpa or eager)."},
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

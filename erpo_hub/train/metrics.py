@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..methods.credit import Credit
+from ..methods.credit import Credit, CreditBatch
 
 _WITH_P90 = ("gate",)  # columns whose upper tail is logged too
 
@@ -74,3 +74,20 @@ class LoggedTokens(dict):
     def __str__(self) -> str:
         mean = sum(self["entropy"]) / max(len(self["entropy"]), 1)
         return f"{len(self['ids'])}, {mean:.3f} nats"
+
+
+def logged_rows(out: dict, batch: CreditBatch, credit: Credit, **same: Any) -> list[LoggedTokens]:
+    """A LoggedTokens for each completion of this process; `same` is alike in all of them."""
+    prompt_mask, mask = out["prompt_mask"].bool(), out["completion_mask"].bool()
+    pivots = pivot_mask(batch.entropy, mask)
+    columns = {**credit.columns, "entropy": batch.entropy, "logprob": batch.logps}
+    return [
+        LoggedTokens(
+            {name: [round(v, 4) for v in x[i][mask[i]].tolist()] for name, x in columns.items()},
+            prompt_ids=out["prompt_ids"][i][prompt_mask[i]].tolist(),
+            ids=out["completion_ids"][i][mask[i]].tolist(),
+            pivots=pivots[i][mask[i]].nonzero()[:, 0].tolist(),
+            **same,
+        )
+        for i in range(len(mask))
+    ]

@@ -24,12 +24,14 @@ from trl.trainer.utils import use_adapter
 
 from ..errors import UsageError
 from ..methods.catalog import METHODS, Method
-from ..methods.credit import Credit, CreditBatch, NonFiniteError, Reduce, alone, raise_non_finite
+from ..methods.credit import Credit, CreditBatch, NonFiniteError, raise_non_finite
 from ..methods.holder import annealed_p, with_holder_mean
-from . import compat
+from . import compat, dead_rows, shared_prefix
 from .capture import DecodeCapture
 from .config import ERPOConfig
-from .metrics import LoggedTokens, batch_metrics, pivot_mask
+from .metrics import batch_metrics, logged_rows
+from .order import ResumableSampler
+from .processes import straddling_reduce
 from .reference import check_vocabulary, reference_without_kl, saved
 
 logger = logging.get_logger(__name__)
@@ -98,15 +100,14 @@ class ERPOTrainer(GRPOTrainer):
             name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
             args = ERPOConfig(f"{name.split('/')[-1]}-ERPO")
         self._credit, self._needs_reference = credit, needs_reference and credit is not None
+        self._is_own_credit = credit is not None
         if credit is not None and not isinstance(args, ERPOConfig):
             raise UsageError(f"credit needs an ERPOConfig as args, not a {type(args).__name__}")
         if credit is None and isinstance(args, ERPOConfig) and args.reshapes_advantages:
             method = import_module(f"..methods.{args.credit}", __package__)  # a name that the config checked
             self._credit, self._needs_reference = method.credit, args.uses_reference
         if isinstance(args, ERPOConfig) and (credit is not None or args.credit != "erpo"):
-            row = METHODS[
-                "grpo" if credit is not None else args.credit
-            ]  # what a stranger's method starts from
+            row = METHODS["grpo" if credit is not None else args.credit]  # a stranger's starts from GRPO
             self._name, self._paper = row.title, _paper_of(row)
         self._captured: list[tuple[Tensor, Tensor] | None] = []  # one entry a call of generate, (B, T) each
         self._scored: list[tuple[Tensor, Tensor]] = []  # one entry a forward that scores, (B, T) each
@@ -123,8 +124,14 @@ class ERPOTrainer(GRPOTrainer):
         ):
             super().__init__(model, reward_funcs, args, *rest, **kwargs)
         self.beta = args.beta
+        self._skips_dead_rows = dead_rows.wanted(self)
+        self._packs = shared_prefix.wanted(self)
         if self._credit is not None and self.ref_model is not None:
             check_vocabulary(*(self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model)))
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """TRL's order of questions, also where training is resumed in a later epoch."""
+        return ResumableSampler(super()._get_train_sampler(dataset), lambda: round(self.state.epoch or 0, 6))
 
     # --- the one seam: after TRL has generated and graded a batch, before it is shuffled ---
 
@@ -165,7 +172,7 @@ class ERPOTrainer(GRPOTrainer):
         batch = CreditBatch(
             entropy=entropy,
             logps=logps,
-            ref_logps=self._reference_logps(out) if self._needs_reference else None,
+            ref_logps=self._live_reference_logps(out, logps, outcome, group_index),
             rewards=local_rewards,
             advantages=outcome,
             mask=mask.bool(),
@@ -189,7 +196,7 @@ class ERPOTrainer(GRPOTrainer):
             if not torch.isfinite(advantages.sum()):
                 raise_non_finite(batch.mask, entropy=batch.entropy, logps=batch.logps, advantages=advantages)
         except NonFiniteError as error:
-            raise _at_step(error, self.state.global_step) from None
+            raise error.at_step(self.state.global_step) from None
         return Credit(advantages, made.columns)
 
     def _outcomes(self, advantages: Tensor, num_generations: int) -> tuple[Tensor, Tensor | None, float]:
@@ -259,24 +266,36 @@ class ERPOTrainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
         """The fused head computes both for the policy on every call: keep them while a batch is scored."""
         if self._credit is None or torch.is_grad_enabled() or model is not self.model:
-            logps, entropy, aux = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+            logps, entropy, aux = self._forward(model, *args, **kwargs)
             if entropy is not None:
                 self._loss_entropy = entropy.detach()
             if self._loss_inputs is not None and torch.is_grad_enabled():
                 logps = self._with_holder_mean(logps, self._loss_inputs)
             return logps, entropy, aux
         wanted = kwargs.pop("compute_entropy", False)
-        logps, entropy, aux = super()._get_per_token_logps_and_entropies(
-            model, *args, compute_entropy=True, **kwargs
-        )
+        logps, entropy, aux = self._forward(model, *args, compute_entropy=True, **kwargs)
         self._scored.append((entropy, logps))
         self._loss_entropy = entropy  # of an evaluation's loss, which needs no gradient
         return logps, entropy if wanted else None, aux
 
+    def _forward(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, keep: int, *rest: Any, **more: Any
+    ) -> tuple:
+        """TRL's forward that scores; a group's prompt is computed once where that is asked for."""
+        images = any(more.get(key) is not None for key in _FORWARD_KEYS)
+        if self._packs and not (images or rest or self.aux_loss_enabled):
+            size = more.get("batch_size")
+            found = shared_prefix.forward(self, model, input_ids, attention_mask, keep, size)
+            if found is not None:
+                return found[0], found[1] if more.get("compute_entropy") else None, None
+        return super()._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, keep, *rest, **more
+        )
+
     def _score(self, model: Any, out: dict) -> tuple[Tensor, Tensor]:
         """One forward over prompt and completion: entropy (the policy's only) and log-probs, (B, T)."""
         args, train = self.args, self.model.training
-        logps, entropy, _ = super()._get_per_token_logps_and_entropies(
+        logps, entropy, _ = self._forward(
             model,
             torch.cat([out["prompt_ids"], out["completion_ids"]], dim=1),
             torch.cat([out["prompt_mask"], out["completion_mask"]], dim=1),
@@ -286,6 +305,22 @@ class ERPOTrainer(GRPOTrainer):
             **{key: out[key] for key in _FORWARD_KEYS if key in out},
         )
         return entropy, logps
+
+    def _live_reference_logps(
+        self, out: dict, logps: Tensor, outcome: Tensor, group: Tensor
+    ) -> Tensor | None:
+        """(B, T). Where ERPO drops groups without advantage, their rows get the policy's own log-probs."""
+        if not self._needs_reference:
+            return None
+        drops = self._skips_dead_rows and self.model.training and dead_rows.drops_whole_groups(self.args)
+        if not drops or self._is_own_credit or "ref_per_token_logps" in out or "pixel_values" in out:
+            return self._reference_logps(out)
+        live = dead_rows.live_groups(outcome, group, self.accelerator.num_processes == 1)
+        rows = dead_rows.rows_to_keep(live, self.accelerator)
+        ref_logps = logps.clone()
+        if len(rows):
+            ref_logps[rows] = self._reference_logps(dead_rows.rows_of(out, rows))
+        return ref_logps
 
     def _reference_logps(self, out: dict) -> Tensor:
         """The reference's log-probs, (B, T): TRL's where it has them, else one forward of the reference."""
@@ -315,8 +350,17 @@ class ERPOTrainer(GRPOTrainer):
     def compute_loss(self, model: Any, inputs: dict, *args: Any, **kwargs: Any) -> Tensor:
         if self._skip_batch:
             return self._no_loss(model)
+        scale: float | Tensor = 1.0
+        if self._skips_dead_rows and self.model.training:
+            given, inputs = inputs, dead_rows.without(inputs, self.accelerator)
+            # TRL's entropy and clip ratios are then means over the rows that are computed: this share.
+            share = len(inputs["advantages"]) / len(given["advantages"])
+            self._metrics["train"]["erpo/computed_rows"].append(share)
+            if not len(inputs["advantages"]):
+                return self._no_loss(model)
+            scale = dead_rows.loss_scale(given, inputs, self.loss_type)
         self._loss_inputs = inputs if getattr(self.args, "holder_start", None) is not None else None
-        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        loss = super().compute_loss(model, inputs, *args, **kwargs) * scale
         if self._credit is None or torch.isfinite(loss):
             return loss
         # The policy broke after its batch was generated; TRL's loss has just read its entropies.
@@ -324,7 +368,7 @@ class ERPOTrainer(GRPOTrainer):
         row, position = broken[0].tolist() if len(broken) else (0, 0)
         error = NonFiniteError("the loss or its entropy", row, position, len(broken[:, 0].unique()))
         if self.args.on_nonfinite == "stop":
-            raise _at_step(error, self.state.global_step)
+            raise error.at_step(self.state.global_step)
         logger.warning(f"step {self.state.global_step}: {error}; skipped")
         return self._no_loss(model)
 
@@ -344,48 +388,9 @@ class ERPOTrainer(GRPOTrainer):
 
     def _log_tokens(self, out: dict, batch: CreditBatch, credit: Credit) -> None:
         """One column of the completions table, see LoggedTokens; `ui/library/completions.py` reads it."""
-        prompt_mask, mask = out["prompt_mask"].bool(), out["completion_mask"].bool()
-        pivots = pivot_mask(batch.entropy, mask)
-        columns = {**credit.columns, "entropy": batch.entropy, "logprob": batch.logps}
         vocabulary = self.accelerator.unwrap_model(self.model).config.get_text_config().vocab_size
-        rows = [
-            LoggedTokens(
-                {name: [round(v, 4) for v in x[i][mask[i]].tolist()] for name, x in columns.items()},
-                prompt_ids=out["prompt_ids"][i][prompt_mask[i]].tolist(),
-                ids=out["completion_ids"][i][mask[i]].tolist(),
-                pivots=pivots[i][mask[i]].nonzero()[:, 0].tolist(),
-                temperature=self.temperature,
-                vocab_size=vocabulary,
-            )
-            for i in range(len(mask))
-        ]
+        rows = logged_rows(out, batch, credit, temperature=self.temperature, vocab_size=vocabulary)
         self._logs["extra"]["erpo/tokens"].extend(gather_object(rows))
-
-
-def straddling_reduce(accelerator: Any, rows: int, num_generations: int) -> Reduce:
-    """What adds the statistics of split groups up over processes: nothing where no group is split.
-
-    At most one group is split per boundary between two processes, so a process sends fewer than
-    `num_processes` rows of a method's statistics, whatever the batch size. Those of positions, (groups, T),
-    differ in width: the sum is as wide as the widest.
-    """
-    boundaries = range(rows, rows * accelerator.num_processes, rows)
-    split = sorted({start // num_generations for start in boundaries if start % num_generations})
-    if not split:
-        return alone
-
-    def reduce(stats: Tensor) -> Tensor:
-        index = torch.tensor(split, device=stats.device)
-        shared = accelerator.pad_across_processes(stats[index], dim=1)
-        stats[index] = accelerator.reduce(shared, "sum")[:, : stats.shape[1]]
-        return stats
-
-    return reduce
-
-
-def _at_step(error: NonFiniteError, step: int) -> NonFiniteError:
-    error.args = (f"step {step}: {error}",)
-    return error
 
 
 def _fit(x: Tensor, width: int) -> Tensor:

@@ -14,6 +14,7 @@ from erpo_hub.evaluation import sampling
 from erpo_hub.evaluation.results import Evaluation
 from erpo_hub.evaluation.sampling import evaluate, evaluate_robustness
 from erpo_hub.record.format import Summary, read_as
+from erpo_hub.text import percent
 
 CHARACTERS = "0123456789+-*=\n"
 
@@ -303,7 +304,7 @@ def test_results_survive_the_file_and_feed_the_card(model, tokenizer, task, tmp_
         Evaluation.from_json(tmp_path / "missing.json")
 
     summary = result.summary()
-    assert f"{100 * summary['accuracy']:.1f} %" in result.table()
+    assert f"accuracy   {percent(summary['accuracy'])}" in result.table()
     assert result.lighteval()["results"]["all"]["avg@3"] == summary["accuracy"]
     assert read_as(Summary, summary).mean_score == summary["mean_score"], "what the record and the card take"
 

@@ -12,7 +12,7 @@ import pytest
 from distributed_run import MODES
 
 from erpo_hub.methods.credit import alone
-from erpo_hub.train.trainer import straddling_reduce
+from erpo_hub.train.processes import straddling_reduce
 
 SCRIPT = Path(__file__).parents[1] / "distributed_run.py"
 
