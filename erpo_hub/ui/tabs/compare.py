@@ -14,7 +14,7 @@ from ...traces.trace import Trace
 from ..context import Context
 from ..models.pairs import pair_messages, stream_pair
 from ..models.requests import SamplingSettings
-from ..view.token_view import clear_message, empty_curve, token_view
+from ..view.token_view import ViewConfig, clear_message, empty_curve, token_view
 from . import over_task
 from .controls import STOP_AT_ONCE, sampling_controls, stopper
 
@@ -31,9 +31,7 @@ def build(context: Context) -> list[gr.Dropdown]:
             controls = _controls(context, pairs, first)
         with gr.Column(scale=3, min_width=300):
             gr.Plot(empty_curve(), elem_id=CURVE, elem_classes="erpo-curve", show_label=False)
-            token_view(
-                label="Display", elem_id="compare-tools", group="compare", table=False, only_tools=True
-            )
+            token_view("compare-tools", ViewConfig("Display", group="compare", table=False, only_tools=True))
             left, right = _recorded(context, pairs[first]) if first else (_hint(), clear_message())
             with gr.Row(equal_height=False):
                 with gr.Column(min_width=300):
@@ -51,16 +49,9 @@ def _hint() -> str:
 
 
 def _pane(role: str, message: str) -> gr.HTML:
-    return token_view(
-        message,
-        label="First model" if role == "a" else "Second model",
-        elem_id=f"view-{role}",
-        role=role,
-        curve=CURVE,
-        group="compare",
-        tools=False,
-        relative=True,
-    )
+    label = "First model" if role == "a" else "Second model"
+    config = ViewConfig(label, role, CURVE, "compare", tools=False, relative=True)
+    return token_view(f"view-{role}", config, message)
 
 
 def _controls(context: Context, pairs: dict[str, tuple[str, str]], first: str | None) -> dict[str, Any]:

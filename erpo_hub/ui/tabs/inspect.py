@@ -18,7 +18,7 @@ from ...traces.trace import Trace
 from ..context import Context
 from ..models.asking import stream_answer, stream_fork, stream_sensitivity
 from ..models.requests import SamplingSettings
-from ..view.token_view import clear_message, empty_curve, token_view, trace_message
+from ..view.token_view import ViewConfig, clear_message, empty_curve, token_view, trace_message
 from . import downloads
 from .controls import STOP_AT_ONCE, sampling_controls, stopper
 
@@ -47,37 +47,25 @@ def build(context: Context) -> Panel:
     shown = context.library.traces[first] if first else None
     with gr.Row():
         with gr.Column(scale=1, min_width=290):
-            panel, buttons = _controls(context, first)
+            asked, buttons = _controls(context, first)
         with gr.Column(scale=3, min_width=300):
             gr.Plot(empty_curve(), elem_id=CURVE, elem_classes="erpo-curve", show_label=False)
             with gr.Row(equal_height=False):
                 with gr.Column(min_width=300):
-                    panel.view = token_view(
-                        trace_message(shown, name=first) if shown else clear_message(WELCOME),
-                        label="Completion",
-                        elem_id="view",
-                        curve=CURVE,
-                        group="inspect",
-                        fork=True,
-                    )
+                    config = ViewConfig("Completion", curve=CURVE, group="inspect", fork=True)
+                    welcome = trace_message(shown, name=first) if shown else clear_message(WELCOME)
+                    view = token_view("view", config, welcome)
                 with gr.Column(min_width=300, visible=False) as branch_column:
-                    panel.branch = token_view(
-                        clear_message(),
-                        label="Branch",
-                        elem_id="branch",
-                        role="branch",
-                        curve=CURVE,
-                        group="inspect",
-                        tools=False,
-                        table=False,
-                    )
+                    config = ViewConfig("Branch", "branch", CURVE, "inspect", tools=False, table=False)
+                    branch = token_view("branch", config, clear_message())
             buttons |= _tools()
-    panel.trace, panel.forked = gr.State(shown), gr.State(None)
+    panel = Panel(**asked, view=view, branch=branch, trace=gr.State(shown), forked=gr.State(None))
     _connect(context, panel, buttons, branch_column)
     return panel
 
 
-def _controls(context: Context, first: str | None) -> tuple[Panel, dict[str, Any]]:
+def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a question takes, by the names of Panel, and the rest."""
     library = context.library
     shipped = gr.Dropdown(
         list(library.traces),
@@ -113,9 +101,8 @@ def _controls(context: Context, first: str | None) -> tuple[Panel, dict[str, Any
         run = gr.Button("Ask", variant="primary", elem_id="ask")
         stop = gr.Button("Stop", variant="stop", elem_id="stop")
     buttons = {"upload": upload, "example": example, "run": run, "stop": stop, "pairs": pairs}
-    missing: Any = None
-    panel = Panel(shipped, model, prompt, gold, settings, missing, missing, missing, missing)
-    return panel, buttons
+    asked = {"shipped": shipped, "model": model, "prompt": prompt, "gold": gold, "settings": settings}
+    return asked, buttons
 
 
 def _tools() -> dict[str, Any]:

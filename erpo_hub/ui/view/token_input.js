@@ -37,7 +37,7 @@ function listen(view) {
   parts.table.addEventListener("toggle", () => drawTable(view));
   if (!config.table) parts.table.remove();
   if (!config.tools) parts.tools.hidden = true;
-  if (config.onlyTools) for (const name of ["title", "status", "prompt", "body", "prev", "next"]) parts[name].hidden = true;
+  if (config.only_tools) for (const name of ["title", "status", "prompt", "body", "prev", "next"]) parts[name].hidden = true;
   parts.tokens.setAttribute("aria-label", config.label + ": " + parts.tokens.getAttribute("aria-label"));
   root.setAttribute("aria-label", config.label);
   listenOptions(view);
@@ -141,7 +141,7 @@ function drawHead(view) {
   const { parts, data } = view, { meta } = data, n = data.tokens.length;
   parts.title.textContent = shortText(meta.name || view.config.label, 80);
   parts.promptText.textContent = meta.prompt ? visibleLines(meta.prompt) : "";
-  parts.prompt.hidden = !meta.prompt || view.config.onlyTools;
+  parts.prompt.hidden = !meta.prompt || view.config.only_tools;
   parts.stats.textContent = "";
   const add = (className, text) => parts.stats.appendChild(make("span", className, text));
   if (meta.correct === true) add("tv-badge tv-right", "✓ correct");
@@ -169,7 +169,7 @@ function drawLegend(view) {
   if (legend.dataset.key === key) return;
   legend.dataset.key = key;
   const shared = scale === "absolute"; // one legend for all views of a group, where it is the same
-  legend.hidden = view.config.onlyTools ? !shared : !view.config.tools && shared;
+  legend.hidden = view.config.only_tools ? !shared : !view.config.tools && shared;
   legend.textContent = "";
   const number = (h) => (scale === "sensitivity" ? significant(h) : UNITS[unit].of(h).toFixed(UNITS[unit].digits));
   const name = scale === "sensitivity" ? "sensitivity (logit²)" : "entropy (" + UNITS[unit].name + ")";

@@ -8,7 +8,8 @@ needs an engine. May import traces' torch-free part and gradio.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,39 +25,41 @@ _SCRIPTS = ("scale", "text", "curve", "card", "input", "view")
 _AS_RECORDED = ("tokens", "pieces", "topk_ids", "entropy", "sensitivity")  # unrounded
 
 
-def token_view(
-    value: str | Callable[[], str] | None = None,
-    *,
-    label: str,
-    elem_id: str,
-    role: str = "main",
-    curve: str | None = None,
-    group: str | None = None,
-    tools: bool = True,
-    table: bool = True,
-    fork: bool = False,
-    relative: bool = False,
-    only_tools: bool = False,
-) -> gr.HTML:
-    """A `gr.HTML` that shows one trace.
+@dataclass(frozen=True)
+class ViewConfig:
+    """What one view is for.
 
-    value: a message (see `trace_message`). role: "main", "branch", "a" or "b": its color on the curve.
-    curve: elem_id of the `gr.Plot` to draw on, shared by the views that name it; relative: against progress.
-    group: views of one group share their controls. tools, table, fork: which controls it has; with `fork`
-    the event `.fork(handler)` carries `index` and `token` in its EventData. only_tools: nothing but the
-    controls and the legend of a group.
+    role: "main", "branch", "a" or "b": its color on the curve. curve: elem_id of the `gr.Plot` to draw on,
+    shared by the views that name it; relative: against progress. group: views of one group share their
+    controls. tools, table, fork: which controls it has. only_tools: nothing but the controls and the legend
+    of a group.
+    """
+
+    label: str
+    role: str = "main"
+    curve: str | None = None
+    group: str | None = None
+    tools: bool = True
+    table: bool = True
+    fork: bool = False
+    relative: bool = False
+    only_tools: bool = False
+
+
+def token_view(elem_id: str, config: ViewConfig, value: str | None = None) -> gr.HTML:
+    """A `gr.HTML` that shows one trace. value: a message (see `trace_message`).
+
+    With `fork` the event `.fork(handler)` carries `index` and `token` in its EventData.
     """
     import gradio as gr
 
-    config = {"label": label, "role": role, "curve": curve, "group": group, "tools": tools}
-    config |= {"table": table, "fork": fork, "relative": relative, "onlyTools": only_tools}
     return gr.HTML(
         value,
         html_template=(_HERE / "token_view.html").read_text(encoding="utf-8"),
         js_on_load=script(),
         elem_id=elem_id,
         apply_default_css=False,
-        config=json.dumps(config),
+        config=json.dumps(asdict(config)),
     )
 
 
