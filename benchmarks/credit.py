@@ -3,7 +3,7 @@
     erpo-hub train builtin:tiny-reasoner "builtin:expressions?operands=4" --algorithm grpo --max-steps 150 \\
         --output-dir runs/credit/grpo-150 --per-device-train-batch-size 64 --learning-rate 2e-4 \\
         --max-completion-length 64 --seed 100
-    python benchmarks/credit.py runs/credit/grpo-150/model --out docs/evidence/credit/grpo-150.jsonl
+    python benchmarks/credit.py runs/credit/grpo-150/model --out runs/credit/grpo-150.jsonl
 
 A token's credit is what it changes of the chance to be right, V(prefix with it) - V(prefix without it), each
 V the share of right answers among fresh continuations. They are drawn in two halves: products of the halves'
