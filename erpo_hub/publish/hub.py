@@ -38,8 +38,8 @@ def refuse_unreachable_base(run: RunRecord, what: str) -> None:
     base = run.base_model
     if run.adapter is not None and base is not None and base.source in ("local", "embedded"):
         raise UserError(
-            f"{what}: an adapter of {base.id!r}, which is not on the Hub: nobody else could load it; train on "
-            "a Hub id, or train all weights"
+            f"{what}: an adapter of {base.id!r}, which is not on the Hub: nobody else could load it; train "
+            "on a Hub id, or train all weights"
         )
 
 

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, UserError
 from .failures import no_commit_on_failure
@@ -94,7 +94,7 @@ def _start(
     bucket = ask(lambda: api.create_bucket(f"{namespace}/erpo-runs", private=True, exist_ok=True))
     requirement = found if isinstance(found, str) else f"erpo-hub[tasks] @ file://{RUNS}/wheels/{found.name}"
     if isinstance(found, Path):
-        wheel = [(found, f"wheels/{found.name}")]
+        wheel: Any = [(found, f"wheels/{found.name}")]
         ask(lambda: api.batch_bucket_files(bucket.bucket_id, add=wheel))
     run = partial(
         api.run_uv_job,
