@@ -2,10 +2,10 @@
 
     python benchmarks/grading.py tests/tasks/grading_cases.jsonl
 
-A line of a case file holds completion, gold, expected (1 right, 0 wrong) and kind; `"comparable": false` marks
-cases that only this package's rules decide (arithmetic left undone, gold answers that are lists). Prints a
-Markdown table: of each kind the cases, and for each grader "right ones refused + wrong ones accepted". A row
-that TRL skips (None) counts as refused. Also how many answers a second the grader reads.
+A line of a case file holds completion, gold, expected (1 right, 0 wrong) and kind. `"comparable": false`
+marks cases that only this package's rules decide (arithmetic left undone, gold answers that are lists).
+Prints a Markdown table: of each kind the cases, and for each grader "right ones refused + wrong ones
+accepted". A row that TRL skips (None) counts as refused. Also how many answers a second the grader reads.
 """
 
 from __future__ import annotations

@@ -308,7 +308,7 @@ def trace(
             model,
             question,
             gold=gold,
-            grade=(lambda text: grader.grade([text], [gold])[0]) if gold else None,
+            grade=(lambda text: grader.grade([text], [gold])[0] or 0.0) if gold else None,
             extract=extract_answer,
             sensitivity=sensitivity,
             audit=audit,

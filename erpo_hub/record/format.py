@@ -274,7 +274,7 @@ def read_record(place: str | Path) -> RunRecord:
             text = file.read(MAX_BYTES).decode("utf-8")
         data = parse(text)
     except FileNotFoundError:
-        raise UserError(f"{path.parent} has no {path.name}: give the folder of a run or a bundle") from None
+        raise UserError(f"{place}: no {FILE} there; give the folder of a run or a bundle") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a run record: not UTF-8 text") from None
     except RecursionError:

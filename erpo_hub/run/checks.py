@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..text import one_line
 from ..train.config import ERPOConfig
 from .lock import LOCK
 
@@ -65,7 +66,7 @@ def check_optimizer(trainer: Any) -> None:
     try:
         type(trainer).get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
     except (ImportError, ValueError) as error:
-        raise UsageError(f"optim={trainer.args.optim}: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"optim={trainer.args.optim.value}: {one_line(error)}") from error
 
 
 def check_evaluation(settings: Mapping[str, Any]) -> None:

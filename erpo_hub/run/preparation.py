@@ -20,6 +20,7 @@ from ..methods.catalog import METHODS
 from ..tasks.grading import completion_text
 from ..tasks.prompts import through_chat
 from ..tasks.tasks import Task
+from ..text import one_line
 from ..traces.asked import Asked, encode, remember
 from ..traces.loading import EMBEDDED_MODEL, load_tokenizer, model_source, one_error
 from ..train.checks import check_room, longest_in_characters
@@ -82,6 +83,13 @@ def make_arguments(
             "load_best_model_at_end picks the best of several looks at held-out data: the last model is "
             "judged and published, so leave it off"
         )
+    kept_apart = config.hub_model_id and "checkpoint" in str(getattr(config.hub_strategy, "value", ""))
+    if config.push_to_hub and not (kept_apart and config.hub_private_repo):
+        raise UsageError(
+            "push_to_hub makes a second repository, with a commit at every save: give repo_id (--push-to "
+            "NAME/MODEL) instead, which publishes once at the end; checkpoints can be kept on the Hub by "
+            "hub_strategy='checkpoint' with a hub_model_id of their own and hub_private_repo=True"
+        )
     if config.max_steps <= 0 and config.num_train_epochs <= 0:
         raise UsageError("max_steps and num_train_epochs are both 0: there is nothing to train")
     return config
@@ -100,8 +108,8 @@ def _from_preset(algorithm: str, overrides: dict[str, Any], model: Any, checkpoi
             values.pop("max_steps")
     try:
         return ERPOConfig.preset(algorithm, **{**values, **overrides, "output_dir": checkpoints})
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"these arguments do not go together: {error}") from error
+    except (ValueError, TypeError, ImportError, OSError, ZeroDivisionError) as error:
+        raise UsageError(f"these arguments do not go together: {one_line(error)}") from error
 
 
 def _machine_defaults() -> dict[str, Any]:

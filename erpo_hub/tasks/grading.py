@@ -1,7 +1,7 @@
 r"""Is this completion right? The grader, and the reward functions made of it.
 
-Most answers are numbers, choices, words or lists of numbers and are decided here (`verdict`). The rest goes to
-math-verify in a process that the kernel ends when its CPU time is used up (`processes`, `gym`). Time-outs,
+Most answers are numbers, choices, words or lists of numbers and are decided here (`verdict`). The rest goes
+to math-verify in a process that the kernel ends when its CPU time is used up (`processes`, `gym`). Time-outs,
 scorers that raise and processes that die are three counters, logged and warned about: no failure turns into a
 silent zero. Imports no torch.
 """
@@ -15,7 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 from . import gym as scoring
-from .answers import Found, accepted_answers, extract_answer, find_answer, gradable, marked_answer
+from .answers import Found, extract_answer, find_answer, marked_answer
+from .golds import accepted_answers, gradable
 from .notation import tidy
 from .processes import FAILURES, Job, Processes
 from .verdict import is_words, quick_verdict
@@ -23,7 +24,6 @@ from .verdict import is_words, quick_verdict
 __all__ = ["Grader", "correctness_reward", "extract_answer", "format_reward", "gradable"]
 
 MAX_INLINE = 50_000  # characters; a longer completion is read in a grading process
-_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 class Grader:
@@ -113,7 +113,7 @@ class Grader:
 
 
 def math_job(completion: str, gold: Any) -> float | None | Job:
-    """The score of a completion, or the call that finds it in a grading process; None for an ungradable gold."""
+    """The score of a completion, or the call that finds it; None for a gold answer that cannot be graded."""
     golds = _golds(gold) if isinstance(gold, str) else _accepted(gold)
     if not golds:
         return None
@@ -175,9 +175,10 @@ def gym_answer(completion: str, gold: str) -> str:
     The last `<answer>...</answer>`, else a marked answer, else the last number where the gold answer is one
     word or number, else the whole completion: many of the library's answers are grids or sentences.
     """
-    tagged = _ANSWER_TAG.findall(completion)
-    if tagged:
-        return tagged[-1].strip()
+    end = completion.rfind("</answer>")
+    start = completion.rfind("<answer>", 0, max(end, 0))
+    if start >= 0:
+        return completion[start + len("<answer>") : end].strip()
     if (marked := marked_answer(completion)) is not None:
         return marked
     if completion.strip() != gold.strip() and gold and len(gold.split()) == 1:

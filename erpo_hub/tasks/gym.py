@@ -1,8 +1,9 @@
 r"""What runs inside a grading process: math-verify and reasoning-gym's own scorers.
 
-Such a process can hang or die on a hostile answer: the kernel ends it when it has used its CPU time (`limited`)
-or its memory (`prepare`), and when the process that started it is gone. Importing this module, as the grading
-processes' template does, loads nothing heavy; `warm_up` does. Nothing here may import torch.
+Such a process can hang or die on a hostile answer. The kernel ends it when it has used its CPU time
+(`limited`), refuses it memory (`prepare`), and ends it when the process that started it is gone. Importing
+this module, as the grading processes' template does, loads nothing heavy; `warm_up` does. Nothing here may
+import torch.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def _let_go_of_template() -> None:
     """
     from multiprocessing import forkserver
 
-    server = forkserver._forkserver  # type: ignore[attr-defined]
+    server: Any = forkserver._forkserver
     if (pipe := getattr(server, "_forkserver_alive_fd", None)) is not None:
         os.close(pipe)
         server._forkserver_alive_fd = None
@@ -125,7 +126,7 @@ def _equal(gold: list[Any], found: list[Any]) -> bool:
 
 
 def _apart(gold: Any, found: Any) -> bool:
-    """Whether two small numbers that are equal at six decimal places differ all the same: 2^{-98}, 2^{-99}."""
+    """Whether two small numbers, equal at six decimal places, differ all the same: 2^{-98}, 2^{-99}."""
     if not (getattr(gold, "is_number", False) and getattr(found, "is_number", False)):
         return False
     a, b = (complex(value.evalf(15)) for value in (gold, found))

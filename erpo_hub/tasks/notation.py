@@ -96,10 +96,13 @@ _CORE = re.compile(
 _SCALE = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALED = re.compile(rf"\s*({'|'.join(_SCALE)})s?\b", re.IGNORECASE)
 _PERCENT = re.compile(r"\s*(?:\\?%|(?:percent|per cent|pct)\b)", re.IGNORECASE)
-_GLUED = (  # units that may stand right behind a digit, or that are one letter long
-    "mm cm dm km m in ft yd mi kg mg g lb lbs oz s sec min h hr hrs ms ml mL L l kL mph kmph kph km/h m/s kJ J kW W V A "
-    "N Pa kPa Hz K C F cc rad deg th st nd rd am pm a.m. p.m. sq cu mol eV kcal cal dollars cents"
-).split()
+_GLUED = frozenset(  # units that may stand right behind a digit, or that are one letter long
+    re.findall(
+        r"\S+",
+        "mm cm dm km m in ft yd mi kg mg g lb lbs oz s sec min h hr hrs ms ml mL L l kL mph kmph kph kJ J "
+        "kW W V A N Pa kPa Hz K C F cc rad deg th st nd rd am pm sq cu mol eV kcal cal dollars cents",
+    )
+)
 _UNIT_WORD = r"(?:[A-Za-z][A-Za-z']*\.?)"
 _UNIT_TAIL = re.compile(
     rf"(?:\s|{_UNIT_WORD}|\^\s*\{{?\s*-?\d\s*\}}?|(?<=[A-Za-z])[23](?!\d)|\^\s*\{{?\s*\\(?:circ|prime)\s*\}}?|\\(?:circ|degree|deg|prime)\b|"
@@ -109,17 +112,29 @@ _WORDS = re.compile(r"[A-Za-z]+")
 _HEDGE = re.compile(
     r"\b(?:or|and|not|maybe|perhaps|plus|minus|times|over|to|but|is|equals|squared|cubed|choose|mod|divided|factorial)\b"
 )
-_UNITS = {
-    "in": "inch", "inch": "inch", "inches": "inch", "ft": "foot", "feet": "foot", "foot": "foot", "yd": "yard",
-    "yard": "yard", "yards": "yard", "mi": "mile", "mile": "mile", "miles": "mile", "mm": "mm", "cm": "cm",
-    "centimeters": "cm", "centimeter": "cm", "m": "meter", "meter": "meter", "meters": "meter", "km": "km",
-    "kilometers": "km", "kg": "kg", "kilograms": "kg", "g": "gram", "gram": "gram", "grams": "gram", "lb": "pound",
-    "lbs": "pound", "pound": "pound", "pounds": "pound", "oz": "ounce", "ounces": "ounce", "s": "second",
-    "sec": "second", "second": "second", "seconds": "second", "min": "minute", "minute": "minute",
-    "minutes": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "hour": "hour", "hours": "hour",
-    "day": "day", "days": "day", "week": "week", "weeks": "week", "month": "month", "months": "month",
-    "year": "year", "years": "year", "dollars": "dollar", "dollar": "dollar", "cents": "cent", "cent": "cent",
-}  # fmt: skip
+_UNITS = {  # the names of a measure, to tell 12 feet from 12 inches
+    name: names.split()[0]
+    for names in (
+        *(
+            "inch inches in",
+            "foot feet ft",
+            "yard yards yd",
+            "mile miles mi",
+            "mm millimeters",
+            "meter meters m",
+        ),
+        *(
+            "cm centimeter centimeters",
+            "km kilometers",
+            "kg kilograms",
+            "gram grams g",
+            "pound pounds lb lbs",
+        ),
+        *("ounce ounces oz", "second seconds s sec", "minute minutes min", "hour hours h hr hrs", "day days"),
+        *("week weeks", "month months", "year years", "dollar dollars", "cent cents"),
+    )
+    for name in names.split()
+}
 
 
 @dataclass(frozen=True)
@@ -174,7 +189,7 @@ def plain_characters(text: str) -> str:
         return text
     for char, spelled in _VULGAR.items():
         if char in text:
-            text = re.sub(rf"(\d)?\s*{char}", lambda m: f"{m[1]} {spelled}" if m[1] else spelled, text)
+            text = re.sub(rf"(\d)\s*{char}", rf"\1 {spelled}", text).replace(char, spelled)
     text = _SCRIPT.sub(lambda m: "^{" + m.group().translate(_SUPERSCRIPT) + "}", text)
     text = unicodedata.normalize("NFKC", "".join(_SPELLED.get(c, c) for c in text))
     text = "".join(
@@ -262,7 +277,7 @@ def numeral(text: str) -> Numeral | None:
 
 
 def _unit(rest: str) -> str | None:
-    """The unit that stands behind a number ("" for none or an unknown one); None where it is more than that."""
+    """The unit behind a number, "" for none or an unknown one; None where what stands there is more."""
     rest = _REMARK.sub("", rest)
     if not rest.strip(" .,;:!?") and "!" not in rest.split(" ")[0]:
         return ""

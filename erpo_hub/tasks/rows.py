@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..errors import UserError
-from .answers import accepted_answers
+from .golds import accepted_answers
 from .verdict import quick_verdict
 
 logger = logging.getLogger(__name__)

@@ -146,9 +146,7 @@ def reasoning_gym_config(spec: Spec, *, seed: int, size: int) -> tuple[str, Any]
     try:
         from reasoning_gym.factory import DATASETS
     except ImportError as error:
-        raise UserError(
-            f"{spec.text}: needs the reasoning-gym package; pip install 'erpo-hub[tasks]'"
-        ) from error
+        raise UserError(f"{spec.text}: needs the reasoning-gym package: pip install reasoning-gym") from error
     import reasoning_gym  # noqa: F401 - registers the tasks
 
     if spec.name not in DATASETS:

@@ -20,7 +20,8 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _FLUFF = re.compile(
-    r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|only|nearly|a total of|\\approx|\\sim|~|=|is|:)\s*)+(?=[-+\d.\\(])",
+    r"^(?:(?:approximately|approx\.?|about|around|roughly|exactly|only|nearly|a total of|\\approx|"
+    r"\\sim|~|=|is|:)\s*)+(?=[-+\d.\\(])",
     re.IGNORECASE,
 )
 _EQUALS = re.compile(r"(?<![<>!\\])=+|\\(?:equiv|approx)(?![A-Za-z])")
@@ -99,14 +100,13 @@ def _special(ours: str, theirs: str) -> bool | None:
         return clock[:2] == mine_clock[:2] and (
             not clock[2] or not mine_clock[2] or clock[2] == mine_clock[2]
         )
-    ratio, other = _RATIO.fullmatch(theirs), _RATIO.fullmatch(ours)
-    if ratio:
-        found = numeral(f"{other[1]}/{other[2]}" if other else ours)
-        wanted = numeral(f"{ratio[1]}/{ratio[2]}")
-        return found is not None and wanted is not None and found.same(wanted)
-    if other and (wanted := numeral(theirs)) is not None:
-        found = numeral(f"{other[1]}/{other[2]}")
-        return found is not None and wanted.value.denominator > 1 and found.same(wanted)
+    gold_ratio, ratio = _RATIO.fullmatch(theirs), _RATIO.fullmatch(ours)
+    if gold_ratio or ratio:
+        wanted = numeral(f"{gold_ratio[1]}/{gold_ratio[2]}" if gold_ratio else theirs)
+        found_ratio = numeral(f"{ratio[1]}/{ratio[2]}" if ratio else ours)
+        if gold_ratio is None and (wanted is None or wanted.value.denominator == 1):
+            return None if wanted is None else False  # 144:2 is not 72
+        return wanted is not None and found_ratio is not None and found_ratio.same(wanted)
     return None
 
 
@@ -140,7 +140,7 @@ def _without_choice(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def stated_number(text: str) -> Numeral | None:
-    """The number that a tidy answer states: a numeral, or the numerals of an equation (`12 = 3\\cdot 4`, `x = 5`)."""
+    r"""The number that a tidy answer states: its own, or that of `12 = 3\cdot 4`, `x = 5`."""
     if (found := numeral(text)) is not None:
         return found
     if not any(c.isdigit() for c in text):
@@ -172,30 +172,25 @@ def _items(text: str) -> tuple[str, list[str]] | None:
 
 def _lists(ours: str, theirs: str) -> bool | None:
     """Lists of numbers: a set in any order, a pair or an interval as it stands."""
-    gold = _items(theirs)
-    if gold is None:
+    gold, found = _items(theirs), _items(ours)
+    if gold is None or found is None:
         return None
-    found = _items(ours)
-    wanted = [stated_number(part) for part in gold[1]]
-    if found is None or None in wanted:
+    wanted = [number for part in gold[1] if (number := stated_number(part))]
+    numbers = [number for part in found[1] if (number := stated_number(part))]
+    if len(wanted) < len(gold[1]) or len(numbers) < len(found[1]):
         return None
-    numbers = [stated_number(part) for part in found[1]]
-    if None in numbers:
-        return None
-    if any("=" in part for part in gold[1]) and any("=" in part for part in found[1]):
-        names = [[part.split("=")[0].strip() for part in parts] for parts in (found[1], gold[1])]
-        if len(set(names[1])) > 1:
-            if sorted(names[0]) != sorted(names[1]):
-                return None
-            order = [names[0].index(name) for name in names[1]]
-            return all(numbers[i].same(b) for i, b in zip(order, wanted))  # type: ignore[union-attr,arg-type]
-    if gold[0] or found[0]:
-        if gold[0] != found[0]:
-            return None if not (gold[0] and found[0]) else False
-        return len(numbers) == len(wanted) and all(a.same(b) for a, b in zip(numbers, wanted))  # type: ignore[union-attr,arg-type]
+    names = [[part.rpartition("=")[0].strip() for part in parts] for parts in (found[1], gold[1])]
+    if all(all(row) for row in names) and len(set(names[1])) > 1:  # a=2, b=3
+        if sorted(names[0]) != sorted(names[1]):
+            return None
+        return all(numbers[names[0].index(name)].same(b) for name, b in zip(names[1], wanted))
+    if gold[0] != found[0]:
+        return False if gold[0] and found[0] else None
+    if gold[0]:
+        return len(numbers) == len(wanted) and all(a.same(b) for a, b in zip(numbers, wanted))
     return all(any(a.same(b) for a in numbers) for b in wanted) and all(
         any(a.same(b) for b in wanted) for a in numbers
-    )  # type: ignore[union-attr,arg-type]
+    )
 
 
 _RELATION = re.compile(r"(<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z]))=?")
@@ -203,7 +198,10 @@ _TURNED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 
 
 def as_set(text: str) -> str:
-    r"""Inequalities in one variable as a set: `x<0 or x>5` is `(-\infty,0)\cup(5,\infty)`; else the text itself."""
+    r"""Inequalities in one variable as a set, `x<0 or x>5` as `(-\infty,0)\cup(5,\infty)`; else the text."""
+    if bound := _BOUND.fullmatch(text):
+        more = bound["way"] in ("more", "greater", "higher", "above")
+        return f"[{bound['n']},\\infty)" if more else f"(-\\infty,{bound['n']}]"
     pieces = [
         _interval(part)
         for part in re.split(r",?\s*(?:\bor\b|\\lor(?![A-Za-z]))\s*", re.sub(r"<=|>=", _ascii, text))

@@ -30,7 +30,7 @@ from . import compat, dead_rows, shared_prefix
 from .capture import DecodeCapture, fit
 from .checks import check_models, still, warn_of_first_progress
 from .config import ERPOConfig
-from .metrics import batch_metrics, logged_rows
+from .metrics import batch_metrics, logged_rows, mean_over_processes
 from .order import ResumableSampler
 from .processes import straddling_reduce
 from .reference import reference_without_kl, saved
@@ -40,17 +40,9 @@ compat.check_trl()
 
 # What a forward of this batch needs besides ids and mask; TRL puts them into its output for its own loss.
 _FORWARD_KEYS = (
-    "pixel_values",
-    "image_grid_thw",
-    "num_images",
-    "pixel_attention_mask",
-    "spatial_shapes",
-    "num_tiles",
-    "image_sizes",
-    "token_type_ids",
-    "mm_token_type_ids",
-    "image_position_ids",
-)
+    "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles",
+    "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
+)  # fmt: skip
 
 
 def _paper_of(row: Method) -> dict[str, str]:
@@ -114,6 +106,7 @@ class ERPOTrainer(GRPOTrainer):
         self._scored: list[tuple[Tensor, Tensor]] = []  # one entry a forward that scores, (B, T) each
         self._rewards: Tensor | None = None  # (B of all processes,), NaN where nobody scored
         self._skip_batch = False
+        self._sampled_entropy = math.nan  # nats, mean over the tokens of a generation batch
         self._loss_entropy: Tensor | None = None
         self._loss_inputs: dict | None = None  # of the loss under way, where it takes the Hölder mean
         self._source_logged: str | None = None
@@ -146,6 +139,7 @@ class ERPOTrainer(GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         with torch.no_grad():
             batch, zero_variance = self._credit_batch(out, mode)
+            self._sampled_entropy = mean_over_processes(batch.entropy, batch.mask, self.accelerator)
             if self.args.on_nonfinite == "skip" and self._broken_anywhere(batch):
                 self._skip_batch = mode == "train"
                 self._metrics[mode]["erpo/skipped_batches"].append(1.0)
@@ -357,14 +351,17 @@ class ERPOTrainer(GRPOTrainer):
         scale: float | Tensor = 1.0
         if self._skips_dead_rows and self.model.training:
             given, inputs = inputs, dead_rows.without(inputs, self.accelerator)
-            # TRL's entropy and clip ratios are then means over the rows that are computed: this share.
+            # Clip ratios are means over the rows that are computed, this share; the entropy is of all tokens.
             share = len(inputs["advantages"]) / len(given["advantages"])
             self._metrics["train"]["erpo/computed_rows"].append(share)
             if not len(inputs["advantages"]):
+                self._metrics["train"]["entropy"].append(self._sampled_entropy)
                 return self._no_loss(model)
             scale = dead_rows.loss_scale(given, inputs, self.loss_type)
         self._loss_inputs = inputs if getattr(self.args, "holder_start", None) is not None else None
         loss = super().compute_loss(model, inputs, *args, **kwargs) * scale
+        if self._skips_dead_rows and self.model.training and self._credit is not None:
+            self._metrics["train"]["entropy"][-1] = self._sampled_entropy
         if self._credit is None or torch.isfinite(loss):
             return loss
         # The policy broke after its batch was generated; TRL's loss has just read its entropies.

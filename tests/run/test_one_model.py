@@ -1,4 +1,4 @@
-"""The model that is judged, traced and loaded again is the one that was trained: prompt and weights."""
+"""The model that is judged, traced, published and loaded again is the one that was trained."""
 
 import json
 import logging

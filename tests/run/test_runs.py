@@ -126,6 +126,8 @@ BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"algorithm": "gropo"}, "unknown algorithm 'gropo': choose one of grpo, erpo"),
     ({"no_such_field": 1}, "unknown argument 'no_such_field'"),
     ({"load_best_model_at_end": True}, "best"),
+    ({"push_to_hub": True}, "give repo_id"),
+    ({"push_to_hub": True, "hub_strategy": "checkpoint", "hub_model_id": "a/b"}, "hub_private_repo"),
     ({"dataset": "builtin:nothing"}, "nothing"),
     ({"dataset": "reasoning-gym:chain_sun"}, "chain_sum"),
     ({"dataset": 7}, "dataset is a int"),

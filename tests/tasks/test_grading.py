@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from erpo_hub.errors import UserError
 from erpo_hub.tasks import grading, processes
 from erpo_hub.tasks import gym as scoring
-from erpo_hub.tasks.answers import extract_answer, gradable
+from erpo_hub.tasks.answers import extract_answer
+from erpo_hub.tasks.golds import gradable
 from erpo_hub.tasks.grading import Grader, correctness_reward, format_reward, gym_answer
 from erpo_hub.tasks.notation import numeral, tidy
 from erpo_hub.tasks.verdict import as_set, quick_verdict
@@ -345,7 +346,7 @@ def test_the_case_file_is_graded_as_it_says(grader):
     "gold",
     [None, "", float("nan"), "nan", "None", "proof", {"a": {"b": 1}}, {"ground_truth": {"x": 1}}, [], [["1"]],
      "We see that the function grows. Thus the statement is proved.",
-     "First add the two numbers that were given, then take the half of it and compare with the table, as we did above."],
+     "First add the two numbers that were given, then take half of it and compare with the table, as above."],
 )  # fmt: skip
 def test_a_gold_answer_that_cannot_be_graded_has_a_reason_and_no_score(gold):
     reason = gradable(gold)
@@ -356,7 +357,8 @@ def test_a_gold_answer_that_cannot_be_graded_has_a_reason_and_no_score(gold):
 
 @pytest.mark.parametrize(
     ("gold", "right", "wrong"),
-    [(["7", "seven"], "seven", "8"), ('["7"]', "7", "8"), ({"ground_truth": "7", "style": "rule"}, "7", "rule"),
+    [(["7", "seven"], "seven", "8"), ('["7"]', "7", "8"),
+     ({"ground_truth": "7", "style": "rule"}, "7", "rule"),
      (7.0, "7", "70"), (1e-7, "0.0000001", "0.0000002"), (True, "True", "False"), ("18\\$", "18", "19")],
 )  # fmt: skip
 def test_gold_answers_of_many_shapes(grader, gold, right, wrong):

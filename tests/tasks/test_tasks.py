@@ -311,7 +311,7 @@ def test_without_reasoning_gym(monkeypatch):
     for name in [n for n in sys.modules if n.partition(".")[0] == "reasoning_gym"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
-    with pytest.raises(UserError, match=r"pip install 'erpo-hub\[tasks\]'"):
+    with pytest.raises(UserError, match=r"pip install reasoning-gym"):
         load_task("reasoning-gym:chain_sum")
 
 
