@@ -386,6 +386,12 @@ class Card:
             found.append(
                 "No license is recorded for the base model, so none is given here: look it up before use."
             )
-        if final and final.grader_timeouts:
-            found.append(f"{final.grader_timeouts} answers timed out in the grader and count as wrong.")
+        failures = (
+            {name: getattr(final, f"grader_{name}") for name in ("timeouts", "errors", "crashes")}
+            if final
+            else {}
+        )
+        if any(failures.values()):
+            said = ", ".join(f"{count} {name}" for name, count in failures.items())
+            found.append(f"The grader failed on some answers ({said}); they count as wrong.")
         return found

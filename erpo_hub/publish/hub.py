@@ -18,7 +18,7 @@ from ..card.card import with_address
 from ..card.merge import is_ours, merge_cards, split_front_matter
 from ..errors import UsageError, UserError
 from ..methods.catalog import title_of
-from ..record.format import read_record
+from ..record.format import RunRecord, read_record
 from ..version import __version__
 from . import commit
 from .check import check_bundle, published_files
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 MAX_CARD = 1 << 20  # bytes of a card on the Hub that is merged
 _OURS = re.compile(r"(figures|traces|\.eval_results)/.+|[^/]+\.safetensors|[^/]+\.safetensors\.index\.json")
+
+
+def refuse_unreachable_base(run: RunRecord, what: str) -> None:
+    """Raises UserError for an adapter whose base nobody else could load: a folder, or the embedded model."""
+    base = run.base_model
+    if run.adapter is not None and base is not None and base.source in ("local", "embedded"):
+        raise UserError(
+            f"{what}: an adapter of {base.id!r}, which is not on the Hub: nobody else could load it; train "
+            "on a Hub id, or train all weights"
+        )
 
 
 def push_bundle(
@@ -73,6 +83,7 @@ def push_bundle(
     if problems := check_bundle(folder, token=token, include=include):
         more = f" (and {len(problems) - 1} more: `erpo-hub push --check-only`)" if len(problems) > 1 else ""
         raise UserError(f"{folder} can't be published: {problems[0]}{more}")
+    refuse_unreachable_base(read_record(folder), str(folder))
     given = {"--revision": revision, "--message": message, "--space": space}
     options = [part for option, value in given.items() if value for part in (option, value)]
     options += [part for name in include for part in ("--include", name)]

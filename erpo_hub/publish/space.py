@@ -27,6 +27,7 @@ from .check import folder_problems
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, prepare_repo, to_stderr, what_happened
 from .patience import ask, retried
+from .source import install_source
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
@@ -62,7 +63,7 @@ def deploy_space(
         hardware: a flavor of the Hub; ZeroGPU by default. variables, secrets: settings of the Space.
         package: how the Space installs erpo-hub: a requirement ("erpo-hub[app]==0.1.0",
             "erpo-hub[app] @ git+https://...@commit") or a wheel, which is staged beside the app.
-            Default: this very version from PyPI.
+            Default: what is installed here (see source.py).
         wait: seconds to wait for the build; 0 doesn't.
         source: the template; default the one that comes with erpo-hub.
 
@@ -200,7 +201,7 @@ def _front_matter(front: str, models: Sequence[str], traces: str | None, hardwar
     data["sdk_version"] = _installed("gradio") or data.get("sdk_version")
     if not data["sdk_version"]:
         raise UserError(
-            "which Gradio? install it (`pip install 'erpo-hub[app]'`), or set sdk_version in README.md"
+            "which Gradio? install erpo-hub with its extra `app`, or set sdk_version in README.md"
         )
     if traces:
         data["datasets"] = [traces]
@@ -218,14 +219,11 @@ def _requirement(
     folder: Path, repo_id: str, package: str | Path | None, private: bool | None, endpoint: str | None
 ) -> str:
     """The line of requirements.txt that installs erpo-hub; stages a wheel where one is given."""
-    text = str(package or f"erpo-hub[app]=={__version__}")
-    if not text.endswith(".whl"):
-        return text
-    wheel = Path(text)
-    if not wheel.is_file():
-        raise UserError(f"{wheel}: no such wheel; build one with `pip wheel --no-deps .`")
+    wheel = install_source("app", package)
+    if isinstance(wheel, str):
+        return wheel
     if private:
-        raise UserError("a private Space can't install a wheel staged in it: give package a released version")
+        raise UserError("a private Space can't install a wheel staged in it: give package a requirement")
     shutil.copyfile(wheel, folder / wheel.name)
     base = (endpoint or "https://huggingface.co").rstrip("/")
     return f"erpo-hub[app] @ {base}/spaces/{repo_id}/resolve/main/{wheel.name}"

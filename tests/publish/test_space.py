@@ -17,6 +17,7 @@ from erpo_hub.publish.space import deploy_space
 from tests.hub_server import HubServer
 from tests.hub_server.fixtures import hub  # noqa: F401
 from tests.hub_server.server import BOB
+from tests.publish.test_source import install
 
 SPACE = "alice/inspector"
 MODELS = ["alice/erpo", "alice/grpo"]
@@ -40,6 +41,11 @@ def template(tmp_path: Path) -> Path:
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "WAITS", (0.0, 0.0))
     monkeypatch.setattr(space, "POLL", 0.01)
+
+
+@pytest.fixture(autouse=True)
+def installed_from_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "site", monkeypatch, None)
 
 
 def deploy(hub: HubServer, template: Path, **options: object) -> list[str]:
