@@ -296,7 +296,15 @@ def _read_run(folder: Path, names: Collection[str]) -> tuple[RunRecord | None, l
         render_card(run)
     except (*CARD_ERRORS, UserError) as error:
         return None, [str(error).replace(f"{folder}{os.sep}", "")]
-    return run, [f"{row.file}: named in run.json but missing" for row in run.traces if row.file not in names]
+    rows = {row.file for row in run.traces}
+    unnamed = [n for n in run.files if n.startswith("traces/") and n.endswith(".json") and n not in rows]
+    return run, [
+        *(f"{name}: named in run.json but missing" for name in sorted(rows - set(names))),
+        *(
+            f"{name}: listed in run.json, but not among its traces; build the bundle again"
+            for name in unnamed
+        ),
+    ]
 
 
 def _listed(run: RunRecord | None) -> dict[str, str]:

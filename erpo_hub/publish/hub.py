@@ -178,7 +178,8 @@ def to_stderr(line: str) -> None:
 def _message(folder: Path) -> str:
     run = read_record(folder)
     method = title_of(run.algorithm)
-    return f"Publish {run.name}: {method}, {run.cost.steps} steps (erpo-hub {__version__})"
+    steps = "" if run.cost.steps is None else f", {run.cost.steps} steps"
+    return f"Publish {run.name}: {method}{steps} (erpo-hub {__version__})"
 
 
 def _content(

@@ -400,4 +400,14 @@ def test_traces_that_lead_out_of_the_bundle_are_refused(bundle):
     run = json.loads((bundle / "run.json").read_text())
     run["traces"][0]["file"] = "../../../etc/passwd"
     put(bundle, "run.json", json.dumps(run))
-    assert found(bundle) == ["../../../etc/passwd: named in run.json but missing"]
+    assert found(bundle)[0] == "../../../etc/passwd: named in run.json but missing"
+
+
+@pytest.mark.parametrize("traces", [None, [], "gone"])
+def test_a_record_that_lost_its_traces_is_refused(bundle, traces):
+    run = json.loads((bundle / "run.json").read_text()) | {"traces": traces}
+    run = {k: v for k, v in run.items() if v != "gone"}
+    put(bundle, "run.json", json.dumps(run))
+    assert found(bundle) == [
+        "traces/0001.json: listed in run.json, but not among its traces; build the bundle again"
+    ]
