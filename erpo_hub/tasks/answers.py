@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .prose import MAX_LINE, MAX_PLACES, choice_letter, last_matches, last_value, value_after
 
-MAX_TEXT = 60_000  # characters at the end of a completion that are searched for an answer
+MAX_TEXT = 40_000  # characters at the end of a completion that are searched for an answer
 MAX_BOX = 10_000  # characters scanned for the brace that closes a box
 
 _RUN_ON = re.compile(
@@ -22,7 +22,7 @@ _RUN_ON = re.compile(
 )
 _HASH = re.compile(r"^[ \t]{0,9}####[ \t]*(?=\S)(.{0,1000})|[^\n#]####[ \t]+(.{0,1000})", re.MULTILINE)
 _ANSWER_IS = re.compile(
-    r"\banswers?\b\**(?:[ \t]+(?:to|of|for|in)\b[^\n.:$]{0,60}?|\s?\([^()\n]{0,30}\))?\**\s{0,3}"
+    r"\banswers?\b\**(?:[ \t]+(?:to|of|for|in)\b[^\n.:$]{0,40}?|\s?\([^()\n]{0,30}\))?\**\s{0,3}"
     r"(?:(?:is|are|was|will be|would be|must be|should be|equals|becomes)\b"
     r"(?:[ \t]+(?:therefore|thus|then|hence))?|=|:|：)"
     r"|答案(?:是|为|：|:)|答え[はが：:]|(?:الجواب|الإجابة)(?: هو| هي|:)"

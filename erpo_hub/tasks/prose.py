@@ -29,8 +29,9 @@ _NOT_ONE = re.compile(  # "the answer is correct" states none
     r"since|the\s+(?:same|sum|product|difference|quotient|following|total)\b|between)",
     re.IGNORECASE,
 )
+_INSIDE = r"((?:[^\\]|\\(?![\[(])){1,1000}?)"  # stops at the next opening, so that unclosed ones cost nothing
 _MATH = re.compile(
-    r"\$\$(.{1,1000}?)\$\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)|\$([^$\n]{1,500})\$", re.DOTALL
+    rf"\$\$(.{{1,1000}}?)\$\$|\\\[{_INSIDE}\\\]|\\\({_INSIDE}\\\)|\$([^$\n]{{1,500}})\$", re.DOTALL
 )
 _ASIDE = re.compile(r"(?<=[\w.!]) \((?=[^()]*[A-Za-z]{2})[^()]{0,200}\)(?=[\s.]*$)")
 _CLAUSE = re.compile(r",?\s+(?:who|which|because|since|as it|so that|where)\b")

@@ -405,3 +405,31 @@ grader.grade([r"\\boxed{7^{7^{7^{9}}}}"], [r"\\sqrt2"])
     ) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not alive
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["<answer>", "\\\\boxed{", "\\\\[", "\\\\(", "$", "answer to ", "answer is ", "#### ", "1 or ", "((1"],
+)
+def test_reading_a_long_text_takes_work_in_proportion(unit):
+@pytest.mark.parametrize(
+    "unit",
+    ["<answer>", "\\boxed{", "\\[", "\\(", "$", "answer to ", "answer is ", "#### ", "1 or ", "((1"],
+)
+    import sys
+
+    counts = []
+    for size in (100_000, 1_000_000):
+        calls = 0
+
+        def count(frame, event, argument):
+            nonlocal calls
+            calls += event == "c_call"
+
+        sys.setprofile(count)
+        try:
+            extract_answer(unit * (size // len(unit)))
+        finally:
+            sys.setprofile(None)
+        counts.append(calls)
+    assert counts[1] <= 10 * counts[0] + 100
