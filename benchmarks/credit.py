@@ -79,7 +79,7 @@ def measure(policy, reference, tokenizer, grader, question: dict, prompt: list[i
     def right(completions: list[list[int]]) -> list[float]:
         texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
         columns = {name: [value] * len(texts) for name, value in question.items() if name != "prompt"}
-        return [float(score >= 1) for score in grader.grade(texts, columns.pop("answer"), **columns)]
+        return [float((score or 0) >= 1) for score in grader.grade(texts, columns.pop("answer"), **columns)]
 
     def continued(prefixes: list[list[int]], number: int) -> list[list[int]]:
         drawn = generate_completions(policy, [prompt + ids for ids in prefixes], decoding, number)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, UserError
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, to_stderr
+from .patience import ask, retried
 from .source import install_source
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def submit_job(
     api = hub_api(token, endpoint)
     again = resume_command(arguments, repo_id, timeout, flavor, script)
     with no_commit_on_failure(repo_id, kept="no job was started", again="the same command", hardware=flavor):
-        namespace = api.whoami()["name"]
+        namespace = retried(lambda: str(api.whoami()["name"]))
         job = _start(api, namespace, arguments, repo_id, timeout, flavor, script, package, env, resume)
     report(f"job {job.id} started on {flavor}, for at most {timeout}: {job.url}")
     report(f"if it ends too early, go on with: {again}")
@@ -89,11 +91,13 @@ def _start(
     from huggingface_hub import Volume
 
     found = install_source("tasks", package)
-    bucket = api.create_bucket(f"{namespace}/erpo-runs", private=True, exist_ok=True)
+    bucket = ask(lambda: api.create_bucket(f"{namespace}/erpo-runs", private=True, exist_ok=True))
     requirement = found if isinstance(found, str) else f"erpo-hub[tasks] @ file://{RUNS}/wheels/{found.name}"
     if isinstance(found, Path):
-        api.batch_bucket_files(bucket.bucket_id, add=[(found, f"wheels/{found.name}")])
-    return api.run_uv_job(
+        wheel: Any = [(found, f"wheels/{found.name}")]
+        ask(lambda: api.batch_bucket_files(bucket.bucket_id, add=wheel))
+    run = partial(
+        api.run_uv_job,
         script or "erpo-hub",
         script_args=training_command(arguments, repo_id, resume=resume, script=script is not None),
         dependencies=[requirement],
@@ -104,6 +108,7 @@ def _start(
         volumes=[Volume(type="bucket", source=bucket.bucket_id, mount_path=RUNS)],
         namespace=namespace,
     )
+    return ask(run)
 
 
 def training_command(

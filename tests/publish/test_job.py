@@ -15,7 +15,7 @@ import pytest
 
 from erpo_hub import __version__
 from erpo_hub.errors import UsageError, UserError
-from erpo_hub.publish import commit
+from erpo_hub.publish import patience
 from erpo_hub.publish.job import resume_command, submit_job, training_command
 from tests.hub_server import HubServer
 from tests.hub_server.fixtures import hub  # noqa: F401
@@ -101,7 +101,7 @@ def test_what_the_job_sets_itself_is_refused():
 
 @pytest.mark.parametrize(("status", "said"), [(402, "paid plan"), (401, "hf auth login")])
 def test_refusals_are_one_line(hub, monkeypatch, status, said):
-    monkeypatch.setattr(commit, "WAITS", (0.0,))
+    monkeypatch.setattr(patience, "WAITS", (0.0,))
     hub.fail("POST /api/jobs/", status=status, times=9)
     with pytest.raises(UserError, match=said) as error:
         submit(hub)

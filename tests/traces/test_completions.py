@@ -92,7 +92,7 @@ def test_what_cannot_be_read(tiny_model: str, tmp_path: Path) -> None:
             traces_from_completions(*args)
         assert "\n" not in str(caught.value)
 
-    refuses("holds no completions", tmp_path)
+    refuses("contains no completions", tmp_path)
     refuses("not a readable Parquet file", tmp_path / "missing.parquet", tiny_model)
     (tmp_path / "text.parquet").write_text("no")
     refuses("not a readable Parquet file", tmp_path / "text.parquet", tiny_model)
@@ -114,7 +114,7 @@ def test_numbers_that_are_not_finite(run: Path, tiny_model: str, tmp_path: Path)
 def test_the_tokenizer_of_another_model(run: Path, tiny_model: str) -> None:
     row = pq.read_table(run / "completions" / "completions_00001.parquet").to_pylist()[0]
     row[COLUMN]["ids"][0] = 5000
-    with pytest.raises(UserError, match="id 5000 is none of the tokenizer's 47"):
+    with pytest.raises(UserError, match="id 5000 is not among the tokenizer's 47"):
         trace_of_row(row, AutoTokenizer.from_pretrained(tiny_model), "demo")
 
 

@@ -173,7 +173,7 @@ def test_a_push_uses_the_visitors_token_and_none_without_one(paired_runs, monkey
     from erpo_hub.ui.context import Context
     from erpo_hub.ui.library.library import Limits, open_library
     from erpo_hub.ui.models.pool import Engines
-    from erpo_hub.ui.tabs import card
+    from erpo_hub.ui.tabs import card_preview as card
 
     library = open_library([paired_runs], Limits())
     push = card._push_on_space(Context(library, Engines(library)))

@@ -37,7 +37,7 @@ def traces_from_completions(
     path = Path(path)
     files = sorted(path.glob("completions_*.parquet")) if path.is_dir() else [path]
     if not files:
-        raise UserError(f"{path}: holds no completions_*.parquet; train with log_completions=True")
+        raise UserError(f"{path}: contains no completions_*.parquet; train with log_completions=True")
     run = files[0].resolve().parent.parent
     if tokenizer is None:
         tokenizer = _folder_with_tokenizer(run)
@@ -64,7 +64,7 @@ def trace_of_row(row: dict[str, Any], tokenizer: Any, model: str) -> Trace:
     ids = logged["ids"]
     if ids and max(ids) >= len(tokenizer):
         raise UserError(
-            f"id {max(ids)} is none of the tokenizer's {len(tokenizer)}: give the one of the trained model"
+            f"id {max(ids)} is not among the tokenizer's {len(tokenizer)}: give the one of the trained model"
         )
     pieces = pieces_of(tokenizer, ids)
     plain = {k: v for k, v in row.items() if isinstance(v, int | float) and v == v}  # NaN: nobody scored it

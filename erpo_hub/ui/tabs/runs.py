@@ -5,7 +5,7 @@ Works from run.json alone, also while a run is still training. May import gradio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -13,11 +13,9 @@ from ...errors import UserError
 from ...methods.catalog import title_of
 from ...record.format import RunRecord
 from ...text import p_equals, percent
+from ..context import Context
 from ..library.library import add_runs
-from .facts import encode, facts_table
-
-if TYPE_CHECKING:
-    from ..context import Context
+from ..view.facts import encode, facts_table
 
 METRICS = {
     "reward": "mean reward",
@@ -27,7 +25,7 @@ METRICS = {
     "kl": "KL from the reference (nats)",
     "loss": "loss",
 }
-COLOURS = ("#1c7ed6", "#d9480f", "#2b8a3e", "#9c36b5", "#5c4813", "#087f5b")
+COLORS = ("#1c7ed6", "#d9480f", "#2b8a3e", "#9c36b5", "#5c4813", "#087f5b")
 DASHES = ("solid", "dash", "dot", "dashdot")
 REFRESH = 5.0  # seconds
 
@@ -93,17 +91,17 @@ def figure(context: Context, labels: list[str], window: int) -> Any:
     titles = [METRICS[key] for key in keys]
     drawn = make_subplots(rows=rows, cols=3, subplot_titles=titles, vertical_spacing=0.16)
     for k, (label, record) in enumerate(records):
-        colour = COLOURS[k % len(COLOURS)]
+        color = COLORS[k % len(COLORS)]
         for m, key in enumerate(keys):
             steps, values = series(record, key)
             place = {"row": m // 3 + 1, "col": m % 3 + 1}
             common: dict[str, Any] = {"x": steps, "name": _safe(label), "legendgroup": label, "mode": "lines"}
             if window > 1:
-                line = {"color": colour, "width": 0.7}
+                line = {"color": color, "width": 0.7}
                 drawn.add_scatter(
                     **common, y=values, line=line, opacity=0.35, showlegend=False, **place, hoverinfo="skip"
                 )
-            line = {"color": colour, "width": 2, "dash": DASHES[k % len(DASHES)]}
+            line = {"color": color, "width": 2, "dash": DASHES[k % len(DASHES)]}
             drawn.add_scatter(**common, y=smooth(values, window), line=line, showlegend=m == 0, **place)
     drawn.update_layout(
         height=110 + 205 * rows,
@@ -127,7 +125,7 @@ def series(record: RunRecord, key: str) -> tuple[list[float], list[float]]:
 
 
 def smooth(values: list[float], window: int) -> list[float]:
-    """Centred running mean over `window` steps, shorter at the ends."""
+    """Centered running mean over `window` steps, shorter at the ends."""
     half = window // 2
     parts = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
     return [sum(part) / len(part) for part in parts]

@@ -9,20 +9,18 @@ import dataclasses
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import UserError
+from ..context import Context
 from ..library.answers import saved_answers
 
-if TYPE_CHECKING:
-    from ..context import Context
-
-PART = 32  # questions between two looks at the switch
+PART = 32  # questions between two looks at the stop signal
 KINDS = ("both right", "only first", "only second", "neither")
 
 
 @dataclass
-class Batch:
+class TaskComparison:
     """What both models answered. rows: one dict a question, see `_row`."""
 
     names: tuple[str, str]
@@ -66,14 +64,14 @@ class Batch:
         return sum(entropy * length for entropy, length in known) / tokens if tokens else None
 
 
-def run_batch(
+def compare_over_task(
     context: Context,
     names: tuple[str, str],
     spec: str,
     n: float,
     settings: dict[str, Any],
-    switch: threading.Event,
-) -> Iterator[tuple[str, Batch | None]]:
+    stopped: threading.Event,
+) -> Iterator[tuple[str, TaskComparison | None]]:
     """Yields (what is going on, the rows so far). Raises UserError for a task or model that can't be used.
 
     settings: temperature, max_new_tokens, seed. Stopped early, the questions that both answered count.
@@ -84,15 +82,15 @@ def run_batch(
 
     yield "Loading the task and the models…", None
     task = load_task(spec)  # whole: another size could hold out other questions than training did
-    total = max(1, min(int(n), context.limits.batch, len(task.test)))
+    total = max(1, min(int(n), context.limits.questions, len(task.test)))
     questions = list(task.test.select(range(total)))
-    saved = [_saved(context, name, questions, settings) for name in names]
-    engines = [None if kept else context.engines.get(name) for name, kept in zip(names, saved)]
-    batch = Batch(names, spec, settings)
+    recorded = [_recorded(context, name, questions, settings) for name in names]
+    engines = [None if kept else context.engines.get(name) for name, kept in zip(names, recorded)]
+    comparison = TaskComparison(names, spec, settings)
     with Grader(task.grader) as grader:
 
         def answers(i: int, part: range) -> list[dict[str, Any]]:
-            kept, engine = saved[i], engines[i]
+            kept, engine = recorded[i], engines[i]
             if kept or engine is None:
                 return (kept or [])[part.start : part.stop]
             rows = dataclasses.replace(task, test=task.test.select(part))
@@ -100,20 +98,20 @@ def run_batch(
             return evaluate(engine.model, rows, **options, **settings).questions
 
         for start in range(0, total, PART):
-            if switch.is_set():
+            if stopped.is_set():
                 break
             part = range(start, min(start + PART, total))
-            batch.rows += map(_row, part, answers(0, part), answers(1, part))
-            yield f"{len(batch.rows)} of {total} questions", batch
-    if not batch.rows:
+            comparison.rows += map(_row, part, answers(0, part), answers(1, part))
+            yield f"{len(comparison.rows)} of {total} questions", comparison
+    if not comparison.rows:
         raise UserError("Stopped before the first questions were answered.")
-    ended = "Stopped early" if len(batch.rows) < total else "Finished"
-    recorded = [name for name, kept in zip(names, saved) if kept]
-    source = f" From the evaluation after training: {' and '.join(recorded)}." if recorded else ""
-    yield f"{ended}: {len(batch.rows)} questions.{source}", batch
+    ended = "Stopped early" if len(comparison.rows) < total else "Finished"
+    sources = [name for name, kept in zip(names, recorded) if kept]
+    source = f" From the evaluation after training: {' and '.join(sources)}." if sources else ""
+    yield f"{ended}: {len(comparison.rows)} questions.{source}", comparison
 
 
-def _saved(
+def _recorded(
     context: Context, name: str, questions: list[dict[str, Any]], settings: dict[str, Any]
 ) -> list[dict[str, Any]] | None:
     run = context.library.runs.get(name)

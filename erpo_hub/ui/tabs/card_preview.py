@@ -11,16 +11,14 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from ...errors import UserError
-from ..library.runs import RunFolder
-from .facts import encode, facts_table
-
-if TYPE_CHECKING:
-    from ..context import Context
+from ..context import Context
+from ..library.run_folder import RunFolder
+from ..view.facts import encode, facts_table
 
 _IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 _FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)

@@ -1,6 +1,6 @@
 """A run on disk or on the Hub, as the app reads it: its record, and where the rest of it lies.
 
-Left out: weights, and which runs the app has (load.py).
+Left out: weights, and which runs the app has (library.py).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def hub_run(repo_id: str) -> RunFolder:
     """A run published on the Hub: its run.json, card, figures and traces, without the weights.
 
     Raises UserError: `NotOnTheHub` for a repository that is not there, plain for one that can't be read or
-    holds no run.
+    contains no run.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError

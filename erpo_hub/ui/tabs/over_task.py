@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from ...errors import UserError
 from ...text import p_equals, percent
 from ...traces.trace import Trace
-from ..models import asking as ask
-from ..models import runner as gpu
-from ..models.many import KINDS, Batch, run_batch
+from ..context import Context
+from ..models import runner
+from ..models.asking import explain
+from ..models.pairs import pair_messages
+from ..models.requests import Score
 from ..models.streaming import MODEL_ERRORS
+from ..models.task_comparison import KINDS, TaskComparison, compare_over_task
+from ..view.facts import encode, facts_table
 from ..view.token_view import clear_message
-from .facts import encode, facts_table
-
-if TYPE_CHECKING:
-    from ..context import Context
+from .controls import stopper
 
 HEADERS = ["#", "question", "expected", "result", "tokens 1", "tokens 2", "entropy 1", "entropy 2"]
 TYPES = ["number", "str", "str", "str", "number", "number", "number", "number"]
@@ -46,12 +47,12 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
         show_search="search",
         column_widths=["60px", "340px", "110px", "130px", "105px", "105px", "115px", "115px"],
     )
-    state, halt = gr.State(None), ask.stopper(context)
+    state, halt = gr.State(None), stopper(context)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
-    compare, opened = _handlers(context)
+    over_task, opened = _handlers(context)
     run.click(halt, queue=False, **quiet).then(
-        compare,
+        over_task,
         [controls["a"], controls["b"], *asked],
         [totals, state, kind, table],
         **quiet,
@@ -75,7 +76,7 @@ def _settings(context: Context) -> list[gr.components.Component]:
         spec = gr.Dropdown(
             specs, value=specs[0], label="Task", allow_custom_value=free, elem_id="batch-task", scale=2
         )
-        n = gr.Slider(1, limits.batch, start["n"], step=1, label="Questions", elem_id="batch-n")
+        n = gr.Slider(1, limits.questions, start["n"], step=1, label="Questions", elem_id="batch-n")
     with gr.Row():
         temperature = gr.Slider(
             0, 2, start["temperature"], step=0.05, label="Temperature (0: greedy)",
@@ -89,27 +90,36 @@ def _settings(context: Context) -> list[gr.components.Component]:
 def _handlers(context: Context) -> tuple[Callable, Callable]:
     """What happens when the comparison is asked for, and when a row is chosen."""
 
-    def compare(
-        request: gr.Request, a: str, b: str, spec: str, n: float, temperature: float, tokens: float,
-        seed: float | None,
-    ) -> Iterator[tuple]:  # fmt: skip
-        switch = context.switches.start(request.session_hash)
-        settings: dict[str, Any] = {"temperature": float(temperature), "seed": int(seed or 0)}
-        settings["max_new_tokens"] = context.limits.tokens(tokens)
+    def over_task(
+        request: gr.Request, a: str, b: str, spec: str, n: float, *sampling: float | None
+    ) -> Iterator[tuple]:
+        temperature, tokens, seed = sampling
+        stopped = context.stop_signals.start(request.session_hash)
+        settings: dict[str, Any] = {"temperature": float(temperature or 0), "seed": int(seed or 0)}
+        settings["max_new_tokens"] = context.limits.tokens(tokens or 1)
         try:
-            for text, batch in run_batch(context, (a, b), spec, n, settings, switch):
-                yield encode(totals_message(batch, text)), batch, _kinds(batch), _table(batch, ALL)
+            for text, comparison in compare_over_task(context, (a, b), spec, n, settings, stopped):
+                yield (
+                    encode(totals_message(comparison, text)),
+                    comparison,
+                    _kinds(comparison),
+                    _table(comparison, ALL),
+                )
         except MODEL_ERRORS as error:
-            yield encode({"text": ask.explain(error), "error": True}), gr.skip(), gr.skip(), gr.skip()
+            yield encode({"text": explain(error), "error": True}), gr.skip(), gr.skip(), gr.skip()
 
-    def opened(batch: Batch | None, event: gr.SelectData) -> tuple:
+    def opened(comparison: TaskComparison | None, event: gr.SelectData) -> tuple:
         number = event.row_value[0] if event.row_value else None
-        row = next((r for r in batch.rows if str(r["number"]) == str(number)), None) if batch else None
-        if batch is None or row is None:
+        row = (
+            next((r for r in comparison.rows if str(r["number"]) == str(number)), None)
+            if comparison
+            else None
+        )
+        if comparison is None or row is None:
             return (gr.skip(),) * 5
-        return *open_row(context, batch, row), _question(row), row["gold"], None
+        return *open_row(context, comparison, row), _question(row), row["gold"], None
 
-    return compare, opened
+    return over_task, opened
 
 
 def _as_evaluated(context: Context) -> dict[str, Any]:
@@ -118,52 +128,48 @@ def _as_evaluated(context: Context) -> dict[str, Any]:
     asked = context.library.runs[pair[1]].record().results.final if pair else None
     tokens = asked.max_new_tokens if asked else None
     return {
-        "n": min(asked.n if asked else 64, limits.batch),
+        "n": min(asked.n if asked else 64, limits.questions),
         "temperature": asked.temperature if asked else 0.0,
         "max_new_tokens": limits.tokens(256 if tokens is None else tokens),
     }
 
 
-def open_row(context: Context, batch: Batch, row: dict[str, Any]) -> tuple[str, str]:
+def open_row(context: Context, comparison: TaskComparison, row: dict[str, Any]) -> tuple[str, str]:
     """Both completions of a question, scored token by token by their own models."""
-    from .compare import pair_messages
-
     try:
-        a, b = (_scored(context, batch, row, i) for i in (0, 1))
-        return pair_messages(a, b, batch.names)
+        a, b = (_scored(context, comparison, row, i) for i in (0, 1))
+        return pair_messages(a, b, comparison.names)
     except (UserError, *MODEL_ERRORS) as error:
-        return clear_message(ask.explain(error), error=True), clear_message()
+        return clear_message(explain(error), error=True), clear_message()
 
 
-def _scored(context: Context, batch: Batch, row: dict[str, Any], i: int) -> Trace:
-    """The trace of one side's completion; the text is tokenised again, and ends as it did then."""
-    engine = context.engines.get(batch.names[i])
+def _scored(context: Context, comparison: TaskComparison, row: dict[str, Any], i: int) -> Trace:
+    """The trace of one side's completion; the text is tokenized again, and ends as it did then."""
+    engine = context.engines.get(comparison.names[i])
     tokens = list(engine.tokenizer(row["completions"][i], add_special_tokens=False).input_ids)
     if not row["truncated"][i]:
         own = engine.tokenizer.eos_token_id
         tokens.append(own if own in engine.eos else min(engine.eos))
-    trace = gpu.call(
-        context.engines, batch.names[i], "score", prompt=row["prompt"], completion=tokens,
-        temperature=batch.settings["temperature"] or 1.0,
-    )  # fmt: skip
+    request = Score(row["prompt"], tokens, comparison.settings["temperature"] or 1.0)
+    trace = runner.trace(context.engines, comparison.names[i], request)
     trace = context.engines.grade(trace, None)
     ended = "length" if row["truncated"][i] else "eos"
     return trace.replace(gold=row["gold"], correct=row["correct"][i], finish_reason=ended)
 
 
-def _table(batch: Batch | None, kind: str) -> Any:
-    if batch is None:
+def _table(comparison: TaskComparison | None, kind: str) -> Any:
+    if comparison is None:
         return gr.Dataframe(visible=False)
-    rows = [_cells(batch, r) for r in batch.rows if kind in (ALL, r["kind"])]
+    rows = [_cells(comparison, r) for r in comparison.rows if kind in (ALL, r["kind"])]
     return gr.Dataframe(rows, visible=True)
 
 
-def _kinds(batch: Batch | None) -> Any:
-    if batch is None:
+def _kinds(comparison: TaskComparison | None) -> Any:
+    if comparison is None:
         return gr.Radio(visible=False)
-    counts = batch.kinds()
-    named = [(f"{batch.kind_name(kind)} ({counts[kind]})", kind) for kind in KINDS]
-    return gr.Radio([(f"{ALL} ({len(batch.rows)})", ALL), *named], value=ALL, visible=True)
+    counts = comparison.kinds()
+    named = [(f"{comparison.kind_name(kind)} ({counts[kind]})", kind) for kind in KINDS]
+    return gr.Radio([(f"{ALL} ({len(comparison.rows)})", ALL), *named], value=ALL, visible=True)
 
 
 def _question(row: dict[str, Any]) -> str:
@@ -171,18 +177,25 @@ def _question(row: dict[str, Any]) -> str:
     return row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
 
 
-def _cells(batch: Batch, row: dict[str, Any]) -> list[Any]:
+def _cells(comparison: TaskComparison, row: dict[str, Any]) -> list[Any]:
     question = " ".join(_question(row).split())
     entropies = [round(h, 3) if h is not None else None for h in row["entropies"]]
     shown = question if len(question) < 120 else question[:119] + "…"
-    return [row["number"], shown, row["gold"][:40], batch.kind_name(row["kind"]), *row["lengths"], *entropies]
+    return [
+        row["number"],
+        shown,
+        row["gold"][:40],
+        comparison.kind_name(row["kind"]),
+        *row["lengths"],
+        *entropies,
+    ]
 
 
-def totals_message(batch: Batch | None, text: str) -> dict[str, Any]:
+def totals_message(comparison: TaskComparison | None, text: str) -> dict[str, Any]:
     """The totals as a table of facts."""
-    if batch is None:
+    if comparison is None:
         return {"text": text}
-    totals, kinds = batch.totals(), batch.kinds()
+    totals, kinds = comparison.totals(), comparison.kinds()
     rows = [
         [
             side["name"],
@@ -199,7 +212,7 @@ def totals_message(batch: Batch | None, text: str) -> dict[str, Any]:
     note = (
         f"Second minus first: {100 * c['difference']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f},"
         f" {p_equals(c['p_value'])} ({c['test']})."
-        f" {', '.join(f'{batch.kind_name(k)} {v}' for k, v in kinds.items())}."
+        f" {', '.join(f'{comparison.kind_name(k)} {v}' for k, v in kinds.items())}."
     )
     head = ["model", "right", "accuracy", "95 % interval", "mean tokens", "mean entropy (nats)"]
     return {"text": text, "head": head, "rows": rows, "note": note}
