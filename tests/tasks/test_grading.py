@@ -409,15 +409,10 @@ grader.grade([r"\\boxed{7^{7^{7^{9}}}}"], [r"\\sqrt2"])
 
 @pytest.mark.parametrize(
     "unit",
-    ["<answer>", "\\\\boxed{", "\\\\[", "\\\\(", "$", "answer to ", "answer is ", "#### ", "1 or ", "((1"],
-)
-def test_reading_a_long_text_takes_work_in_proportion(unit):
-@pytest.mark.parametrize(
-    "unit",
     ["<answer>", "\\boxed{", "\\[", "\\(", "$", "answer to ", "answer is ", "#### ", "1 or ", "((1"],
 )
-    import sys
-
+def test_reading_a_long_text_takes_work_in_proportion(unit):
+    """Counted in calls of C functions: ten times the text, at most ten times the calls."""
     counts = []
     for size in (100_000, 1_000_000):
         calls = 0
