@@ -3,7 +3,7 @@
     erpo-hub train builtin:tiny-reasoner "builtin:expressions?operands=4" --algorithm grpo --max-steps 150 \\
         --output-dir runs/credit/grpo-150 --per-device-train-batch-size 64 --learning-rate 2e-4 \\
         --max-completion-length 64 --seed 100
-    python benchmarks/credit.py runs/credit/grpo-150/model --out docs/evidence/credit/grpo-150.jsonl
+    python benchmarks/credit.py runs/credit/grpo-150/model --out runs/credit/grpo-150.jsonl
 
 A token's credit is what it changes of the chance to be right, V(prefix with it) - V(prefix without it), each
 V the share of right answers among fresh continuations. They are drawn in two halves: products of the halves'
@@ -19,15 +19,34 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from erpo_hub.methods.erpo import result_anchor
+
 GROUP, LENGTH = 8, 64  # completions a question, tokens a completion
 RESAMPLES = 4_000
 TASK = "builtin:expressions?operands=4"
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What eq. 6 is made of, (B, T) but for sign and outcome, (B,)."""
+
+    gate: torch.Tensor
+    permuted: torch.Tensor
+    ones: torch.Tensor
+    progress: torch.Tensor
+    one_bucket: torch.Tensor
+    pivots: torch.Tensor
+    sign: torch.Tensor
+    outcome: torch.Tensor
+
+
 METHODS: dict[str, dict[str, Any]] = {
     "GRPO: A": {"preset": "grpo"},
     "ERPO: A + 0.2 Psi": {"preset": "erpo", "synthesis": "additive"},
@@ -35,17 +54,17 @@ METHODS: dict[str, dict[str, Any]] = {
     "gate alone: omega A": {"preset": "erpo", "synthesis": "gated", "progress_eta": 0.0},
     "EP-GRPO": {"preset": "ep-grpo"},
 }
-# Eq. 6 and what is left of it without a part. W, sign of A and s~ of ERPO; pivots 0 or 1; all over tokens.
-PARTS: dict[str, Callable[..., Any]] = {
-    "Psi: W sgn(A) s~": lambda gate, sign, progress, **_: gate * sign * progress,
-    "Psi without gate": lambda sign, progress, **_: sign * progress,
-    "Psi, permuted gate": lambda permuted, sign, progress, **_: permuted * sign * progress,
-    "Psi, one bucket": lambda gate, sign, one_bucket, **_: gate * sign * one_bucket,
-    "Psi without sgn(A)": lambda gate, progress, **_: gate * progress,
-    "Psi, right completions": lambda gate, sign, progress, **_: (sign > 0) * gate * progress,
-    "Psi, wrong completions": lambda gate, sign, progress, **_: (sign < 0) * gate * -progress,
-    "A at pivots only": lambda outcome, pivot, **_: outcome * pivot,
-    "A off the pivots only": lambda outcome, pivot, **_: outcome * (1 - pivot),
+# Eq. 6 and what is left of it without a part: each from the method's columns (B, T) and the signs of A (B,).
+PARTS: dict[str, Callable[[Pieces], torch.Tensor]] = {
+    "Psi: W sgn(A) s~": lambda p: result_anchor(p.gate, p.sign, p.progress),
+    "Psi without gate": lambda p: result_anchor(p.ones, p.sign, p.progress),
+    "Psi, permuted gate": lambda p: result_anchor(p.permuted, p.sign, p.progress),
+    "Psi, one bucket": lambda p: result_anchor(p.gate, p.sign, p.one_bucket),
+    "Psi without sgn(A)": lambda p: result_anchor(p.gate, torch.ones_like(p.sign), p.progress),
+    "Psi, right completions": lambda p: result_anchor(p.gate, p.sign.clamp(min=0), p.progress),
+    "Psi, wrong completions": lambda p: result_anchor(p.gate, p.sign.clamp(max=0), p.progress),
+    "A at pivots only": lambda p: p.outcome[:, None] * p.pivots,
+    "A off the pivots only": lambda p: p.outcome[:, None] * ~p.pivots,
 }
 SIGNALS = [*METHODS, *PARTS]
 
@@ -110,8 +129,9 @@ def columns(policy, reference, prompt: list[int], ids: list[int]) -> dict[str, l
 
 def signals(row: dict[str, Any]) -> dict[str, np.ndarray]:
     """Everything of one group as flat arrays over its tokens; "x ..." are the signals."""
-    from erpo_hub.methods.erpo import token_advantages
-    from erpo_hub.study.controls import row_permutation
+    from erpo_hub.methods.credit import CreditBatch
+    from erpo_hub.methods.erpo import credit
+    from erpo_hub.study.controls import permuted_gate
     from erpo_hub.train.config import ERPOConfig
     from erpo_hub.train.metrics import pivot_mask
 
@@ -128,30 +148,27 @@ def signals(row: dict[str, Any]) -> dict[str, np.ndarray]:
     outcome = outcome if rewards.std() > 0 else torch.zeros_like(outcome)
     of_policy = table("entropy"), table("logp"), table("ref_logp")
 
-    def method(preset: str, **fields: Any) -> Any:
+    def batch(preset: str, **fields: Any) -> CreditBatch:
         fields |= {"output_dir": tempfile.gettempdir(), "use_cpu": True, "bf16": False}
-        settings = ERPOConfig.preset(preset, **fields)
-        one_group = torch.zeros(len(group), dtype=torch.long)
-        return token_advantages(
-            *of_policy, outcome, mask, one_group, num_groups=1, settings=settings, rewards=rewards
-        )
+        settings, one_group = ERPOConfig.preset(preset, **fields), torch.zeros(len(group), dtype=torch.long)
+        return CreditBatch(*of_policy, rewards, outcome, mask, one_group, 1, settings)
 
-    erpo = method("erpo")
-    order = row_permutation(mask, torch.Generator().manual_seed(0))
-    tensors = {
-        "gate": erpo.gate,
-        "permuted": erpo.gate.gather(1, order),
-        "progress": erpo.progress,
-        "one_bucket": method("erpo", num_buckets=1).progress,
-        "outcome": outcome[:, None].expand_as(mask),
-        "sign": outcome.sign()[:, None].expand_as(mask),
-        "pivot": pivot_mask(of_policy[0], mask).double(),
-        "push": table("push"),
-    }
-    flat = {name: x[mask].numpy() for name, x in tensors.items()}
-    found = {name: flat[name] for name in ("gate", "pivot", "push")}
-    found |= {f"x {name}": method(**fields).advantages[mask].numpy() for name, fields in METHODS.items()}
-    found |= {f"x {name}": part(**flat) for name, part in PARTS.items()}
+    erpo, generator = batch("erpo"), torch.Generator().manual_seed(0)
+    plain, permuted = credit(erpo).columns, permuted_gate(erpo, generator).columns
+    pieces = Pieces(
+        gate=plain["gate"],
+        permuted=permuted["gate"],
+        ones=mask.double(),
+        progress=plain["progress"],
+        one_bucket=credit(batch("erpo", num_buckets=1)).columns["progress"],
+        pivots=pivot_mask(of_policy[0], mask),
+        sign=outcome.sign(),
+        outcome=outcome,
+    )
+    tensors = {"gate": pieces.gate, "pivot": pieces.pivots.double(), "push": table("push")}
+    tensors |= {f"x {name}": credit(batch(**fields)).advantages for name, fields in METHODS.items()}
+    tensors |= {f"x {name}": part(pieces) for name, part in PARTS.items()}
+    found = {name: x[mask].numpy() for name, x in tensors.items()}
     for half in (0, 1):
         found[f"credit {half + 1}"] = np.concatenate([np.diff(c["values"][half]) for c in group])
     return found

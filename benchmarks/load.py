@@ -19,7 +19,7 @@ import psutil
 from gradio_client import Client
 
 from erpo_hub.traces.engine import Engine
-from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model
+from erpo_hub.traces.loading import EMBEDDED_MODEL
 from erpo_hub.ui import build_demo, launch_kwargs
 
 PROMPT = "7-2*3+4="
@@ -27,8 +27,7 @@ PROMPT = "7-2*3+4="
 
 def main(users: int = 30) -> int:
     """Two rounds: the first warms up what is allocated once, the second is measured."""
-    engine = Engine.load(resolve_model(EMBEDDED_MODEL))
-    engine.name = EMBEDDED_MODEL
+    engine = Engine.load(EMBEDDED_MODEL)
     alone = [engine.trace(PROMPT, seed=seed, temperature=1.0).tokens for seed in range(users)]
     demo = build_demo(engines={EMBEDDED_MODEL: engine})
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs())

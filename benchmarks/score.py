@@ -47,7 +47,7 @@ def resident() -> int:
 
 
 def child(way: str, tokens: int) -> None:
-    from erpo_hub.traces.scoring import token_columns
+    from erpo_hub.traces.columns import token_columns
 
     model, ids = model_and_ids(tokens)
     work = naive if way == "naive" else token_columns

@@ -13,6 +13,10 @@ from .version import __version__
 _HOME = {
     "ERPOConfig": "train.config",
     "ERPOTrainer": "train.trainer",
+    "Credit": "methods.credit",
+    "CreditBatch": "methods.credit",
+    "Grader": "tasks.grading",
+    "load_task": "tasks.tasks",
     "train_and_push": "run.conductor",
     "TrainResult": "run.conductor",
     "Trace": "traces.trace",
@@ -26,15 +30,19 @@ _HOME = {
 }
 
 __all__ = [
+    "Credit",
+    "CreditBatch",
     "ERPOConfig",
     "ERPOTrainer",
     "Engine",
+    "Grader",
     "Trace",
     "TrainResult",
     "__version__",
     "compare",
     "evaluate",
     "find_pivots",
+    "load_task",
     "push_bundle",
     "render_card",
     "sensitivity",
@@ -44,9 +52,12 @@ __all__ = [
 if TYPE_CHECKING:
     from .card.card import render_card
     from .evaluation.sampling import evaluate
+    from .methods.credit import Credit, CreditBatch
     from .publish.hub import push_bundle
     from .run.conductor import TrainResult, train_and_push
     from .study.compare import compare
+    from .tasks.grading import Grader
+    from .tasks.tasks import load_task
     from .traces.engine import Engine
     from .traces.pivots import find_pivots
     from .traces.sensitivity import sensitivity

@@ -1,1 +1,46 @@
-"""Small pieces of text that every room shares."""
+"""Small pieces of text that every room shares: an error, a percentage, a p-value, a JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """An error's message in one line, cut to `limit` characters; its type where it says nothing."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """0.123 as "12.3 %", the space one that never breaks a line; "–" where nothing was measured."""
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f}\u00a0%"
+
+
+def p_value(p: float | None) -> str:
+    """ "0.031", or "< 0.001"; "–" where there is none."""
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_equals(p: float) -> str:
+    """The same in a sentence: "p = 0.031", or "p < 0.001"."""
+    return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
+
+
+def write_json(path: str | os.PathLike[str], data: Any) -> Path:
+    """Write JSON beside `path` and move it into place: a reader sees the old file or the whole new one.
+
+    Raises ValueError for NaN and infinity, which JSON does not have.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

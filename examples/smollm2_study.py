@@ -30,13 +30,14 @@ from torch.nn.functional import cross_entropy
 
 from erpo_hub import Engine, train_and_push
 from erpo_hub.errors import UserError
-from erpo_hub.evaluation.results import Evaluation, write_json
+from erpo_hub.evaluation.results import Evaluation
 from erpo_hub.evaluation.sampling import evaluate, load_model
 from erpo_hub.evaluation.statistics import crossed_comparison, paired_comparison
-from erpo_hub.record.facts import read_record
+from erpo_hub.record.format import read_record
 from erpo_hub.study.report import build_report
 from erpo_hub.tasks.grading import Grader
 from erpo_hub.tasks.tasks import Task, load_task
+from erpo_hub.text import write_json
 from erpo_hub.traces.loading import load
 
 METHODS: dict[str, dict[str, Any]] = {"grpo": {}, "erpo": {"synthesis": "additive"}}  # as in docs/evidence.md
@@ -199,7 +200,7 @@ def train(args: argparse.Namespace, task: Task, method: str, seed: int) -> Path:
 
     folder = args.out / "runs" / f"{method}-{seed}"
     begun = (folder / "run.json").exists()
-    if begun and read_record(folder)["status"] == "finished":
+    if begun and read_record(folder).status == "finished":
         return folder
     print(f"training {method}, seed {seed}", flush=True)
     train_and_push(
@@ -252,11 +253,11 @@ def trained_cell(args: argparse.Namespace, task: Task, grader: Grader, method: s
     record = read_record(train(args, task, method, seed))
     model = args.out / "runs" / f"{method}-{seed}" / "model"
     sampled = judge(args, task, grader, model, f"{method}-{seed}", sampled=True)
-    seconds = record["cost"]["train_seconds"]  # spread evenly over the steps: the record keeps no clock
-    history = [{**row, "elapsed": seconds * row["step"] / args.steps} for row in record["history"]]
+    seconds = record.cost.train_seconds or 0.0  # spread evenly over the steps: the record keeps no clock
+    history = [{**row, "elapsed": seconds * row["step"] / args.steps} for row in record.history]
     return cell(
-        args, task, method, seed, history=history, cost=record["cost"],
-        sampled=sampled.summary(), greedy=record["results"]["final"],
+        args, task, method, seed, history=history, cost=dataclasses.asdict(record.cost),
+        sampled=sampled.summary(), greedy=dataclasses.asdict(record.results.final),
     )  # fmt: skip
 
 
@@ -281,15 +282,16 @@ def summarise(args: argparse.Namespace, cells: list[Path], started: float) -> No
             ]
             data["against_warm_up"].append({"measure": measure, "name": method, **crossed_comparison(moved)})
     write_json(args.out / "summary.json", data)
-    text = report.markdown() + "\n## Each pair, and each method against the start\n\n" + _lines(data)
-    (args.out / "report.md").write_text(text, encoding="utf-8")
-    print(report.table() + "\n\n" + _lines(data), flush=True)
+    section = pairs_section(data)
+    (args.out / "report.md").write_text(report.markdown() + section, encoding="utf-8")
+    print(report.table() + "\n" + section, flush=True)
 
 
-def _lines(data: dict[str, Any]) -> str:
+def pairs_section(data: dict[str, Any]) -> str:
+    """What summary.json adds to the report."""
     rows = [(f"ERPO minus GRPO, seed {p['seed']} ({p['test']})", p) for p in data["pairs"]]
     rows += [(f"{p['name'].upper()} minus the warmed-up model", p) for p in data["against_warm_up"]]
-    return "".join(
+    return "\n## Each pair, and each method against the start\n\n" + "".join(
         f"- {what}, {p['measure']}: {100 * p['difference']:+.1f} points "
         f"[{100 * p['interval'][0]:+.1f}, {100 * p['interval'][1]:+.1f}], p = {p['p_value']:.3f}\n"
         for what, p in rows

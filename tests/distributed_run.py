@@ -14,6 +14,18 @@ from typing import Any
 import torch
 from training import config, digits_reward, sums, trainer
 
+from erpo_hub.methods.credit import Credit, CreditBatch
+
+
+def by_position(batch: CreditBatch) -> Credit:
+    """A method with statistics of both shapes: completions still running at a position, tokens of a group."""
+    counts = batch.mask.float()
+    running = batch.group_sums(counts)[batch.group_index]  # (B, T), from (groups, T)
+    tokens = batch.group_sums(counts.sum(1, keepdim=True))[batch.group_index]  # (B, 1), from (groups, C)
+    share = running / tokens * counts
+    return Credit(batch.advantages[:, None] * share, {"share": share})
+
+
 # What each mode changes; "straddle" puts groups of 4 across processes of 6 rows each.
 MODES: dict[str, dict[str, Any]] = {
     "straddle": {"generation": 12, "synthesis": "additive", "progress_eta": 1.0},
@@ -24,6 +36,7 @@ MODES: dict[str, dict[str, Any]] = {
         "zero_variance": "reward_sign",
     },
     "aligned": {"generation": 16},
+    "positions": {"generation": 12, "credit": by_position},
     "empty rank": {"generation": 12, "mask_truncated_completions": True},
 }
 
@@ -38,7 +51,7 @@ def recorded(step: int, rows: int) -> list[list[int]]:
 
 def main(model: str, out: str, mode: str) -> None:
     changes = dict(MODES[mode])
-    rows = changes.pop("generation")
+    rows, credit = changes.pop("generation"), changes.pop("credit", None)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     args = config(
         Path(out) / "trainer",
@@ -51,10 +64,12 @@ def main(model: str, out: str, mode: str) -> None:
         learning_rate=0.0,  # gradients are added up in another order: updated policies would differ
         **changes,
     )
-    made = trainer(model, args, dataset=sums(24), reward_funcs=digits_reward)
+    made = trainer(model, args, dataset=sums(24), reward_funcs=digits_reward, credit=credit)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for p in made.ref_model.parameters():  # so that there is progress without an update
+        for p in (
+            made.ref_model.parameters() if made.ref_model else ()
+        ):  # so that there is progress without an update
             p += 0.05 * torch.randn(p.shape, generator=generator)
     rank = made.accelerator.process_index
     step = {"n": 0}
@@ -67,6 +82,8 @@ def main(model: str, out: str, mode: str) -> None:
             mode == "empty rank"
         ):  # the second half of all rows was cut off: under two processes, all of rank 1's
             completions = completions[: rows // 2] + [row[:-1] for row in completions[rows // 2 :]]
+        if mode == "positions":  # the second half is short, and so narrower under two processes
+            completions = completions[: rows // 2] + [row[:5] + [1] for row in completions[rows // 2 :]]
         made._captured.append(None)
         return completions[rank * len(prompt_ids) : (rank + 1) * len(prompt_ids)], None
 
@@ -92,7 +109,12 @@ def main(model: str, out: str, mode: str) -> None:
         for entry in made.state.log_history
         if "loss" in entry
     ]
-    report = {"advantages": written, "history": history, "traffic": traffic}
+    report = {
+        "widths": [len(rows[0]) for rows in written],
+        "advantages": written,
+        "history": history,
+        "traffic": traffic,
+    }
     Path(out, f"{mode.replace(' ', '-')}-{world}-{rank}.json").write_text(json.dumps(report))
 
 

@@ -13,6 +13,17 @@ from transformers import PrinterCallback, TrainerCallback
 from erpo_hub.train.config import ERPOConfig
 from erpo_hub.train.trainer import ERPOTrainer
 
+METRICS = (  # what a training with ERPO logs besides TRL's own
+    "erpo/gate_mean",
+    "erpo/gate_std",
+    "erpo/gate_p90",
+    "erpo/progress_mean",
+    "erpo/progress_std",
+    "erpo/pivot_fraction",
+    "erpo/pivot_entropy",
+    "erpo/zero_variance_groups",
+)
+
 
 def digits_reward(completions: list, **kwargs: Any) -> list[float]:
     """The share of digits: varies from completion to completion, whatever the model says."""

@@ -7,7 +7,6 @@ figures (plots.py), hand edits (merge.py), metadata (metadata.py).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,46 +16,46 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ..errors import UserError
+from ..methods.catalog import METHODS, Method, Setting, title_of
+from ..record.format import (
+    BaseModel,
+    Comparison,
+    Dataset,
+    Figure,
+    PairedRun,
+    RunRecord,
+    Summary,
+    TraceRow,
+    load_record,
+)
+from ..text import p_equals
+from ..traces.pivots import PivotRule
+from ..traces.pivots import describe as describe_rule
 from . import markdown, words
-from .equations import SETTINGS, Setting
 from .merge import Block, blocks_of, compose, merge_cards
 from .metadata import card_metadata, to_yaml
 from .usage import usage_snippet
 
 CARD_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+Run = RunRecord | dict[str, Any] | str | Path  # the record, its JSON form, run.json or its folder
 Sections = Mapping[str, str | None]
 DATASET_FILE = "data/test-00000-of-00001.parquet"  # of a trace dataset, see traces_dataset.py
-METHODS = {
-    "erpo": "[ERPO](https://arxiv.org/abs/2603.28204), token-level entropy-regulated policy optimisation,",
-    "grpo": "[GRPO](https://arxiv.org/abs/2402.03300), group relative policy optimisation,",
-    "ep-grpo": "[EP-GRPO](https://arxiv.org/abs/2605.04960), entropy-progress GRPO,",
-    "forking-tokens": "GRPO on [forking tokens](https://arxiv.org/abs/2506.01939), those of highest entropy,",
-    "holder": "[HölderPO](https://arxiv.org/abs/2605.12058), GRPO with a power mean of importance ratios,",
-}
-RECORD = {  # what the template reads of each part of the record; what a run did not write shows as "–"
-    "base_model": ("id", "parameters", "architecture"),
-    "dataset": ("id", "spec", "source", "revision", "license", "train_rows", "test_rows"),
-    "cost": ("steps", "completions", "tokens_generated", "wall_seconds", "train_seconds", "co2_kg"),
-    "hardware": ("gpus", "cpu", "cores", "memory_gb", "platform"),
-    "grader": ("kind", "timeout_s", "timeouts"),
-    "prompt": ("chat_template", "system", "example"),
-}
 
 
-def render_card(run_or_folder: dict[str, Any] | str | Path, *, sections: Sections | None = None) -> str:
-    """The README.md of a run, from its record or from a folder that holds run.json.
+def render_card(run_or_folder: Run, *, sections: Sections | None = None) -> str:
+    """The README.md of a run.
 
     sections: text by block name. A known name ("limits") replaces that block, None removes it, any other name
-    ("Intended use") adds a section before the limits. Raises UserError for a folder without a readable
-    run.json.
+    ("Intended use") adds a section before the limits. Raises UserError for what is
+    not a run record, or one that names no model or no data.
     """
-    run = load_run(run_or_folder)
+    run = _nameable(run_or_folder)
     return compose(card_metadata(run), _with_sections(_generated_blocks(run), sections or {}))
 
 
 def update_card(
     existing_text: str,
-    run: dict[str, Any] | str | Path,
+    run: Run,
     *,
     force: bool = False,
     sections: Sections | None = None,
@@ -70,13 +69,13 @@ def update_card(
     return merge_cards(existing_text, fresh, force=force) if existing_text.strip() else fresh
 
 
-def with_address(card: str, run: dict[str, Any], repo_id: str, space: str | None = None) -> str:
+def with_address(card: str, run: Run, repo_id: str, space: str | None = None) -> str:
     """The card with the repository's name in its usage block and a link to the Space in its example.
 
     A block that was edited or replaced stays as it is.
     """
     there = blocks_of(card)
-    for fresh in _generated_blocks(run | {"repo_id": repo_id} | ({"space": space} if space else {})):
+    for fresh in _generated_blocks(_nameable(run), repo_id, space):
         block = there.get(fresh.name)
         if fresh.name in {"usage", "example"} and block and not block.edited and not block.yours:
             card = card.replace(str(block), str(fresh))
@@ -88,31 +87,23 @@ def block_names() -> list[str]:
     return list(_template().blocks)
 
 
-def fallback_card(run: dict[str, Any]) -> str:
+def fallback_card(run: RunRecord) -> str:
     """The plainest card, for when the real one can't be rendered: the record is never lost with it."""
-    method = METHODS.get(str(run.get("algorithm")), "reinforcement learning")
+    known = METHODS.get(run.algorithm)
+    method = known.link if known else "reinforcement learning"
     text = (
-        f"# {markdown.plain(run.get('name', 'model'))}\n\nTrained with {method}. The full card could not be "
+        f"# {markdown.plain(run.name or 'model')}\n\nTrained with {method}. The full card could not be "
         "rendered; the record is in [`run.json`](run.json). Render it again with `erpo-hub card`."
     )
     metadata = to_yaml({"library_name": "transformers", "tags": ["erpo-hub"]})
     return f"---\n{metadata}\n---\n{Block('summary', text)}\n"
 
 
-def load_run(run_or_folder: dict[str, Any] | str | Path) -> dict[str, Any]:
-    """The run record itself, or read from a bundle. Raises UserError."""
-    if isinstance(run_or_folder, dict):
-        return run_or_folder
-    path = Path(run_or_folder)
-    path = path / "run.json" if path.is_dir() else path
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"can't read {path}: {error.strerror}; give a folder that holds run.json") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(run, dict) or run.get("schema_version") != 1:
-        raise UserError(f"{path}: schema_version is not 1, so this version of erpo-hub can't read it")
+def _nameable(run_or_folder: Run) -> RunRecord:
+    run = load_record(run_or_folder)
+    for name in ("base_model", "dataset"):
+        if getattr(run, name) is None:
+            raise UserError(f"the run record has no {name}: a card can't be rendered from it")
     return run
 
 
@@ -132,7 +123,8 @@ def environment() -> Any:
         autoescape=False,  # Markdown, not HTML: model text goes through the filters below
     )
     made.filters |= {"fence": markdown.fence, "code": markdown.code, "plain": markdown.plain}
-    made.filters |= {"alt": markdown.alt, "percent": words.percent}
+    made.filters |= {"alt": markdown.alt, "address": markdown.address, "percent": words.share}
+    made.filters |= {"listed": lambda v: markdown.plain(", ".join(v) if isinstance(v, list) else v)}
     made.filters |= {"number": words.number, "duration": words.duration}
     return made
 
@@ -141,30 +133,23 @@ def _template() -> Any:
     return environment().get_template("card.md.jinja")
 
 
-def _generated_blocks(run: dict[str, Any]) -> list[Block]:
+def _generated_blocks(run: RunRecord, repo_id: str | None = None, space: str | None = None) -> list[Block]:
     template = _template()
     named: dict[str, Any] = {
-        name: getattr(words, name) for name in ("verdict", "describe", "points", "p_value", "interval")
+        name: getattr(words, name) for name in ("verdict", "describe", "points", "interval")
     }
-    context = template.new_context({"card": Card(run), "run": _complete(run), "picture": picture, **named})
+    named["p_equals"] = p_equals
+    card = Card(run, repo_id, space)
+    context = template.new_context({"card": card, "run": run, "picture": picture, **named})
     texts = {name: "".join(render(context)) for name, render in template.blocks.items()}
     texts = {name: re.sub(r"\n{3,}", "\n\n", text).strip() for name, text in texts.items()}
     return [Block(name, text) for name, text in texts.items() if text]
 
 
-def picture(figure: dict[str, str]) -> str:
-    caption = markdown.plain(figure["caption"].strip())
-    image = f"![{markdown.alt(figure['alt'])}]({figure['file']})"
+def picture(figure: Figure) -> str:
+    caption = markdown.plain(figure.caption.strip())
+    image = f"![{markdown.alt(figure.alt)}]({markdown.address(figure.file)})"
     return f"{image}\n\n*{caption}*" if caption else image
-
-
-def _complete(run: dict[str, Any]) -> dict[str, Any]:
-    """The record with None for what it lacks, so that a run that broke off has a card too."""
-    parts = {name: dict.fromkeys(keys) | (run.get(name) or {}) for name, keys in RECORD.items()}
-    empty: dict[str, Any] = {"samples": [], "fingerprint": None, "prompt_characters": None}
-    parts["dataset"] = empty | parts["dataset"]
-    parts["grader"] = {"reward_functions": []} | parts["grader"]
-    return {"adapter": None, "settings": {}, "versions": {}, "seed": None, **run, **parts}
 
 
 def _with_sections(blocks: list[Block], sections: Sections) -> list[Block]:
@@ -190,164 +175,189 @@ def _with_sections(blocks: list[Block], sections: Sections) -> list[Block]:
 class Card:
     """What the template shows: a run record, read into rows and sentences."""
 
-    run: dict[str, Any]
+    run: RunRecord
+    repo_id: str | None = None
+    space: str | None = None
+
+    @property
+    def catalog(self) -> Method | None:
+        """The method's row; None for a record that names a method this version does not know."""
+        return METHODS.get(self.run.algorithm)
 
     @property
     def method(self) -> str:
-        return METHODS.get(self.run["algorithm"], self.run["algorithm"])
+        row = self.catalog
+        return f"{row.link}, {row.summary}," if row else markdown.plain(self.run.algorithm)
 
     @property
     def short(self) -> str:
-        return self.run["algorithm"].upper() if self.run["algorithm"] in METHODS else self.run["algorithm"]
+        return title_of(self.run.algorithm)
 
     @property
-    def regulated(self) -> bool:
-        """Whether anything of ERPO was switched on."""
-        settings = self.run.get("settings") or {}
-        return bool(settings.get("entropy_gate") or settings.get("progress_eta"))
+    def citations(self) -> list[str]:
+        """BibTeX of the method and of GRPO, which every method here starts from."""
+        rows = [self.catalog, METHODS["grpo"]]
+        return list(dict.fromkeys(row.bibtex for row in rows if row))
+
+    @property
+    def base(self) -> BaseModel:
+        assert self.run.base_model is not None  # render_card has refused the others
+        return self.run.base_model
+
+    @property
+    def data(self) -> Dataset:
+        assert self.run.dataset is not None
+        return self.run.dataset
 
     @property
     def base_name(self) -> str:
-        return self.run["base_model"]["id"].rpartition("/")[2].removeprefix("builtin:")
+        return self.base.id.rpartition("/")[2].removeprefix("builtin:")
 
     @property
     def base_link(self) -> str:
-        base = self.run["base_model"]
-        if base.get("source") != "hub":
-            where = "which ships with erpo-hub" if base.get("source") == "embedded" else "a local model"
-            return f"{markdown.code(base['id'])} ({where})"
-        if not base.get("revision"):
-            return f"[{markdown.plain(base['id'])}](https://huggingface.co/{base['id']})"
-        url = f"https://huggingface.co/{base['id']}/tree/{base['revision']}"
-        return f"[{markdown.plain(base['id'])}]({url}) at revision `{base['revision'][:12]}`"
+        base = self.base
+        if base.source != "hub":
+            where = "which ships with erpo-hub" if base.source == "embedded" else "a local model"
+            return f"{markdown.code(base.id)} ({where})"
+        if not base.revision:
+            return f"[{markdown.plain(base.id)}](https://huggingface.co/{markdown.address(base.id)})"
+        url = f"https://huggingface.co/{markdown.address(f'{base.id}/tree/{base.revision}')}"
+        return f"[{markdown.plain(base.id)}]({url}) at revision {markdown.code(base.revision[:12])}"
 
     @property
     def dataset_link(self) -> str:
-        dataset = self.run["dataset"]
-        if not dataset.get("id"):
-            return markdown.code(dataset["spec"])
-        revision = f"/tree/{dataset['revision']}" if dataset.get("revision") else ""
-        return f"[{markdown.plain(dataset['id'])}](https://huggingface.co/datasets/{dataset['id']}{revision})"
+        data = self.data
+        if not data.id:
+            return markdown.code(data.spec)
+        revision = f"/tree/{data.revision}" if data.revision else ""
+        url = f"https://huggingface.co/datasets/{markdown.address(data.id + revision)}"
+        return f"[{markdown.plain(data.id)}]({url})"
 
     @property
-    def results(self) -> dict[str, Any]:
-        return self.run.get("results") or {}
+    def final(self) -> Summary | None:
+        return self.run.results.final
 
     @property
-    def final(self) -> dict[str, Any] | None:
-        return self.results.get("final")
-
-    @property
-    def paired(self) -> dict[str, Any] | None:
-        return self.run.get("paired_run")
+    def paired(self) -> PairedRun | None:
+        return self.run.paired_run
 
     @cached_property
-    def rows(self) -> list[tuple[str, dict[str, Any]]]:
+    def rows(self) -> list[tuple[str, Summary]]:
         """Label and summary of each line of the results table."""
-        paired = self.paired or {}
+        paired = self.paired
         lines = [
-            ("Base model, before training", self.results.get("baseline")),
-            (f"{str(paired.get('algorithm', '')).upper()}, the paired run", paired.get("final")),
-            (f"**{self.short}, this model**", self.final),
+            ("Base model, before training", self.run.results.baseline),
+            (f"{markdown.plain(title_of(paired.algorithm))}, the paired run", paired.final)
+            if paired
+            else ("", None),
+            (f"**{markdown.plain(self.short)}, this model**", self.final),
         ]
         return [(label, summary) for label, summary in lines if summary]
 
     @property
-    def comparisons(self) -> list[tuple[str, dict[str, Any]]]:
+    def comparisons(self) -> list[tuple[str, Comparison]]:
         """What this model is set against, with the paired comparison (this model minus the other)."""
-        found = [("the base model before training", self.results.get("comparison"))]
+        found = [("the base model before training", self.run.results.comparison)]
         if self.paired:
-            found.append(
-                (f"the paired {self.paired['algorithm'].upper()} run", self.paired.get("comparison"))
-            )
+            other = markdown.plain(title_of(self.paired.algorithm))
+            found.append((f"the paired {other} run", self.paired.comparison))
         return [(other, comparison) for other, comparison in found if comparison]
 
     @property
     def decoding(self) -> str:
-        final = self.final or {}
-        how = (
-            "greedy decoding"
-            if not final["temperature"]
-            else (f"sampling at temperature {final['temperature']:g}, top-p {final['top_p']:g}")
-        )
-        each = "one completion" if final["k"] == 1 else f"{final['k']} completions"
-        return f"{how}, {each} a question, at most {final['max_new_tokens']:,} new tokens"
+        final = self.final
+        if final is None:
+            return ""
+        how = "greedy decoding"
+        if final.temperature:
+            how = f"sampling at temperature {final.temperature:g}, top-p {final.top_p:g}"
+        each = "one completion" if final.k == 1 else f"{final.k} completions"
+        return f"{how}, {each} a question, at most {words.number(final.max_new_tokens)} new tokens"
 
-    def figures(self, kind: str) -> list[dict[str, str]]:
+    def figures(self, kind: str) -> list[Figure]:
         """The figures of one kind, "training" or "trace"."""
-        return [figure for figure in self.run.get("figures") or [] if figure["kind"] == kind]
+        return [figure for figure in self.run.figures if figure.kind == kind]
 
     @cached_property
-    def example(self) -> dict[str, Any] | None:
+    def example(self) -> TraceRow | None:
         """The worked example: the first trace that carries its tokens."""
-        return next((t for t in self.run.get("traces") or [] if t.get("completion")), None)
+        return next((row for row in self.run.traces if row.completion), None)
 
     @property
     def example_note(self) -> str:
         """How the example was chosen, so that nobody takes one correct completion for the rule."""
-        traces = self.run.get("traces") or []
-        graded = [t for t in traces if t.get("correct") is not None]
-        if len(graded) < 2 or not (self.example or {}).get("correct"):
+        graded = [row for row in self.run.traces if row.correct is not None]
+        if len(graded) < 2 or not (self.example and self.example.correct):
             return ""
-        right = sum(t["correct"] for t in graded)
+        right = sum(bool(row.correct) for row in graded)
         return f"The first correct one of {len(graded)} recorded traces; {right} of them are correct."
 
     @property
+    def pivot_rule(self) -> str:
+        """The rule that found the example's pivots, in words."""
+        shown = self.example.completion if self.example else None
+        rule = shown.pivot_rule if shown else None
+        return describe_rule(PivotRule(rule.quantile, rule.min_entropy) if rule else None)
+
+    @property
     def example_answer(self) -> str:
-        example = self.example or {}
-        if example.get("answer") is None:
+        if self.example is None or self.example.answer is None:
             return "No answer could be read from it"
-        return f"Answer {markdown.code(example['answer'])}: {'correct' if example['correct'] else 'wrong'}"
+        verdict = "correct" if self.example.correct else "wrong"
+        return f"Answer {markdown.code(self.example.answer)}: {verdict}"
 
     @property
     def marked_completion(self) -> str:
         """The example's completion with each pivot between ⟦ and ⟧."""
-        completion = (self.example or {})["completion"]
-        pivots = set(completion["pivots"])
-        return "".join(f"⟦{p}⟧" if t in pivots else p for t, p in enumerate(completion["pieces"]))
+        shown = self.example.completion if self.example else None
+        if shown is None:
+            return ""
+        pivots = set(shown.pivots)
+        return "".join(f"⟦{p}⟧" if t in pivots else p for t, p in enumerate(shown.pieces))
 
     @property
     def space_link(self) -> str | None:
         """The address that opens the worked example in the run's Space, where there is one.
 
-        `trace` is the label under which the Space lists a row of the trace dataset (ui/load.py); where it has
+        `trace` is the label under which the Space lists a row of the trace dataset (ui/library); where it has
         other traces, the question is filled in.
         """
-        space, example = self.run.get("space"), self.example
-        if not space or not example:
+        example = self.example
+        if not self.space or not example or not example.completion:
             return None
-        question = " ".join(example["prompt"].split())
-        verdict = {True: "✓ ", False: "✗ ", None: ""}[example["correct"]]
+        question = " ".join(example.prompt.split())
+        verdict = {True: "✓ ", False: "✗ ", None: ""}[example.correct]
         shown = question if len(question) <= 60 else question[:59] + "…"
         query = {"tab": "inspect", "trace": f"{Path(DATASET_FILE).stem}: {verdict}{shown}"}
-        query |= {"prompt": example["prompt"], "gold": example["completion"]["gold"] or ""}
-        query |= {"model": self.run["repo_id"]} if self.run.get("repo_id") else {}
-        return f"https://huggingface.co/spaces/{space}?{urlencode(query)}"
+        query |= {"prompt": example.prompt, "gold": example.completion.gold or ""}
+        query |= {"model": self.repo_id} if self.repo_id else {}
+        return f"https://huggingface.co/spaces/{self.space}?{urlencode(query)}"
 
     @property
     def usage(self) -> str:
         """A program that loads this model and answers the first training prompt; a test runs it."""
-        return usage_snippet(self.run)
+        return usage_snippet(self.run, self.repo_id)
 
     @property
     def settings(self) -> list[tuple[Setting, Any]]:
-        chosen = self.run.get("settings") or {}
-        return [(s, chosen[s.name]) for s in SETTINGS if s.name in chosen]
+        chosen = self.run.settings
+        known = self.catalog.settings if self.catalog else ()
+        return [(s, chosen[s.name]) for s in known if s.name in chosen]
 
     @cached_property
     def changed(self) -> dict[str, Any]:
-        return dict(sorted(((self.run.get("arguments") or {}).get("changed") or {}).items()))
+        return dict(sorted(self.run.arguments.changed.items()))
 
     @property
     def all_arguments(self) -> str:
         """Every argument as YAML; empty where none were recorded."""
-        arguments = (self.run.get("arguments") or {}).get("all") or {}
+        arguments = self.run.arguments.all
         return to_yaml(dict(sorted(arguments.items()))) if arguments else ""
 
     @property
-    def log(self) -> list[dict[str, Any]]:
+    def log(self) -> list[dict[str, float | None]]:
         """At most 20 evenly spaced rows of the training log, the last one always."""
-        history = self.run.get("history") or []
+        history = self.run.history
         stride = max(1, -(-len(history) // 20))
         return history[::-1][::stride][::-1]
 
@@ -356,31 +366,32 @@ class Card:
         """What a reader must know before believing the numbers; only what applies to this run."""
         found, final = [], self.final
         if final:
-            half = 50 * (final["interval"][1] - final["interval"][0])
-            size = "a small evaluation set" if final["n"] < 1000 else "an evaluation set"
-            found.append(
-                f"The results rest on {size} of {final['n']:,} questions: ± {half:.1f} points at 95 %."
-            )
+            half = 50 * (final.interval[1] - final.interval[0])
+            size = "a small evaluation set" if final.n < 1000 else "an evaluation set"
+            found.append(f"The results rest on {size} of {final.n:,} questions: ± {half:.1f} points at 95 %.")
         else:
-            found.append("This run has no final evaluation: nothing is known of the model's accuracy.")
+            found.append("This run has no final evaluation: nothing is known about the model's accuracy.")
         found.append(
-            f"One training run with one seed ({self.run['seed']}): the spread over seeds is not measured."
+            f"One training run with one seed ({self.run.seed}): the spread over seeds is not measured."
         )
         found.append(
             "Training and evaluation questions come from the same source; other tasks were not tried."
         )
-        if self.regulated:
+        if self.catalog and self.catalog.reconstructed:
             found.append(
-                "ERPO's equations are reconstructed from public sources (the paper's abstract, "
-                "quoted formulas and the authors' follow-up); they are not the authors' own code "
-                "and may differ from it."
+                f"{self.short} is reconstructed from public sources ({self.catalog.reconstructed}); this is "
+                "not the authors' own code and may differ from it."
             )
-        if not self.run["base_model"].get("license"):
+        if not self.base.license:
             found.append(
                 "No license is recorded for the base model, so none is given here: look it up before use."
             )
-        names = ("timeouts", "errors", "crashes")
-        if final and any(final.get(f"grader_{name}") for name in names):
-            said = ", ".join(f"{final.get(f'grader_{name}') or 0} {name}" for name in names)
+        failures = (
+            {name: getattr(final, f"grader_{name}") for name in ("timeouts", "errors", "crashes")}
+            if final
+            else {}
+        )
+        if any(failures.values()):
+            said = ", ".join(f"{count} {name}" for name, count in failures.items())
             found.append(f"The grader failed on some answers ({said}); they count as wrong.")
         return found

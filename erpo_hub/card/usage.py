@@ -7,28 +7,25 @@ rest.
 from __future__ import annotations
 
 import json
-from typing import Any
+
+from ..record.format import Prompt, RunRecord
 
 
-def usage_snippet(run: dict[str, Any]) -> str:
+def usage_snippet(run: RunRecord, repo_id: str | None = None) -> str:
     """Python that loads the model, answers the first prompt of the record and prints the completion."""
-    fed = run.get("prompt") or {}
-    samples = run["dataset"].get("samples") or [{"prompt": fed.get("example") or "1+1="}]
-    here = '"."  # this folder, or the repository it is in'
-    where = json.dumps(run["repo_id"]) if run.get("repo_id") else here
-    budget = ((run.get("results") or {}).get("final") or {}).get("max_new_tokens", 256)
+    samples, final = run.dataset.samples if run.dataset else [], run.results.final
+    prompt = samples[0].prompt if samples else run.prompt.example or "1+1="
+    adapter = run.adapter is not None
+    where = json.dumps(repo_id) if repo_id else '"."  # this folder, or the repository it is in'
+    budget = final.max_new_tokens if final and final.max_new_tokens is not None else 256
     lines = [
-        *_imports(adapter=bool(run.get("adapter"))),
+        *_imports(adapter=adapter),
         "",
         f"model_id = {where}",
         "tokenizer = AutoTokenizer.from_pretrained(model_id)",
-        f"model = {_class(adapter=bool(run.get('adapter')))}.from_pretrained(model_id)",
-        *(
-            _chat(fed, samples[0]["prompt"])
-            if fed.get("chat_template")
-            else _plain(fed, samples[0]["prompt"])
-        ),
-        f"output = model.generate(**inputs, max_new_tokens={budget}, do_sample=False)",
+        f"model = {_class(adapter=adapter)}.from_pretrained({_loaded(run.prompt)})",
+        *(_chat if run.prompt.chat_template else _plain)(run.prompt, prompt),
+        f"output = model.generate(**inputs, {_decoding(run.prompt, budget)})",
         'completion = output[0, inputs["input_ids"].shape[1] :]',
         "print(tokenizer.decode(completion, skip_special_tokens=True))",
     ]
@@ -45,15 +42,26 @@ def _imports(*, adapter: bool) -> list[str]:
     return ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
 
 
-def _plain(fed: dict[str, Any], prompt: str) -> list[str]:
-    return [f"prompt = {(fed.get('example') or prompt)!r}", 'inputs = tokenizer(prompt, return_tensors="pt")']
+def _plain(_: Prompt, prompt: str) -> list[str]:
+    return [f"prompt = {prompt!r}", 'inputs = tokenizer(prompt, return_tensors="pt")']
 
 
-def _chat(fed: dict[str, Any], prompt: str) -> list[str]:
-    system = [{"role": "system", "content": fed["system"]}] if fed.get("system") else []
+def _chat(fed: Prompt, prompt: str) -> list[str]:
+    system = [{"role": "system", "content": fed.system}] if fed.system else []
     return [
         f"messages = {[*system, {'role': 'user', 'content': prompt}]!r}",
         "inputs = tokenizer.apply_chat_template(",
-        '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
+        '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt",',
+        *(f"    **{fed.chat_template_kwargs!r}," for _ in range(bool(fed.chat_template_kwargs))),
         ")",
     ]
+
+
+def _loaded(fed: Prompt) -> str:
+    return f'model_id, dtype="{fed.dtype}"' if fed.dtype and fed.dtype.isidentifier() else "model_id"
+
+
+def _decoding(fed: Prompt, budget: int) -> str:
+    """As the model was judged: greedy, ending where a completion ended in training."""
+    stop = f", eos_token_id={fed.stop_token_ids!r}" if fed.stop_token_ids else ""
+    return f"max_new_tokens={budget}, do_sample=False{stop}"

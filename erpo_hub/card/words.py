@@ -1,18 +1,21 @@
-"""Numbers as the card says them: per cent, intervals, differences, and no claim that they don't bear.
-Pure."""
+"""Numbers as the card says them: per cent, intervals, differences, and no claim that they
+do not support."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ..record.format import Comparison, Interval
+from ..text import p_equals, percent
 from . import markdown
 
 
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f}\u00a0%"
+def share(fraction: float | None) -> str:
+    """In per cent; "–" where nothing was measured."""
+    return "–" if fraction is None else percent(fraction)
 
 
-def interval(ends: list[float]) -> str:
+def interval(ends: Interval) -> str:
     """Both ends in per cent, kept on one line."""
     return f"{100 * ends[0]:.1f}–\u2060{100 * ends[1]:.1f}\u00a0%"
 
@@ -41,21 +44,17 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
-def p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {min(p, 1.0):.2g}"
-
-
-def verdict(comparison: dict[str, Any]) -> str:
-    """ "higher", "lower" or "not significantly different": never more than interval and p-value bear."""
-    low, high = comparison["interval"]
-    if comparison["p_value"] < 0.05 and (low > 0 or high < 0):
+def verdict(comparison: Comparison) -> str:
+    """ "higher", "lower" or "not significantly different": never more than interval and p-value support."""
+    low, high = comparison.interval
+    if comparison.p_value < 0.05 and (low > 0 or high < 0):
         return "higher" if low > 0 else "lower"
     return "not significantly different"
 
 
-def describe(comparison: dict[str, Any]) -> str:
-    low, high = comparison["interval"]
+def describe(comparison: Comparison) -> str:
+    low, high = comparison.interval
     return (
-        f"{points(comparison['difference'])} points (95 % interval {points(low)} to {points(high)},"
-        f" {p_value(comparison['p_value'])}, n = {comparison['n']:,}, {markdown.plain(comparison['test'])})"
+        f"{points(comparison.difference)} points (95 % interval {points(low)} to {points(high)},"
+        f" {p_equals(comparison.p_value)}, n = {comparison.n:,}, {markdown.plain(comparison.test)})"
     )

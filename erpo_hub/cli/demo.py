@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import UserError
+from ..text import p_equals, percent
 from ..traces.loading import EMBEDDED_MODEL
 
 TASK = "builtin:expressions?operands=4"
@@ -77,8 +78,8 @@ def _table(results: dict[str, dict[str, Any]], questions: int) -> Table:
         low, high = summary["interval"]
         table.add_row(
             name,
-            f"{summary['accuracy']:.1%}",
-            f"{low:.1%} to {high:.1%}",
+            percent(summary["accuracy"]),
+            f"{percent(low)} to {percent(high)}",
             f"{summary['mean_length']:.1f}",
             f"{summary['mean_entropy']:.3f}",
         )
@@ -93,6 +94,6 @@ def _difference(results: dict[str, dict[str, Any]]) -> str:
     low, high = compared["interval"]
     return (
         f"ERPO minus GRPO: {compared['difference'] * 100:+.1f} points (95 % {low * 100:+.1f} to "
-        f"{high * 100:+.1f}, p = {compared['p_value']:.2f}). One seed each: this shows that it runs, not "
+        f"{high * 100:+.1f}, {p_equals(compared['p_value'])}). One seed each: this shows that it runs, not "
         "which is better."
     )

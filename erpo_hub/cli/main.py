@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json as json_format
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,8 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError, UserError
+from ..methods.catalog import METHODS
+from ..text import percent
+from ..traces.pivots import MIN_ENTROPY, QUANTILE
 from .hub import FREE, Private, Token, commands
 
+_METHODS = "; ".join(f"{name}: {row.summary}" for name, row in METHODS.items())
 app = typer.Typer(
     name="erpo-hub",
     help="Train with ERPO, see where the model decides, publish the proof.",
@@ -51,9 +57,7 @@ def train(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Hub id, folder, or builtin:tiny-reasoner.")] = None,
     dataset: Annotated[str | None, typer.Argument(help="Task, such as reasoning-gym:chain_sum.")] = None,
-    algorithm: Annotated[
-        str | None, typer.Option(help="erpo (default), grpo, ep-grpo, forking-tokens or holder.")
-    ] = None,
+    algorithm: Annotated[str | None, typer.Option(help=f"Default erpo. {_METHODS}.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of ERPOConfig fields; MODEL and DATASET may stand in it.")
@@ -65,6 +69,7 @@ def train(
     eval_questions: Annotated[int | None, typer.Option(help="Held-out questions to judge on.")] = None,
     lora_r: Annotated[int | None, typer.Option(help="Train a LoRA adapter of this rank.")] = None,
     paired_run: Annotated[Path | None, typer.Option(help="Run to compare with, usually GRPO's.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="No chat template around text prompts.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     flags: Annotated[bool, typer.Option("--flags", help="List every ERPOConfig flag and exit.")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="One step on a tiny random model, offline.")] = False,
@@ -91,7 +96,7 @@ def train(
         raise UsageError("give a model and a dataset: erpo-hub train MODEL DATASET")
     algorithm = algorithm or recipe["algorithm"] or "erpo"
     eval_dataset = eval_dataset or recipe["eval_dataset"]
-    eval_questions = eval_questions or recipe["eval_questions"]
+    eval_questions = recipe["eval_questions"] if eval_questions is None else eval_questions
     peft_config = _lora(recipe["lora_r"] if lora_r is None else lora_r)
     launch = read_launch(recipe["accelerate"], config)
     _quiet()
@@ -123,15 +128,16 @@ def train(
         output_dir=output_dir,
         resume=resume,
         paired_run=paired_run,
-        evaluation={"n": eval_questions} if eval_questions else None,
+        evaluation=None if eval_questions is None else {"n": eval_questions},
+        plain=plain,
         **fields,
     )
     if "final" not in result.metrics:  # a process beside the first one, which judged the model
         return
     final, low_high = result.metrics["final"], result.metrics["final"]["interval"]
     typer.echo(
-        f"accuracy {result.metrics['baseline']['accuracy']:.1%} -> {final['accuracy']:.1%} "
-        f"(95 % {low_high[0]:.1%} to {low_high[1]:.1%}, {final['n']} questions)"
+        f"accuracy {percent(result.metrics['baseline']['accuracy'])} -> {percent(final['accuracy'])} "
+        f"(95 % {percent(low_high[0])} to {percent(low_high[1])}, {final['n']} questions)"
     )
     typer.echo(result.commit_url or f"push it with: erpo-hub push {result.bundle_dir} NAME/MODEL")
 
@@ -163,9 +169,16 @@ def evaluate(
     k: Annotated[int, typer.Option("-k", help="Completions a question.")] = 1,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option()] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option()] = 256,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Default: as in training, else 256.")] = None,
     batch_size: Annotated[int, typer.Option()] = 64,
     seed: Annotated[int, typer.Option()] = 0,
+    plain: Annotated[
+        bool | None, typer.Option("--plain/--chat", help="Text prompts bare or as chat; default as trained.")
+    ] = None,
+    chat_template_kwargs: Annotated[
+        str | None, typer.Option(help='JSON for the chat template, such as {"enable_thinking": false}.')
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the weights; default as trained.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json, resumable.")] = None,
     against: Annotated[
         Path | None, typer.Option(help="results.json of another model on the same questions.")
@@ -181,17 +194,19 @@ def evaluate(
     _quiet()
     from rich.console import Console
 
-    from ..evaluation.results import Evaluation, write_json
+    from ..evaluation.results import Evaluation
     from ..evaluation.sampling import evaluate as run
     from ..evaluation.sampling import evaluate_robustness
     from ..evaluation.tables import comparison_table, robustness_table
+    from ..text import write_json
 
     other = Evaluation.from_json(against) if against else None  # a wrong path should not cost an evaluation
     if out:
         out.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False, soft_wrap=True, markup=False)  # names may hold brackets
     how: dict[str, Any] = {"n": n, "k": k, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    how |= {"batch_size": batch_size, "seed": seed}
+    how |= {"batch_size": batch_size, "seed": seed, "plain": plain, "dtype": dtype}
+    how |= {"chat_template_kwargs": _json_object("--chat-template-kwargs", chat_template_kwargs)}
     log = out / "questions.jsonl" if out else None
     result = run(model, dataset, temperature=temperature, resume_path=log, **how)
     console.print(result.table())
@@ -206,6 +221,18 @@ def evaluate(
         console.print(robustness_table(found))
         if out:
             write_json(out / "robustness.json", found)
+
+
+def _json_object(option: str, text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json_format.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise UsageError(f'{option} {text}: give an object such as {{"enable_thinking": false}}')
+    return value
 
 
 @app.command(context_settings=FREE)
@@ -259,8 +286,8 @@ def trace(
     chat: Annotated[bool | None, typer.Option("--chat/--plain", help="Use the chat template.")] = None,
     adapter: Annotated[str | None, typer.Option(help="PEFT adapter on MODEL as its base.")] = None,
     revision: Annotated[str | None, typer.Option()] = None,
-    quantile: Annotated[float, typer.Option(help="Of the pivot rule.")] = 0.75,
-    min_entropy: Annotated[float, typer.Option(help="Floor of the pivot rule, nats.")] = 0.0,
+    quantile: Annotated[float, typer.Option(help="Of the pivot rule.")] = QUANTILE,
+    min_entropy: Annotated[float, typer.Option(help="Floor of the pivot rule, nats.")] = MIN_ENTROPY,
     sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Measure that too.")] = False,
     audit: Annotated[int, typer.Option(help="Continuations of each choice at the pivots.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the trace as JSON.")] = None,
@@ -274,12 +301,11 @@ def trace(
     """
     _quiet()
     from ..tasks.grading import Grader, extract_answer
-    from ..traces.loading import resolve_model
     from .trace import run_trace
 
     with Grader("math") as grader:
         run_trace(
-            resolve_model(model),
+            model,
             question,
             gold=gold,
             grade=(lambda text: grader.grade([text], [gold])[0] or 0.0) if gold else None,
@@ -341,6 +367,7 @@ def _quiet() -> None:
 
 def main() -> None:
     """Console entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a cluster sends: the same as Ctrl-C
     try:
         app()
     except UserError as error:
@@ -350,5 +377,14 @@ def main() -> None:
             print(difference, file=sys.stderr)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a place that cannot be written: whatever the command was doing
+        if os.environ.get("ERPO_HUB_DEBUG"):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
     except SystemExit as exit_:
-        sys.exit(1 if exit_.code == 130 else exit_.code)
+        if exit_.code != 130:
+            raise
+        print("stopped; what was finished is kept", file=sys.stderr)
+        sys.exit(1)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..text import percent
+from ..traces.pivots import MIN_ENTROPY, QUANTILE
 from ..traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ def run_trace(
     completion: str | None = None,
     sensitivity: bool = False,
     audit: int = 0,
-    quantile: float = 0.75,
-    min_entropy: float = 0.0,
+    quantile: float = QUANTILE,
+    min_entropy: float = MIN_ENTROPY,
     revision: str | None = None,
     adapter: str | Path | None = None,
     chat: bool | None = None,
@@ -140,7 +142,7 @@ def _print(trace: Trace, roads: Any, screen: Console) -> None:
                 str(position.index),
                 choice.text,
                 f"{choice.right} of {choice.n}",
-                f"{low:.0%} - {high:.0%}",
+                f"{percent(low, 0)} - {percent(high, 0)}",
             )
             table.add_row(*(Text(harmless(cell)) for cell in cells))
         table.add_section()

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import UserError
+from ..text import percent, write_json
 from .statistics import accuracy_interval, mean_and_error, pass_at_k
 
-__all__ = ["Evaluation", "QuestionLog", "write_json"]
+__all__ = ["Evaluation", "QuestionLog"]
 
 
 @dataclass
@@ -100,21 +101,22 @@ class Evaluation:
         rows = [
             (
                 "accuracy",
-                f"{100 * s['accuracy']:.1f} %  [{100 * s['interval'][0]:.1f}, {100 * s['interval'][1]:.1f}]",
+                f"{percent(s['accuracy'])}  [{100 * s['interval'][0]:.1f}, {100 * s['interval'][1]:.1f}]",
             ),
             ("questions", f"{s['n']} × {s['k']} completion{'s' if s['k'] > 1 else ''}, {how}"),
             (
                 "length",
                 f"mean {s['mean_length']:.1f}, median {s['median_length']:g} tokens of {s['max_new_tokens']}",
             ),
-            ("truncated", f"{100 * s['truncated']:.1f} %"),
+            ("truncated", percent(s["truncated"])),
             ("entropy", f"{_nats(s['mean_entropy'])}, at pivots {_nats(s['pivot_entropy'])}"),
         ]
         if s["pass_at_k"]:
-            rows.insert(1, ("pass@k", "  ".join(f"{k}: {100 * v:.1f} %" for k, v in s["pass_at_k"].items())))
-        if s["grader_timeouts"] + s["grader_errors"] + s["grader_crashes"]:
-            failed = [f"{s[f'grader_{name}']} {name}" for name in ("timeouts", "errors", "crashes")]
-            rows.append(("grader", f"{', '.join(failed)}, counted as wrong"))
+            rows.insert(1, ("pass@k", "  ".join(f"{k}: {percent(v)}" for k, v in s["pass_at_k"].items())))
+        failures = {name: s[f"grader_{name}"] for name in ("timeouts", "errors", "crashes")}
+        if any(failures.values()):
+            failed = ", ".join(f"{count} {name}" for name, count in failures.items())
+            rows.append(("grader", f"{failed}, counted as wrong"))
         lines = [f"{self.model} on {self.task}", *(f"  {name:<10} {value}" for name, value in rows)]
         return "\n".join(lines)
 
@@ -135,36 +137,6 @@ class Evaluation:
             "results": {name: scores, "all": scores},
             "versions": {name: 1},
         }
-
-    def eval_results(self, dataset: dict[str, Any] | None = None) -> list[Any]:
-        """`huggingface_hub.EvalResult`s for a card's model-index.
-
-        dataset: the "dataset" block of run.json (`Task.describe()`), for its Hub id and revision.
-        """
-        from huggingface_hub import EvalResult
-
-        s, dataset = self.summary(), dataset or {}
-        common: dict[str, Any] = {
-            "task_type": "text-generation",
-            "dataset_type": dataset.get("id") or self.task,
-            "dataset_name": dataset.get("id") or self.task,
-            "dataset_revision": dataset.get("revision"),
-            "dataset_split": "test",
-            "metric_args": {key: s[key] for key in ("n", "k", "temperature", "top_p", "max_new_tokens")},
-        }
-        name = f"accuracy, {s['n']} questions × {s['k']} at T = {s['temperature']:g}"
-        results = [EvalResult(metric_type="accuracy", metric_value=s["accuracy"], metric_name=name, **common)]
-        return results + [
-            EvalResult(metric_type="pass@k", metric_value=v, metric_name=f"pass@{k}", **common)
-            for k, v in (s["pass_at_k"] or {}).items()
-            if k != "1"
-        ]
-
-    def model_index(self, name: str, dataset: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """The `model-index` entry of a card's front matter."""
-        from huggingface_hub.repocard_data import eval_results_to_model_index
-
-        return eval_results_to_model_index(name, self.eval_results(dataset))
 
     def _flat(self, column: str) -> list:
         return [value for q in self.questions for value in q[column]]
@@ -239,16 +211,6 @@ class QuestionLog:
                 f"{self.path} belongs to another evaluation ({'; '.join(other)}): "
                 "repeat its settings, delete it, or choose another resume_path"
             )
-
-
-def write_json(path: str | os.PathLike, data: Any) -> Path:
-    """Write JSON beside `path` and move it into place: a reader sees the old file or the whole new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False), encoding="utf-8")
-    os.replace(temporary, path)
-    return path
 
 
 def _weighted(values: list, weights: list) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UserError
+from ..text import p_equals, p_value, percent
 from .results import Evaluation
 from .statistics import paired_comparison, questions_needed
 
@@ -33,7 +34,7 @@ def comparison_table(new: Evaluation, old: Evaluation) -> str:
     lines = [
         f"minus {old.model}",
         f"  difference {_signed(found['difference'])} points  [{_signed(low)}, {_signed(high)}]",
-        f"  p          {_p(found['p_value'])} ({found['test']}, {found['n']} questions)",
+        f"  p          {p_value(found['p_value'])} ({found['test']}, {found['n']} questions)",
         f"  questions  {sum(b > a for a, b in zip(before, after))} better, "
         f"{sum(b < a for a, b in zip(before, after))} worse",
     ]
@@ -50,7 +51,7 @@ def robustness_table(found: dict[str, Any]) -> str:
     lines = [f"robustness of {found['model']}"]
     for s in found["temperatures"]:
         name = f"T = {s['temperature']:g}" if s["temperature"] else "greedy"
-        lines.append(f"  {name:<10} {_accuracy(s)}  truncated {100 * s['truncated']:.1f} %")
+        lines.append(f"  {name:<10} {_accuracy(s)}  truncated {percent(s['truncated'])}")
     if not found["rewrites"]:
         return "\n".join([*lines, "  rewrites   none exist for this task"])
     r = found["rewrites"]
@@ -58,19 +59,15 @@ def robustness_table(found: dict[str, Any]) -> str:
     lines += [
         f"  rewritten  {_accuracy(r['summary'])}  {r['changed']} of {r['summary']['n']} questions changed",
         f"             {_signed(r['comparison']['difference'])} points  [{_signed(low)}, {_signed(high)}], "
-        f"p {_p(r['comparison']['p_value'])}; {100 * r['consistent']:.1f} % answered alike",
+        f"{p_equals(r['comparison']['p_value'])}; {percent(r['consistent'])} answered alike",
     ]
     return "\n".join(lines)
 
 
 def _accuracy(s: dict[str, Any]) -> str:
     low, high = s["interval"]
-    return f"{100 * s['accuracy']:5.1f} %  [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{percent(s['accuracy']):>7}  [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _signed(x: float) -> str:
     return f"{100 * x:+.1f}"
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"

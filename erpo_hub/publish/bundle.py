@@ -14,14 +14,24 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..card.card import CARD_ERRORS, fallback_card, render_card
 from ..card.metadata import eval_result_files
 from ..errors import UserError
+from ..record.format import (
+    RunRecord,
+    ShownRule,
+    ShownTokens,
+    TraceRow,
+    load_record,
+    write_record,
+)
+from ..text import write_json
 from ..traces.trace import Trace
-from .check import FREE_TEXT, looks_like_path, machine_paths, problems_in
+from .check import FREE_TEXT, UNLISTED, check_bundle, file_digest, looks_like_path, machine_paths
 
 WEIGHTS_AND_TOKENIZER = (
     *(
@@ -50,19 +60,27 @@ WEIGHTS_AND_TOKENIZER = (
 JSON_TRACES = 8  # traces also written as JSON, for a reader with a browser; the Parquet file holds all
 
 
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was built, and the record that is published in it."""
+
+    folder: Path
+    record: RunRecord
+
+
 def build_bundle(
-    run: dict[str, Any],
+    run: RunRecord | dict[str, Any],
     weights_dir: str | Path,
     out_dir: str | Path,
     *,
     traces: Sequence[Trace] = (),
     figures: bool = True,
     sections: dict[str, str | None] | None = None,
-) -> Path:
-    """Writes the bundle of `run` to `out_dir` and returns its path.
+) -> Bundle:
+    """Writes the bundle of `run` to `out_dir`.
 
-    run: the run record (run.json); not changed. weights_dir: what `save_pretrained` wrote, of which only an
-    allow-list is copied. An older bundle at `out_dir` is replaced; any other folder there is refused.
+    run: the record, typed or as JSON; not changed. weights_dir: what `save_pretrained` wrote, of which only
+    an allow-list is copied. An older bundle at `out_dir` is replaced; any other folder there is refused.
     sections: see `card.render_card`. A card or figure that fails gives a plain card and a warning, never a
     lost run. Raises UserError: nothing to publish, `out_dir` taken, disk full, or a bundle that fails
     `check_bundle`.
@@ -78,7 +96,8 @@ def build_bundle(
         building.mkdir(parents=True)
         public = publishable_run(run)
         _copy_weights(weights_dir, building, public)
-        public["traces"] = _write_traces(traces, building, public) or public.get("traces", [])
+        if traces:
+            public.traces = _write_traces(traces, building)
         if figures:
             _draw(public, traces, building)
         _write_texts(public, building, sections)
@@ -91,63 +110,7 @@ def build_bundle(
         raise UserError(f"can't build {out_dir}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return out_dir
-
-
-def check_bundle(folder: str | Path, *, token: str | None = None) -> list[str]:
-    """Why a folder must not be published as a bundle, one line per problem; empty when it may be.
-
-    Covers `check.problems_in` (pickles, training state, access tokens, paths of this machine, broken weights)
-    and what makes a folder a bundle: run.json, a card whose metadata parses, weights, and files that the card
-    shows.
-    """
-    folder = Path(folder)
-    found = problems_in(folder, own_token=token)
-    if not folder.is_dir():
-        return found
-    if not any(folder.glob("*.safetensors")):
-        found.append("no *.safetensors: a bundle holds the weights or the adapter")
-    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
-        found.append("neither config.json nor adapter_config.json: nobody could load these weights")
-    return found + _record_problems(folder) + _card_problems(folder)
-
-
-def _record_problems(folder: Path) -> list[str]:
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return ["run.json is missing: build the folder with erpo_hub.publish.bundle.build_bundle"]
-    except json.JSONDecodeError:
-        return []  # named already by problems_in
-    if not isinstance(run, dict) or run.get("schema_version") != 1:
-        return ["run.json: schema_version is not 1; build the bundle again with this version of erpo-hub"]
-    return [
-        f"{t['file']}: named in run.json but missing"
-        for t in run["traces"]
-        if not (folder / t["file"]).is_file()
-    ]
-
-
-def _card_problems(folder: Path) -> list[str]:
-    import yaml
-
-    from ..card.markdown import local_images
-    from ..card.merge import split_front_matter
-
-    try:
-        front, body = split_front_matter((folder / "README.md").read_text(encoding="utf-8"))
-        metadata = yaml.safe_load(front)
-    except FileNotFoundError:
-        return ["README.md is missing: render it with `erpo-hub card`"]
-    except yaml.YAMLError as error:
-        return [f"README.md: its metadata is not valid YAML ({' '.join(str(error).split())})"]
-    if not isinstance(metadata, dict) or not metadata:
-        return ["README.md: has no metadata between --- lines at its top; render it with `erpo-hub card`"]
-    return [
-        f"README.md: shows {image}, which is missing"
-        for image in local_images(body)
-        if not (folder / image).is_file()
-    ]
+    return Bundle(out_dir, public)
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -157,9 +120,10 @@ def _is_bundle(folder: Path) -> bool:
 # --- what goes in -----------------------------------------------------------------------------------------
 
 
-def publishable_run(run: dict[str, Any]) -> dict[str, Any]:
-    """A copy of the run record without absolute paths: a path keeps its last part only."""
-    return json.loads(json.dumps(_without_paths(run), allow_nan=False, default=str))
+def publishable_run(run: RunRecord | dict[str, Any]) -> RunRecord:
+    """A copy of the run record without absolute paths: a path keeps its last part only. Raises UserError."""
+    content = _without_paths(run.to_dict() if isinstance(run, RunRecord) else run)
+    return load_record(json.loads(json.dumps(content, allow_nan=False, default=str)))
 
 
 def _without_paths(value: Any) -> Any:
@@ -179,13 +143,13 @@ def _last_part(value: str | Path) -> str:
     return text
 
 
-def _copy_weights(source: Path, target: Path, run: dict[str, Any]) -> None:
+def _copy_weights(source: Path, target: Path, run: RunRecord) -> None:
     names = {path.name for pattern in WEIGHTS_AND_TOKENIZER for path in source.glob(pattern)}
-    base = run["base_model"]["id"]
+    base = run.base_model.id if run.base_model else ""
     for name in sorted(names):
         if name.endswith("config.json"):
             content = json.loads((source / name).read_text(encoding="utf-8"))
-            _write_json(target / name, _with_base_id(content, base))
+            write_json(target / name, _with_base_id(content, base))
         else:
             shutil.copyfile(source / name, target / name)
 
@@ -201,33 +165,20 @@ def _with_base_id(content: Any, base: str) -> Any:
     return content
 
 
-def _write_traces(traces: Sequence[Trace], folder: Path, run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Writes traces/ and returns run.json's "traces" block; one of them is the card's worked example."""
-    if not traces:
-        return []
+def _write_traces(traces: Sequence[Trace], folder: Path) -> list[TraceRow]:
+    """Writes traces/ and returns what the record says of them; one of them is the card's worked example."""
     (folder / "traces").mkdir()
     public = [trace.replace(model=_last_part(trace.model)) for trace in traces]
     Trace.to_parquet(public, folder / "traces" / "traces.parquet")
     rows = []
-    example = worked_example(public)
     for number, trace in enumerate(public[:JSON_TRACES], 1):
         name = f"traces/{number:04d}.json"
         trace.to_json(folder / name)
-        row: dict[str, Any] = {
-            "file": name,
-            "correct": trace.correct,
-            "prompt": trace.prompt,
-            "answer": trace.answer,
-        }
-        if number - 1 == example:
-            completion = {
-                "pieces": trace.pieces,
-                "pivots": trace.pivots,
-                "entropy": [round(h, 4) for h in trace.entropy],
-                "gold": trace.gold,
-            }
-            row["completion"] = completion
-        rows.append(row)
+        rows.append(TraceRow(name, trace.prompt, trace.correct, trace.answer))
+    example = worked_example(public)
+    shown, entropy = public[example], [round(h, 4) for h in public[example].entropy]
+    rule = ShownRule(**asdict(shown.pivot_rule)) if shown.pivot_rule else None
+    rows[example].completion = ShownTokens(shown.pieces, shown.pivots, entropy, shown.gold, rule)
     return rows
 
 
@@ -236,23 +187,25 @@ def worked_example(traces: Sequence[Trace]) -> int:
     return next((i for i, trace in enumerate(traces[:JSON_TRACES]) if trace.correct), 0)
 
 
-def _draw(run: dict[str, Any], traces: Sequence[Trace], folder: Path) -> None:
+def _draw(run: RunRecord, traces: Sequence[Trace], folder: Path) -> None:
     from ..card import plots
 
     (folder / "figures").mkdir(exist_ok=True)
-    run["figures"] = []
+    run.figures = []
     example = traces[worked_example(traces)] if traces else None
     try:
-        run["figures"] = plots.draw_all(run, example, folder / "figures")
+        run.figures = plots.draw_all(run, example, folder / "figures")
     except CARD_ERRORS as error:
         warnings.warn(f"a figure could not be drawn ({error!r}); the card goes without it", stacklevel=3)
 
 
-def _write_texts(run: dict[str, Any], folder: Path, sections: dict[str, str | None] | None) -> None:
-    _write_json(folder / "run.json", run)
+def _write_texts(run: RunRecord, folder: Path, sections: dict[str, str | None] | None) -> None:
     for name, text in eval_result_files(run).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
+    made = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    run.files = {name: file_digest(path) for name, path in made.items() if name not in UNLISTED}
+    write_record(run, folder)
     try:
         card = render_card(run, sections=sections)
     except CARD_ERRORS as error:
@@ -261,10 +214,6 @@ def _write_texts(run: dict[str, Any], folder: Path, sections: dict[str, str | No
         )
         card = fallback_card(run)
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 # --- into place -------------------------------------------------------------------------------------------

@@ -20,8 +20,11 @@ import yaml
 from datasets import Dataset
 
 from ..errors import UsageError, UserError
+from ..record.format import read_record
+from ..tasks.prompts import shape_prompts
+from ..tasks.rows import read_rows
 from ..tasks.specs import parse_spec
-from ..tasks.tasks import Task, load_task, read_rows, shape_prompts
+from ..tasks.tasks import Task, load_task
 from ..traces.loading import EMBEDDED_MODEL
 
 # What a recipe may hold beside the fields of ERPOConfig: arguments and options of `erpo-hub train`, and
@@ -118,7 +121,7 @@ def dry_run(
             evaluation={"n": HELD_OUT},
             **{**overrides, **PRECISION, **ONE_STEP},
         )
-        record = json.loads((result.bundle_dir / "run.json").read_text(encoding="utf-8"))
+        record = read_record(result.bundle_dir)
     replaced = [name for name in ONE_STEP if overrides.get(name, ONE_STEP[name]) != ONE_STEP[name]]
     return [
         f"fields: {len(overrides)} read, algorithm {algorithm}",
@@ -127,19 +130,19 @@ def dry_run(
         else "launch: one process",
         f"batch: {batch} completions a generation in groups of {config.num_generations}, at most "
         f"{config.max_completion_length} tokens each",
-        f"step: {record['cost']['completions']} completions of a random {family} with "
-        f"{record['base_model']['parameters']:,} parameters; judged and bundled",
+        f"step: {record.cost.completions} completions of a random {family} with "
+        f"{record.base_model.parameters if record.base_model else 0:,} parameters; judged and bundled",
         f"not tried: memory, several processes, the Hub; replaced for the step: {', '.join(replaced)}",
     ]
 
 
 def _generation_batch(config: Any, processes: int) -> int:
-    """Completions a generation, over all processes. Raises UsageError where they are no whole groups."""
+    """Completions a generation, over all processes. Raises UsageError where they are not whole groups."""
     batch = config.per_device_train_batch_size * config.steps_per_generation * processes
     if batch % config.num_generations:
         raise UsageError(
-            f"{batch} completions a generation on {processes} processes are no multiple of num_generations="
-            f"{config.num_generations}: change per_device_train_batch_size"
+            f"{batch} completions a generation on {processes} processes are not a multiple of "
+            f"num_generations={config.num_generations}: change per_device_train_batch_size"
         )
     return batch
 
@@ -169,7 +172,7 @@ def read_launch(name: str | None, recipe: Path | None) -> Launch | None:
     except FileNotFoundError as error:
         raise UsageError(f"{recipe}: accelerate: {name!r} is not there; give a file beside it") from error
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} is no file that accelerate takes: {error}") from error
+        raise UsageError(f"{path} is not a file that accelerate takes: {error}") from error
     kind = str(getattr(found.distributed_type, "value", found.distributed_type))
     version = (found.fsdp_config or {}).get("fsdp_version") if kind == "FSDP" else None
     return Launch(path, f"{kind} {version}" if version else kind, found.num_processes)
@@ -217,7 +220,7 @@ def stand_in_task(text: str) -> Task:
         {prompt: question, answer: f"{how}, so \\boxed{{{gold}}}" if boxed else f"{how}\n#### {gold}"}
         for question, how, gold in QUESTIONS
     ]
-    rows = Dataset.from_list(shape_prompts(spec, read_rows(table, spec)))
+    rows = Dataset.from_list(shape_prompts(spec, read_rows(table, spec.text, prompt=prompt, answer=answer)))
     train, test = (
         rows.select(range(len(rows) - HELD_OUT)),
         rows.select(range(len(rows) - HELD_OUT, len(rows))),

@@ -3,7 +3,6 @@
     python -m erpo_hub.study.cell FOLDER/spec.json
 
 Costs little beyond the training itself: float32, no checkpoints, no trackers, one evaluation at the end.
-May import train.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ import torch
 from transformers import TrainerCallback
 
 from ..errors import UsageError, UserError
-from ..evaluation.results import write_json
 from ..evaluation.sampling import evaluate, load_model
-from .controls import ControlTrainer, check_control, random_reward
+from ..text import write_json
+from .controls import check_control, control_credit, random_reward
 
 BATCH = 64  # completions a step
 COMPLETION_LENGTH = 64  # tokens
@@ -113,19 +112,21 @@ class _Clock(TrainerCallback):
 
 def _train(cell: dict[str, Any], folder: Path, task: Any, grader: Any) -> tuple[Any, list[dict]]:
     from ..tasks.grading import correctness_reward
-    from ..traces.loading import resolve_model
+    from ..traces.loading import model_source
     from ..train.trainer import ERPOTrainer
 
     clock, control = _Clock(), cell["control"]
     rewards = random_reward(cell["seed"]) if control == "random-rewards" else correctness_reward(grader)
-    settings: dict[str, Any] = {
-        "model": resolve_model(cell["model"]),
-        "args": training_arguments(cell, folder),
-        "reward_funcs": rewards,
-        "train_dataset": task.train,
-        "callbacks": [clock],
-    }
-    trainer = ControlTrainer(**settings, control=control) if control else ERPOTrainer(**settings)
+    args = training_arguments(cell, folder)
+    trainer = ERPOTrainer(
+        model_source(cell["model"]),
+        rewards,
+        args,
+        train_dataset=task.train,
+        callbacks=[clock],
+        credit=control_credit(control, args.seed),
+        needs_reference=args.uses_reference,
+    )
     _fit_threads(trainer.model)
     trainer.train()
     rows = [row for row in trainer.state.log_history if "reward" in row]

@@ -1,9 +1,9 @@
 """Train and evaluate methods against each other: presets x seeds at equal completions, then one report.
 
-A *cell* is one method trained from one seed. Each runs in a process of its own (compare_cell.py) and leaves a
-folder with cell.json, written in one rename: a cell without it never counts and is done again, so an
-interrupted comparison goes on where it stopped. Left out: several GPUs for one cell (use `accelerate launch`
-with a training script), and anything about publishing. May import train and traces.
+A *cell* is one method trained from one seed. Each runs in a process of its own (cell.py) and leaves a folder
+with cell.json, written in one rename: a cell without it never counts and is done again, so an interrupted
+comparison goes on where it stopped. Left out: several GPUs for one cell (use `accelerate launch` with a
+training script), and anything about publishing.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, UserError
-from ..evaluation.results import write_json
-from .report import Report, build_report
-
-__all__ = ["Report", "build_report", "compare"]
+from ..methods.catalog import METHODS
+from ..text import write_json
+from .report import SHARED, Report, build_report
 
 DEFAULTS: dict[str, Any] = {
     "presets": ("grpo", "erpo"),
@@ -139,8 +139,6 @@ def _read_grid(grid: Any) -> dict[str, Any]:
 
 def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, Any]]:
     """One JSON-ready description for each cell, complete: equal descriptions mean equal cells."""
-    from ..train.config import PRESETS
-
     presets = plan["presets"]
     if isinstance(presets, str):
         presets = [presets]
@@ -152,38 +150,23 @@ def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, An
         raise UsageError("nothing to compare: give at least one preset and one seed")
     if len({re.sub(r"[^\w.=+-]+", "-", name) for name in rows}) < len(rows) or UNTRAINED in rows:
         raise UsageError(f"rows need names that differ in letters or digits, and none may be {UNTRAINED!r}")
-    shared = {
-        name: plan[name]
-        for name in ("model", "task", "steps", "n_sampled", "k_sampled", "n_greedy", "train_size")
-    }
+    shared = {name: plan[name] for name in SHARED}
     for name in ("steps", "n_sampled", "k_sampled", "n_greedy"):
         if not isinstance(shared[name], int) or shared[name] < 1:
             raise UsageError(f"{name}={shared[name]!r}: give a whole number from 1 up")
-    sizes = {
-        name: overrides[name]
-        for name in ("max_completion_length", "per_device_train_batch_size")
-        if name in overrides
-    }
+    sized = ("max_completion_length", "per_device_train_batch_size")
+    sizes = {name: overrides[name] for name in sized if name in overrides}
     cells = [{"name": UNTRAINED, "preset": None, "control": None, "overrides": sizes, "seed": 0, **shared}]
     for seed in dict.fromkeys(seeds):  # seed by seed: an interrupted comparison has pairs
         for name, settings in rows.items():
             settings = dict(settings or {})
             preset, control = settings.pop("preset", name), settings.pop("control", None)
-            if preset not in PRESETS:
+            if preset not in METHODS:
                 raise UsageError(
-                    f"row {name!r}: unknown preset {preset!r}; choose one of {', '.join(PRESETS)}"
+                    f"row {name!r}: unknown preset {preset!r}; choose one of {', '.join(METHODS)}"
                 )
-            own = {**overrides, **settings}
-            cells.append(
-                {
-                    "name": name,
-                    "preset": preset,
-                    "control": control,
-                    "overrides": own,
-                    "seed": seed,
-                    **shared,
-                }
-            )
+            own = {"preset": preset, "control": control, "overrides": {**overrides, **settings}}
+            cells.append({"name": name, **own, "seed": seed, **shared})
     return json.loads(json.dumps(cells))
 
 
@@ -303,18 +286,13 @@ def _last_line(path: Path) -> str:
     return lines[-1].strip()[:300] if lines else "no output"
 
 
-def _progress_bar(total: int, done: int, wanted: bool) -> Any:
-    from contextlib import contextmanager
-
+@contextmanager
+def _progress_bar(total: int, done: int, wanted: bool) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    @contextmanager
-    def bar():
-        console = Console(stderr=True)
-        columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console, disable=not (wanted and console.is_terminal)) as shown:
-            job = shown.add_task("cells", total=total, completed=done)
-            yield lambda: shown.advance(job)
-
-    return bar()
+    console = Console(stderr=True)
+    columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not (wanted and console.is_terminal)) as shown:
+        job = shown.add_task("cells", total=total, completed=done)
+        yield lambda: shown.advance(job)

@@ -1,8 +1,7 @@
 """Controls: trainings that break one part of ERPO on purpose, to see whether that part mattered.
 
 Each keeps everything else, the sizes included: if a control does as well as the method, the part it breaks
-does not explain the method's gain. One process only. Not presets: nobody should train a model with these.
-May import train.
+does not explain the method's gain. Not presets: nobody should train a model with these.
 
 | control | what is broken |
 |---|---|
@@ -15,86 +14,71 @@ May import train.
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..methods.erpo import Settings, TokenAdvantages
+from ..methods.credit import Credit, CreditBatch
+from ..methods.erpo import credit
 from ..train.metrics import pivot_mask
-from ..train.trainer import ERPOTrainer
-
-GATE_CONTROLS = ("permuted-gate", "gate-only-at-pivots", "gate-not-at-pivots")
-CONTROLS = (*GATE_CONTROLS, "shuffled-buckets", "random-rewards")
 
 
-class ControlTrainer(ERPOTrainer):
-    """[`ERPOTrainer`] with one control on the token advantages; logged metrics are the unbroken method's.
+def permuted_gate(batch: CreditBatch, generator: torch.Generator) -> Credit:
+    order = row_permutation(batch.mask, generator)  # (B, T)
+    return credit(batch, regate=lambda gate: gate.gather(1, order))
+
+
+def gate_only_at_pivots(batch: CreditBatch, generator: torch.Generator) -> Credit:
+    pivots = pivot_mask(batch.entropy, batch.mask)
+    return credit(batch, regate=lambda gate: torch.where(pivots, gate, group_mean(batch, gate)))
+
+
+def gate_not_at_pivots(batch: CreditBatch, generator: torch.Generator) -> Credit:
+    pivots = pivot_mask(batch.entropy, batch.mask)
+    return credit(batch, regate=lambda gate: torch.where(pivots, group_mean(batch, gate), gate))
+
+
+def shuffled_buckets(batch: CreditBatch, generator: torch.Generator) -> Credit:
+    """The method on completions whose tokens were shuffled, and what it gives in their own order."""
+    order = row_permutation(batch.mask, generator)  # (B, T)
+    names = [name for name in ("entropy", "logps", "ref_logps") if getattr(batch, name) is not None]
+    moved = replace(batch, **{name: getattr(batch, name).gather(1, order) for name in names})
+    made, back = credit(moved), order.argsort(dim=1)
+    return Credit(
+        made.advantages.gather(1, back), {name: x.gather(1, back) for name, x in made.columns.items()}
+    )
+
+
+GATE_CONTROLS: dict[str, Callable[..., Credit]] = {
+    "permuted-gate": permuted_gate,
+    "gate-only-at-pivots": gate_only_at_pivots,
+    "gate-not-at-pivots": gate_not_at_pivots,
+}
+CREDIT_CONTROLS = {**GATE_CONTROLS, "shuffled-buckets": shuffled_buckets}
+CONTROLS = (*CREDIT_CONTROLS, "random-rewards")
+
+
+def control_credit(control: str | None, seed: int) -> Callable[[CreditBatch], Credit] | None:
+    """What `ERPOTrainer` takes as `credit`; None where the control breaks nothing in the advantages.
 
     Draws from a generator of its own, so that completions differ from the method's only through the training.
     """
-
-    def __init__(self, *args: Any, control: str, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        if self.accelerator.num_processes > 1:
-            raise UsageError(f"control {control!r} runs in one process: start it without torchrun")
-        self._broken = control
-        self._generator = torch.Generator().manual_seed(self.args.seed)
-
-    def _token_advantages(self, out, entropy, logps, ref_logps, mask, mode) -> TokenAdvantages:
-        if self._broken == "shuffled-buckets":
-            order = row_permutation(mask, self._generator)  # (B, T)
-            entropy, logps, ref_logps = (x.gather(1, order) for x in (entropy, logps, ref_logps))
-            result = super()._token_advantages(out, entropy, logps, ref_logps, mask, mode)
-            return permuted(result, order.argsort(dim=1))
-        result = super()._token_advantages(out, entropy, logps, ref_logps, mask, mode)
-        if self._broken not in GATE_CONTROLS:
-            return result
-        count: Any = self.num_generations if mode == "train" else self.num_generations_eval
-        outcome, rewards, _ = self._outcomes(out["advantages"], count)
-        group = torch.arange(len(mask), device=mask.device) // count  # (B,)
-        if self._broken == "permuted-gate":
-            gate = result.gate.gather(1, row_permutation(mask, self._generator))
-        else:
-            pivots = pivot_mask(entropy, mask)
-            keep = pivots if self._broken == "gate-only-at-pivots" else ~pivots
-            gate = torch.where(keep, result.gate, group_means(result.gate, mask, group)) * mask
-        return with_gate(result, gate, outcome, rewards, mask, group, self._erpo)  # type: ignore[arg-type]
+    broken = CREDIT_CONTROLS.get(control or "")
+    return partial(broken, generator=torch.Generator().manual_seed(seed)) if broken else None
 
 
-def with_gate(
-    result: TokenAdvantages,
-    gate: Tensor,
-    outcome: Tensor,
-    rewards: Tensor | None,
-    mask: Tensor,
-    group: Tensor,
-    settings: Settings,
-) -> TokenAdvantages:
-    """Eqs. 6 and 7 again with another gate (B, T); the same gate gives the same result. The rest is (B,)."""
-    polarity = torch.sign(outcome)
-    if settings.zero_variance == "reward_sign" and rewards is not None:
-        dead = torch.zeros_like(outcome).index_add_(0, group, outcome.abs())[group] == 0
-        by_reward = torch.sign(rewards.to(outcome) - settings.reward_threshold).nan_to_num(nan=0.0)
-        polarity = torch.where(dead, by_reward, polarity)
-    weighed = outcome[:, None] * mask  # (B, T)
-    if settings.synthesis == "gated" and settings.entropy_gate:
-        weighed = weighed * gate / group_means(gate, mask, group)
-    advantages = weighed + settings.progress_eta * gate * polarity[:, None] * result.progress
-    return dataclasses.replace(result, advantages=advantages.masked_fill(~mask.bool(), 0), gate=gate)
-
-
-def group_means(x: Tensor, mask: Tensor, group: Tensor) -> Tensor:
-    """Mean of x over the valid tokens of each row's group, (B, 1)."""
-    size = int(group.max()) + 1
-    sums = torch.zeros(size, dtype=torch.float64, device=x.device)
-    total = sums.index_add(0, group, (x * mask).sum(1, dtype=torch.float64))
-    count = sums.index_add(0, group, mask.sum(1, dtype=torch.float64))
-    return (total / count.clamp(min=1))[group, None].to(x.dtype)
+def group_mean(batch: CreditBatch, x: Tensor) -> Tensor:
+    """Mean of x (B, T) over the valid tokens of each row's group; (B, T), 0 where masked."""
+    counts = batch.mask.double()
+    sums = batch.group_sums(torch.stack([(x * counts).sum(1), counts.sum(1)], dim=1))  # (num_groups, 2)
+    means = sums[:, 0] / sums[:, 1].clamp(min=1)
+    return (means[batch.group_index, None] * counts).to(x.dtype)
 
 
 def row_permutation(mask: Tensor, generator: torch.Generator) -> Tensor:
@@ -106,10 +90,6 @@ def row_permutation(mask: Tensor, generator: torch.Generator) -> Tensor:
     shuffled = key.masked_fill(~valid, 2.0).argsort(dim=1)
     rank = (valid.long().cumsum(1) - 1).clamp(min=0)
     return torch.where(valid, shuffled.gather(1, rank), places)
-
-
-def permuted(result: TokenAdvantages, order: Tensor) -> TokenAdvantages:
-    return TokenAdvantages(**{name: x.gather(1, order) for name, x in vars(result).items()})
 
 
 def random_reward(seed: int) -> Callable[..., list[float]]:
@@ -126,6 +106,8 @@ def check_control(control: str, config: Any) -> None:
     """Raises UsageError for an unknown control, or one with nothing to act on under this configuration."""
     if control not in CONTROLS:
         raise UsageError(f"unknown control {control!r}: choose one of {', '.join(CONTROLS)}")
+    if control in CREDIT_CONTROLS and config.credit != "erpo":
+        raise UsageError(f"control {control!r} breaks a part of ERPO: use a preset with its equations")
     if control in GATE_CONTROLS and not (config.entropy_gate and config.reshapes_advantages):
         raise UsageError(f"control {control!r} needs a gate that matters: use a preset with entropy_gate")
     if control == "shuffled-buckets" and not config.progress_eta:

@@ -1,6 +1,6 @@
 """The pictures of a comparison's report: differences with their intervals, and curves with bands.
 
-Draws what report.json holds and computes nothing. May import matplotlib.
+Draws what report.json holds and computes nothing.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-__all__ = ["CURVES", "MEASURES", "draw_report"]
 
 CURVES = {  # column of the training history: (file, axis, title)
     "reward": ("reward", "share right", "Training accuracy at T = 1"),
@@ -41,9 +39,9 @@ def _draw_differences(data: dict[str, Any]) -> Any:
             y, seeds = names.index(one["name"]), 100 * np.array(one["differences_by_seed"])
             low, high = (100 * bound for bound in one["interval"])
             shown = one["seeds"] >= 3 and not low <= 0 <= high
-            colour = "tab:blue" if shown else "tab:gray"
-            axes.plot([low, high], [y, y], color=colour, linewidth=3, solid_capstyle="butt", zorder=2)
-            axes.plot(100 * one["difference"], y, "o", color=colour, ms=7, zorder=4)
+            color = "tab:blue" if shown else "tab:gray"
+            axes.plot([low, high], [y, y], color=color, linewidth=3, solid_capstyle="butt", zorder=2)
+            axes.plot(100 * one["difference"], y, "o", color=color, ms=7, zorder=4)
             axes.plot(seeds, np.full(len(seeds), y), "o", mfc="none", mec="black", alpha=0.5, ms=4, zorder=5)
         axes.axvline(0, color="black", linewidth=0.8, zorder=1)
         axes.set(title=measure, xlabel=f"points of accuracy minus {data['baseline']}")
@@ -69,7 +67,7 @@ def _draw_curves(curves: dict[str, dict[str, list]], unit: str, title: str) -> A
     axes = figure.subplots()
     for i, (name, curve) in enumerate(curves.items()):
         mean, error = np.array(curve["mean"]), np.array(curve["error"])
-        style = ("-", "--")[i // 10 % 2]  # there are ten colours
+        style = ("-", "--")[i // 10 % 2]  # there are ten colors
         (line,) = axes.plot(curve["steps"], mean, style, label=name, linewidth=1.6)
         axes.fill_between(
             curve["steps"], mean - error, mean + error, color=line.get_color(), alpha=0.2, linewidth=0

@@ -1,7 +1,7 @@
 """One report from the finished cells of a comparison: table, paired tests, curves, Markdown, PNG and JSON.
 
 Reads cell.json files only; trains and evaluates nothing. Methods are compared over the training seeds they
-share and over the questions, which are the same for all. May import numpy, SciPy and matplotlib.
+share and over the questions, which are the same for all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..evaluation.results import write_json
 from ..evaluation.statistics import (
     crossed_comparison,
     hierarchical_bootstrap,
@@ -24,9 +23,11 @@ from ..evaluation.statistics import (
     mean_and_error,
     paired_seeds,
 )
+from ..text import p_value, write_json
 from .figures import CURVES, MEASURES, draw_report
 
-__all__ = ["Report", "build_report"]
+# What all cells of a comparison have in common.
+SHARED = ("model", "task", "steps", "n_sampled", "k_sampled", "n_greedy", "train_size")
 
 
 @dataclass
@@ -69,7 +70,7 @@ def build_report(
     data = {
         "schema_version": 1,
         "baseline": baseline,
-        "plan": {k: v for k, v in _first(trained[baseline])["cell"].items() if k in _SHARED},
+        "plan": {k: v for k, v in _first(trained[baseline])["cell"].items() if k in SHARED},
         "methods": {name: _method_settings(by_seed) for name, by_seed in methods.items()},
         "missing": [str(folder.relative_to(out)) for folder in wanted if not (folder / "cell.json").exists()],
         "equal_time_seconds": min(seconds),
@@ -83,9 +84,6 @@ def build_report(
     report = Report(out, data)
     (out / "report.md").write_text(report.markdown(), encoding="utf-8")
     return report
-
-
-_SHARED = ("model", "task", "steps", "n_sampled", "k_sampled", "n_greedy", "train_size")
 
 
 def _read_cell(path: Path) -> dict[str, Any]:
@@ -209,18 +207,8 @@ def _curves(trained: dict[str, dict[int, dict]], column: str) -> dict[str, dict[
 
 
 def _rows_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    head = [
-        "method",
-        "seeds",
-        "sampled",
-        "greedy",
-        "cut off",
-        "length",
-        "entropy",
-        "zero variance",
-        "seconds",
-        "at equal time",
-    ]
+    head = ["method", "seeds", "sampled", "greedy", "cut off", "length", "entropy", "zero variance"]
+    head += ["seconds", "at equal time"]
     body = [
         [
             row["name"], str(row["seeds"]), _points(row["sampled"]), _points(row["greedy"]),
@@ -234,21 +222,12 @@ def _rows_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _comparison_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    head = [
-        f"minus {data['baseline']}",
-        "measure",
-        "seeds",
-        "difference",
-        "95 % interval",
-        "p",
-        "p (Holm)",
-        "bootstrap",
-        "would show",
-    ]
+    head = [f"minus {data['baseline']}", "measure", "seeds", "difference", "95 % interval", "p", "p (Holm)"]
+    head += ["bootstrap", "would show"]
     body = [
         [
             one["name"], one["measure"], str(one["seeds"]), f"{100 * one['difference']:+.1f}",
-            _interval(one), _p(one["p_value"]), _p(one["p_holm"]), _interval(one["bootstrap"]),
+            _interval(one), p_value(one["p_value"]), p_value(one["p_holm"]), _interval(one["bootstrap"]),
             f"{100 * one['detectable']:.1f}" if one["detectable"] else "–",
         ]
         for one in data["comparisons"]
@@ -268,7 +247,7 @@ def _other_table(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         for column, unit, digits in (("length", 1, 2), ("entropy", 1, 3), ("zero_variance", 100, 1)):
             found = one[column] or {"difference": None, "error": None, "p_value": None}
             mean, error = (None if found[x] is None else unit * found[x] for x in ("difference", "error"))
-            cells += [_number({"mean": mean, "error": error}, digits, sign="+"), _p(found["p_value"])]
+            cells += [_number({"mean": mean, "error": error}, digits, sign="+"), p_value(found["p_value"])]
         body.append(cells)
     return head, body
 
@@ -368,7 +347,3 @@ def _number(value: dict[str, float | None], digits: int, sign: str = "") -> str:
         return "–"
     error = "" if value["error"] is None else f" ± {value['error']:.{digits}f}"
     return f"{value['mean']:{sign}.{digits}f}{error}"
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, UserError
+from ..text import one_line
 from .specs import Spec
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _splits(spec: Spec, info: Any) -> Any:
             f"{spec.name}: no such dataset, or no access to it; check the id or log in"
         ) from error
     except (DatasetsError, FileNotFoundError, ValueError) as error:
-        raise UserError(f"{spec.name}: cannot be read as a dataset ({_short(error)})") from error
+        raise UserError(f"{spec.name}: cannot be read as a dataset ({one_line(error)})") from error
     except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
         raise UserError(
             f"{spec.name}: the Hub does not answer and the dataset is not in the cache; "
@@ -114,7 +115,3 @@ def _split(spec: Spec, splits: Any, name: str) -> Dataset:
     if name not in splits:
         raise UsageError(f"{spec.text}: no split {name!r}; it has: {', '.join(splits)}")
     return splits[name]
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160]

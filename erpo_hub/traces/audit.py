@@ -11,21 +11,33 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 
 from ..errors import UsageError, UserError
 from .decoding import Chooser, Sampling, decode
 from .trace import Trace
 
-if TYPE_CHECKING:
-    from .engine import Engine
-
 RESAMPLES = 1000  # of the bootstrap
 MAX_ROWS = 64  # continuations sampled side by side
+
+
+class Forker(Protocol):
+    """What an audit needs of an engine: ids and their text, and logits after a prefix from a kept cache."""
+
+    tokenizer: Any
+    name: str
+    device: torch.device
+    context: int | None
+    eos: set[int]
+
+    def check(self, trace: Trace) -> None: ...
+    def string(self, token: int) -> str: ...
+    def keep(self, ids: list[int]) -> None: ...
+    def prefill(self, ids: list[int], *, reuse: bool = False) -> tuple[torch.Tensor | None, Any]: ...
+    def forward(self, ids: list[int] | list[list[int]], cache: Any) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,7 @@ class Comparison:
 
 
 def audit(
-    engine: Engine,
+    engine: Forker,
     trace: Trace,
     n: int = 8,
     *,
@@ -136,9 +148,7 @@ def audit(
     if outside := [t for t in chosen if not 0 <= t < len(trace)]:
         raise UserError(f"position {outside[0]} is outside the trace, which has tokens 0 .. {len(trace) - 1}")
     if trace.num_alternatives < choices:
-        raise UserError(
-            f"the trace holds {trace.num_alternatives} alternatives a token and choices={choices}"
-        )
+        raise UserError(f"the trace has {trace.num_alternatives} alternatives a token and choices={choices}")
     settings = {k: v for k, v in trace.generation.items() if k in ("top_p", "top_k")}
     heat = temperature if temperature is not None else trace.generation.get("temperature") or 1.0
     limit = max_new_tokens or trace.generation.get("max_new_tokens") or 256
@@ -153,7 +163,7 @@ def audit(
 
 
 def compare_positions(
-    engine: Engine,
+    engine: Forker,
     trace: Trace,
     n: int = 8,
     *,
@@ -189,7 +199,7 @@ def strongest_pivots(trace: Trace, m: int) -> list[int]:
 
 
 def neighbours(trace: Trace, positions: Sequence[int]) -> list[int]:
-    """For each position the nearest token that is no pivot, each used once; fewer when they run out."""
+    """For each position the nearest token that is not a pivot, each used once; fewer when they run out."""
     free = sorted(set(range(len(trace))) - set(trace.pivots))
     found = []
     for t in positions:
@@ -203,7 +213,7 @@ def neighbours(trace: Trace, positions: Sequence[int]) -> list[int]:
     return found
 
 
-def continuations(engine: Engine, prefix: list[int], rows: list[int], sampling: Sampling) -> list[list[int]]:
+def continuations(engine: Forker, prefix: list[int], rows: list[int], sampling: Sampling) -> list[list[int]]:
     """One sampled continuation of prefix + [token] for every token in rows; each begins with its token."""
     out = [[token] for token in rows]
     alive = [i for i, token in enumerate(rows) if token not in engine.eos]
@@ -230,7 +240,7 @@ def continuations(engine: Engine, prefix: list[int], rows: list[int], sampling: 
 
 
 def _position(
-    engine: Engine,
+    engine: Forker,
     trace: Trace,
     t: int,
     choices: int,
@@ -317,6 +327,8 @@ def _counts(answers: list[str]) -> dict[str, int]:
 
 
 def _wilson(right: int, n: int) -> tuple[float, float]:
+    from scipy.stats import binomtest  # half a second: an engine that audits nothing does without
+
     interval = binomtest(right, n).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 

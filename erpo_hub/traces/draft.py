@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import UserError
 from .decoding import Detokenizer, Sampling, Step
-from .pivots import find_pivots
+from .pivots import PivotRule
 from .trace import Trace
-
-if TYPE_CHECKING:
-    from .engine import Engine
-
+from .vocabulary import Vocabulary
 
 Prompt = str | list[dict[str, str]]  # a question, or chat messages
 
@@ -42,7 +39,7 @@ class Delta:
 class Draft:
     """A trace in the making."""
 
-    engine: Engine
+    vocabulary: Vocabulary
     prompt: str
     prompt_tokens: list[int]
     sampling: Sampling
@@ -58,7 +55,7 @@ class Draft:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.detokenizer = Detokenizer(self.engine.tokenizer)
+        self.detokenizer = Detokenizer(self.vocabulary.tokenizer)
 
     def copy(self, trace: Trace, n: int) -> None:
         """Begin with the first n tokens of another trace."""
@@ -68,7 +65,7 @@ class Draft:
         self.entropy, self.logprob = trace.entropy[:n], trace.logprob[:n]
         self.sampling_logprob = (trace.sampling_logprob or [0.0] * n)[:n]
         if n and trace.num_alternatives < k:
-            raise UserError(f"the trace holds {trace.num_alternatives} alternatives a token; ask for no more")
+            raise UserError(f"the trace has {trace.num_alternatives} alternatives a token; ask for no more")
         self.topk_ids = [row[:k] for row in trace.topk_ids[:n]]
         self.topk_probs = [row[:k] for row in trace.topk_probs[:n]]
         self._name([*self.tokens, *(i for row in self.topk_ids for i in row)])
@@ -117,11 +114,12 @@ class Draft:
             sampling_logprob=list(self.sampling_logprob),
             topk_ids=list(self.topk_ids),
             topk_probs=list(self.topk_probs),
-            vocab_size=self.engine.vocab_size,
-            model=self.engine.name,
-            revision=self.engine.revision,
+            vocab_size=self.vocabulary.vocab_size,
+            model=self.vocabulary.name,
+            revision=self.vocabulary.revision,
             strings=dict(self.strings),
-            pivots=find_pivots(self.entropy),
+            pivots=PivotRule().find(self.entropy),
+            pivot_rule=PivotRule(),
             gold=self.origin.gold if self.origin else None,
             generation={**self.sampling.settings(), **self.extra},
             finish_reason=reason,
@@ -129,7 +127,7 @@ class Draft:
 
     def _name(self, ids: list[int]) -> dict[int, str]:
         """Texts of the ids not named yet."""
-        new = {i: self.engine.string(i) for i in ids if i not in self.strings}
+        new = {i: self.vocabulary.string(i) for i in ids if i not in self.strings}
         self.strings.update(new)
         return new
 

@@ -1,7 +1,7 @@
 """A causal language model that answers and shows its uncertainty token by token.
 
 `Engine` streams completions with their columns, scores given text, forks at a pivot. The parts: loading.py,
-decoding.py (one step), scoring.py (given text in one pass), audit.py (does a fork move the answer?).
+decoding.py (one step), columns.py (given text in one pass), audit.py (does a fork move the answer?).
 Left out: batches of prompts (that is evaluation), grading (the caller's callable), other rooms.
 """
 
@@ -9,40 +9,41 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .decoding import Chooser, Sampling, Step
+from .asked import as_messages, asked_as, encode
+from .audit import Audit, Comparison, audit, compare_positions
+from .columns import token_columns
+from .decoding import Chooser, Sampling, Step, end_tokens, pieces_of
 from .draft import Delta, Draft, Prompt, shown_prompt
 from .loading import load
-from .trace import Trace
-
-if TYPE_CHECKING:
-    from .audit import Audit, Comparison
+from .pivots import PivotRule
+from .sensitivity import sensitivity
+from .trace import MAX_TOKENS, Trace
+from .vocabulary import Vocabulary
 
 PREFILL_CHUNK = 512  # tokens between two looks at `cancel` while the prompt is read
 
 
-class Engine:
+class Engine(Vocabulary):
     """A loaded causal model with its tokenizer. One stream at a time makes sense; several are safe."""
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str = "", revision: str | None = None):
         """model: a transformers causal LM. name, revision: what its traces say they come from."""
+        name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
+        super().__init__(tokenizer, int(model.get_output_embeddings().weight.shape[0]), name, revision)
         self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
-        self.revision = revision
         self.device = model.device
         config = model.config.get_text_config(decoder=True)
-        self.vocab_size = int(model.get_output_embeddings().weight.shape[0])
         self.context = getattr(config, "max_position_embeddings", None)  # tokens; None: no stated limit
-        self.eos = _eos_ids(model, tokenizer)
-        self._strings: dict[int, str] = {}
-        self._anchor = tokenizer("a", add_special_tokens=False).input_ids[-1:]
+        self.eos = set(end_tokens(model, tokenizer))
+        self.asked = asked_as(tokenizer)
         self._kept: tuple[list[int], Any] | None = None  # token ids and their KV cache, of the last stream
 
     @classmethod
@@ -61,27 +62,22 @@ class Engine:
         a GPU. Safetensors or GGUF only; remote code never runs. Raises UserError.
         """
         lm, tokenizer = load(model, revision=revision, adapter=adapter, device=device, dtype=dtype)
-        path = Path(str(adapter or model)).expanduser()
-        return cls(
-            lm, tokenizer, name=path.name if path.exists() else str(adapter or model), revision=revision
-        )
+        given = str(adapter or model)
+        path = Path(given).expanduser()
+        return cls(lm, tokenizer, name=path.name if path.exists() else given, revision=revision)
 
     # -- text in ------------------------------------------------------------------------------------
 
     def encode(self, prompt: Prompt, chat: bool | None = None) -> list[int]:
-        """Ids fed to the model. chat: use the chat template (default: when the tokenizer has one)."""
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        if not any(m.get("content", "").strip() for m in messages):
+        """Ids fed to the model. chat: through the chat template; default: as in training, else if any."""
+        if not shown_prompt(prompt).strip():
             raise UserError("the prompt is empty: give a question")
-        if chat is None:
-            chat = bool(self.tokenizer.chat_template) or not isinstance(prompt, str)
+        asked = self.asked if chat is None else replace(self.asked, plain=not chat)
         if chat and not self.tokenizer.chat_template:
             raise UserError(f"{self.name}: its tokenizer has no chat template; give a plain prompt")
-        if chat:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            ids = self.tokenizer(text, add_special_tokens=False).input_ids
-        else:
-            ids = self.tokenizer("\n".join(m["content"] for m in messages)).input_ids
+        if chat is False and not isinstance(prompt, str):
+            prompt = "\n".join(m["content"] for m in prompt)
+        ids = encode(self.tokenizer, [as_messages(self.tokenizer, prompt, asked)], asked)[0]
         if not ids:
             raise UserError("the prompt has no tokens: give a question")
         if max(ids) >= self.vocab_size:
@@ -90,14 +86,6 @@ class Engine:
                 " they do not belong together"
             )
         return list(ids)
-
-    def string(self, token: int) -> str:
-        """Text of one token for display, special tokens by their name, a leading space kept."""
-        if token not in self._strings:
-            both = self.tokenizer.decode([*self._anchor, token], clean_up_tokenization_spaces=False)
-            alone = self.tokenizer.decode(self._anchor, clean_up_tokenization_spaces=False)
-            self._strings[token] = both[len(alone) :] if both.startswith(alone) else both
-        return self._strings[token]
 
     # -- completions --------------------------------------------------------------------------------
 
@@ -174,15 +162,62 @@ class Engine:
         num_alternatives: int = 5,
         chat: bool | None = None,
     ) -> Trace:
-        """The columns of a given completion (text, or token ids) in one forward pass; see scoring.py."""
-        from .scoring import score
+        """The trace of a given completion (text, or token ids), from one forward pass.
 
-        return score(self, prompt, completion, temperature, num_alternatives, chat)
+        Nothing was sampled, so `sampling_logprob` is None. Text is tokenized apart from the prompt (as it
+        would have been generated), without an end-of-sequence token. temperature 0 counts as 1, as in
+        `stream`. Raises UserError for an empty completion, one longer than the context, logits that are not
+        finite, or a model whose output layer is of an unknown kind.
+        """
+        sampling = Sampling(temperature=temperature, num_alternatives=num_alternatives)
+        prompt_tokens = self.encode(prompt, chat)
+        if isinstance(completion, str):
+            tokens = list(self.tokenizer(completion, add_special_tokens=False).input_ids)
+        else:
+            tokens = list(completion)
+        if not tokens:
+            raise UserError("the completion is empty: give the text to score")
+        if not 0 <= min(tokens) <= max(tokens) < self.vocab_size:
+            raise UserError(f"the completion has an id outside the vocabulary, 0 .. {self.vocab_size - 1}")
+        length = len(prompt_tokens) + len(tokens)
+        if length > (self.context or MAX_TOKENS):
+            raise UserError(
+                f"prompt and completion have {length} tokens and {self.name} reads at most"
+                f" {self.context or MAX_TOKENS}: shorten the text"
+            )
+        ids = torch.tensor(prompt_tokens + tokens, device=self.device)
+        columns = token_columns(self.model, ids, len(prompt_tokens), temperature or 1.0, num_alternatives)
+        numbers = {name: torch.round(x.double(), decimals=6).cpu() for name, x in columns.items()}
+        if not bool(torch.isfinite(numbers["entropy"]).all()):
+            at = int((~torch.isfinite(numbers["entropy"])).int().argmax())
+            raise UserError(
+                f"{self.name}: its logits at token {at} are not finite; the weights are broken or overflow"
+                " their dtype: try dtype='float32'"
+            )
+        pieces = pieces_of(self.tokenizer, tokens)
+        topk_ids = columns["topk_ids"].tolist()
+        return Trace(
+            prompt=shown_prompt(prompt),
+            completion="".join(pieces),
+            prompt_tokens=prompt_tokens,
+            tokens=tokens,
+            pieces=pieces,
+            entropy=numbers["entropy"].tolist(),
+            logprob=numbers["logprob"].tolist(),
+            topk_ids=topk_ids,
+            topk_probs=numbers["topk_probs"].tolist(),
+            vocab_size=self.vocab_size,
+            model=self.name,
+            revision=self.revision,
+            strings={i: self.string(i) for i in {*tokens, *(i for row in topk_ids for i in row)}},
+            pivots=PivotRule().find(numbers["entropy"].tolist()),
+            pivot_rule=PivotRule(),
+            generation={"temperature": sampling.temperature},
+            finish_reason="scored",
+        )
 
     def with_sensitivity(self, trace: Trace, **options: Any) -> Trace:
         """The trace with its sensitivity column measured; options as for `sensitivity`."""
-        from .sensitivity import sensitivity
-
         self.check(trace)
         ids = torch.tensor(trace.prompt_tokens + trace.tokens, device=self.device)
         values = sensitivity(self.model, ids, len(trace.prompt_tokens), **options)
@@ -190,31 +225,13 @@ class Engine:
 
     def audit(self, trace: Trace, n: int = 8, *, grade: Callable[[str], float], **options: Any) -> Audit:
         """Do this trace's pivots move its answer? See `audit.audit`."""
-        from .audit import audit
-
         return audit(self, trace, n, grade=grade, **options)
 
     def compare_positions(
         self, trace: Trace, n: int = 8, *, grade: Callable[[str], float], **options: Any
     ) -> Comparison:
         """The audit of the pivots beside that of as many other positions. See `audit.compare_positions`."""
-        from .audit import compare_positions
-
         return compare_positions(self, trace, n, grade=grade, **options)
-
-    def check(self, trace: Trace) -> None:
-        """Raises UserError when the trace's ids do not mean the same text here."""
-        if trace.vocab_size != self.vocab_size:
-            raise UserError(
-                f"the trace has a vocabulary of {trace.vocab_size} ({trace.model}) and {self.name} one of"
-                f" {self.vocab_size}: use the model that made the trace"
-            )
-        for token in set(trace.tokens) & set(trace.strings):
-            if self.string(token) != trace.strings[token]:
-                raise UserError(
-                    f"token {token} is {trace.strings[token]!r} in the trace ({trace.model}) and"
-                    f" {self.string(token)!r} in {self.name}: use the tokenizer that made the trace"
-                )
 
     # -- the loop -----------------------------------------------------------------------------------
 
@@ -313,14 +330,6 @@ class Engine:
                 f"{self.name}: its logits at token {position} are not finite; the weights are broken or"
                 " overflow their dtype: try dtype='float32'"
             )
-
-
-def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
-    """End-of-sequence ids of the generation config; the tokenizer's where it names none."""
-    eos = getattr(model.generation_config, "eos_token_id", None)
-    if eos is None:
-        eos = tokenizer.eos_token_id
-    return set(eos) if isinstance(eos, list) else {eos} - {None}
 
 
 def _last(deltas: Iterator[Delta]) -> Trace:

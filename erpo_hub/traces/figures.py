@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .pivots import pivot_edge
+from .pivots import describe
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -28,10 +28,11 @@ class EntropyData:
 
     position: list[int]  # (T,) 0 .. T - 1, indices into the trace's columns
     entropy: list[float]  # (T,) nats
-    smooth: list[float]  # (T,) centred running mean, for traces too long to read token by token
+    smooth: list[float]  # (T,) centered running mean, for traces too long to read token by token
     label: list[str]  # (T,) the token, spaces and newlines made visible
     pivots: list[int]  # (P,)
-    edge: float  # nats: the 0.75-quantile, which pivots exceed
+    edge: float | None  # nats, which pivots exceed; None where the trace does not say its rule
+    rule: str  # the same in words
     title: str
 
 
@@ -48,7 +49,8 @@ def entropy_data(trace: Trace, window: int = 9) -> EntropyData:
         smooth=np.round(smooth, 6).tolist(),
         label=[visible(trace.strings.get(i, piece)) for i, piece in zip(trace.tokens, trace.pieces)],
         pivots=list(trace.pivots),
-        edge=pivot_edge(trace.entropy),
+        edge=trace.pivot_rule.edge(trace.entropy) if trace.pivot_rule else None,
+        rule=describe(trace.pivot_rule),
         title=f"Token entropy: {len(h)} tokens, {len(trace.pivots)} pivots{verdict}",
     )
 
@@ -93,11 +95,12 @@ def entropy_curve(trace: Trace) -> go.Figure:
         customdata=data.pivots,
         text=[labels[t] for t in data.pivots],
         mode="markers",
-        name="pivot",
+        name=f"pivot: {data.rule}",
         marker={"color": PIVOT, "size": 7, "symbol": "triangle-up"},
         hovertemplate="pivot %{text}<br>token %{x}: %{y:.3f} nats<extra></extra>",
     )
-    figure.add_hline(y=data.edge, line={"color": "#888", "width": 1, "dash": "dot"})
+    if data.edge is not None:
+        figure.add_hline(y=data.edge, line={"color": "#888", "width": 1, "dash": "dot"})
     figure.update_layout(
         title={"text": data.title, "font": {"size": 14}},
         xaxis={"title": "token", "gridcolor": GRID, "zeroline": False},
@@ -129,15 +132,16 @@ def entropy_png(trace: Trace, path: str | Path, *, title: str | None = None) -> 
         marker="^",
         markersize=5,
         color=PIVOT,
-        label="pivot",
+        label=f"pivot: {data.rule}",
     )
-    axes.axhline(data.edge, color="#888888", linewidth=0.8, linestyle=":", label="0.75-quantile")
+    if data.edge is not None:
+        axes.axhline(data.edge, color="#888888", linewidth=0.8, linestyle=":")
     axes.set(xlabel="token", ylabel="entropy (nats)", ylim=(0, None))
     # `parse_math` off: a title may come from a user's prompt, and "$" is not TeX there
     axes.set_title(data.title if title is None else title, fontsize=10, loc="left", parse_math=False)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, ncols=3, loc="upper right")
+    axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper right")
     path = Path(path)
     figure.savefig(path, metadata={"Software": None})
     return path

@@ -1,6 +1,6 @@
 """One trace as one HTML file: no server, no external request, usable by keyboard, light and dark.
 
-The page (standalone.html) is constant; the trace enters as JSON in a data block that no text can end early,
+The page (trace.html) is constant; the trace enters as JSON in a data block that no text can end early,
 and the page's script writes it with `textContent` only. Imports no torch.
 """
 
@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from .figures import ENTROPY_LEVELS
+from .pivots import describe
 from .trace import Trace
 
 _PAGE = Path(__file__).with_name("trace.html")
@@ -22,7 +23,11 @@ def to_html(trace: Trace) -> str:
     for char, escape in _ESCAPES.items():
         data = data.replace(char, escape)  # inside JSON strings only: JSON's own syntax has none of them
     page = _PAGE.read_text(encoding="utf-8")
-    before, after = page.replace("__LEVELS__", json.dumps(ENTROPY_LEVELS)).split("__TRACE__")
+    before, after = (
+        page.replace("__LEVELS__", json.dumps(ENTROPY_LEVELS))
+        .replace("__RULE__", describe(trace.pivot_rule))
+        .split("__TRACE__")
+    )
     return before + data + after
 
 

@@ -1,19 +1,25 @@
-"""Load a causal language model and its tokenizer: a Hub id, a folder, a GGUF file, an adapter on its base.
+"""The one loader of causal language models and tokenizers: the embedded model, a Hub id, a folder, a GGUF
+file, an adapter on its base.
 
 Safetensors and GGUF only: a checkpoint that exists only as a pickle is refused, because unpickling runs
-code. `trust_remote_code` stays off. Every way to fail is one UserError.
+code. Code that a checkpoint brings is never run and never asked about. Every way to fail is one UserError.
+The trainer loads its policy through TRL, which places it among processes; it asks `model_source` first.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import UserError
+from ..text import one_line
+from .asked import asked_as
 
 # what the libraries below raise for a missing, damaged or foreign file, as seen with such files
 _DAMAGE = (
@@ -38,17 +44,45 @@ def load(
     dtype: str | torch.dtype | None = None,
 ) -> tuple[Any, Any]:
     """(model in eval mode on its device, tokenizer). See `Engine.load` for the parameters."""
-    name, adapter_revision = str(model), None
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    name, adapter_revision = resolve_model(str(model)), None
+    place = torch.device(device or best_device())
     if adapter is None and (config := _adapter_config(name, revision)) is not None:
         name, adapter = _base_of(name, config), name
         revision, adapter_revision = config.get("revision"), revision
     where = _where(name, revision)
+    _check_folder(name, where)
     lm = _load_model(name, where, _dtype(dtype, place))
-    tokenizer = _load_tokenizer(name, where)
-    if adapter is not None:
-        lm = _with_adapter(lm, str(adapter), adapter_revision)
+    folder = None if adapter is None else _adapter_folder(str(adapter), adapter_revision)
+    if folder is not None and (folder / "tokenizer_config.json").is_file():  # says how the model was asked
+        tokenizer = _load_tokenizer(str(adapter), _where(str(folder), None))
+    else:
+        tokenizer = _load_tokenizer(name, where)
+    if dtype is None and (trained := asked_as(tokenizer).dtype):
+        lm = lm.to(_dtype(trained, place))
+    if folder is not None:
+        lm = _with_adapter(lm, str(adapter), folder)
     return lm.to(place).eval(), tokenizer
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> Any:
+    """The tokenizer of a model, by the same names and rules as `load`."""
+    return _load_tokenizer(name, _where(resolve_model(name), revision))
+
+
+def model_source(name: str, revision: str | None = None) -> str:
+    """The folder or Hub id of a model to train, for TRL's loader, after `load`'s refusals of a folder."""
+    where = _where(resolve_model(name), revision)
+    if "gguf_file" in where:
+        raise UserError(f"{name}: a GGUF file cannot be trained: give the model it was made from")
+    _check_folder(name, where)
+    return str(where["pretrained_model_name_or_path"])
+
+
+def best_device() -> str:
+    """A GPU where there is one: "cuda", "mps" or "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _dtype(dtype: str | torch.dtype | None, place: torch.device) -> str | torch.dtype:
@@ -71,26 +105,40 @@ def _where(name: str, revision: str | None) -> dict[str, Any]:
             raise UserError(f"{name}: no such GGUF file")
         return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     if path.is_dir():
-        _refuse_pickles(path)
         return {"pretrained_model_name_or_path": str(path)}
     if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or not name:
-        raise UserError(f"{name}: no model folder there; give a folder, a GGUF file or a Hub id")
+        raise UserError(f"no such folder: {name}; give a folder, a GGUF file or a Hub id")
     return {"pretrained_model_name_or_path": name, "revision": revision}
 
 
-def _refuse_pickles(folder: Path) -> None:
-    if any(folder.glob("*.safetensors")) or not (folder / "config.json").exists():
+def _check_folder(name: str, where: dict[str, Any]) -> None:
+    """Refuse a folder without a config, and one whose weights are only in a pickle."""
+    folder = Path(where["pretrained_model_name_or_path"])
+    if "gguf_file" in where or not folder.is_dir():
         return
-    if pickles := sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern)):
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{name}: the folder has no config.json: give the folder of a model")
+    pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
+    if pickles and not any(folder.glob("*.safetensors")):
         raise UserError(
-            f"{folder}: its weights are only in {pickles[0]}, a pickle, which is not loaded because it"
-            " can run code; save it again as safetensors"
+            f"{name}: its weights are only in {pickles[0]}, a pickle, which is not loaded because it can run"
+            " code; save it again as safetensors"
         )
 
 
-def _load_model(name: str, where: dict[str, Any], dtype: str | torch.dtype) -> Any:
+@contextmanager
+def one_error(name: str) -> Iterator[None]:
+    """Whatever the libraries raise for a missing, damaged or foreign model becomes one UserError."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
+
+    try:
+        yield
+    except (*_DAMAGE, SafetensorError, StrictDataclassError) as e:
+        raise UserError(f"{name}: the model cannot be loaded ({one_line(e)})") from e
+
+
+def _load_model(name: str, where: dict[str, Any], dtype: str | torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {
@@ -101,10 +149,8 @@ def _load_model(name: str, where: dict[str, Any], dtype: str | torch.dtype) -> A
     }
     if "gguf_file" not in where:
         options["use_safetensors"] = True
-    try:
+    with one_error(name):
         loaded: Any = AutoModelForCausalLM.from_pretrained(**options)
-    except (*_DAMAGE, SafetensorError, StrictDataclassError) as e:
-        raise UserError(f"{name}: the model cannot be loaded ({_first_line(e)})") from e
     lm, info = loaded
     if missing := sorted(info.get("missing_keys") or []):
         raise UserError(
@@ -119,7 +165,7 @@ def _load_tokenizer(name: str, where: dict[str, Any]) -> Any:
     try:
         return AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
     except _DAMAGE as e:
-        raise UserError(f"{name}: its tokenizer cannot be loaded ({_first_line(e)})") from e
+        raise UserError(f"{name}: its tokenizer cannot be loaded ({one_line(e)})") from e
 
 
 def _adapter_config(name: str, revision: str | None) -> dict[str, Any] | None:
@@ -135,7 +181,7 @@ def _adapter_config(name: str, revision: str | None) -> dict[str, Any] | None:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise UserError(f"{name}: adapter_config.json is not readable ({_first_line(e)})") from e
+        raise UserError(f"{name}: adapter_config.json is not readable ({one_line(e)})") from e
 
 
 def _hub_adapter_config(name: str, revision: str | None) -> Path | None:
@@ -153,45 +199,57 @@ def _hub_adapter_config(name: str, revision: str | None) -> Path | None:
     except EntryNotFoundError:
         return None  # the usual case: a model
     except (HfHubHTTPError, OSError, ValueError) as e:  # no such repository, no access, no valid id
-        raise UserError(f"{name}: not found on the Hub ({_first_line(e)})") from e
+        raise UserError(f"{name}: not found on the Hub ({one_line(e)})") from e
 
 
 def _base_of(name: str, config: dict[str, Any]) -> str:
+    """Where an adapter's base is: its config's Hub id or folder, or the folder that the run beside it names.
+
+    A bundle names a local base without its path, which is nobody else's; the run's own model/ keeps it.
+    """
     base = config.get("base_model_name_or_path")
     if not base or not isinstance(base, str):
         raise UserError(
             f"{name}: an adapter whose config names no base model; load the base and pass adapter={name!r}"
         )
-    path = Path(base).expanduser()
-    if path.is_absolute() and not path.is_dir():
+    beside = Path(name).expanduser().resolve().parent / "model"
+    for found in (base, (_adapter_config(str(beside), None) or {}).get("base_model_name_or_path")):
+        place = Path(resolve_model(str(found))).expanduser()
+        if place.is_dir() and (place.is_absolute() or found == base):
+            return str(place)
+    if Path(base).is_absolute():
         raise UserError(
             f"{name}: an adapter of {base}, which is not there; load its base and pass adapter={name!r}"
         )
     return base
 
 
-def _with_adapter(lm: Any, adapter: str, revision: str | None) -> Any:
-    """The base model with the adapter's layers inside it, active and not merged."""
+def _adapter_folder(adapter: str, revision: str | None) -> Path:
+    """The adapter's files, its tokenizer's too, from its folder or the Hub."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    folder = Path(adapter).expanduser()
+    files = ["adapter_*", "tokenizer*", "special_tokens_map.json", "chat_template*", "vocab*", "merges.txt"]
+    try:
+        if not folder.is_dir():
+            folder = Path(snapshot_download(adapter, revision=revision, allow_patterns=files))
+    except (OSError, ValueError, HfHubHTTPError) as e:
+        raise UserError(f"{adapter}: the adapter cannot be fetched ({one_line(e)})") from e
+    if not (folder / "adapter_model.safetensors").is_file():  # peft would fall back to a pickle
+        raise UserError(f"{adapter}: an adapter without adapter_model.safetensors; save it as safetensors")
+    return folder
+
+
+def _with_adapter(lm: Any, adapter: str, folder: Path) -> Any:
+    """The base model with the adapter's layers inside it, active and not merged."""
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    folder = Path(adapter).expanduser()
     try:
-        if not folder.is_dir():
-            folder = Path(snapshot_download(adapter, revision=revision, allow_patterns=["adapter_*"]))
-        if not (folder / "adapter_model.safetensors").is_file():  # peft would fall back to a pickle
-            raise UserError(
-                f"{adapter}: an adapter without adapter_model.safetensors; save it as safetensors"
-            )
         wrapped = PeftModel.from_pretrained(lm, str(folder), is_trainable=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
-        raise UserError(f"{adapter}: the adapter does not fit its base ({_first_line(e)})") from e
+        raise UserError(f"{adapter}: the adapter does not fit its base ({one_line(e)})") from e
     if wrapped.active_peft_config.is_prompt_learning:
         raise UserError(f"{adapter}: a prompt-learning adapter; only adapters of the weights can be traced")
     return wrapped.get_base_model()
-
-
-def _first_line(error: BaseException) -> str:
-    line = " ".join(str(error).split()) or type(error).__name__
-    return line if len(line) <= 300 else line[:297] + "..."

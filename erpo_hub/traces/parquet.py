@@ -1,24 +1,25 @@
 """Traces in Parquet: one row a trace, lists as list columns, small row groups.
 
 A reader takes the footer and the row groups that it needs, never the file: see benchmarks/trace_io.py.
-May import pyarrow; used through `Trace.to_parquet` and `Trace.from_parquet`.
+A row is a trace's JSON form (`Trace.to_dict`); what it means is trace.py's, which is the only caller.
+May import pyarrow.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import UserError
-from .trace import Trace
 
+T = TypeVar("T")
+Row = dict[str, Any]
 ROWS_PER_GROUP = 128
 TOKENS_PER_GROUP = 250_000  # long traces make smaller groups, so that reading one stays cheap
 MAX_GROUP_BYTES = 1 << 30  # uncompressed, as the footer states it: a larger group is refused unread
@@ -46,33 +47,34 @@ SCHEMA = pa.schema(
         "topk_ids": pa.list_(_IDS),
         "topk_probs": pa.list_(_NUMBERS),
         "pivots": _IDS,
+        "pivot_rule": pa.struct({"quantile": pa.float64(), "min_entropy": pa.float64()}),
         "sensitivity": _NUMBERS,
         # not Arrow's map type: `datasets` and the Hub's dataset viewer can't read it
         "strings": pa.list_(pa.struct({"id": pa.int32(), "text": pa.string()})),
     }
 )
-assert set(SCHEMA.names) == {f.name for f in fields(Trace)}
+_NEW = {"pivot_rule"}  # columns that older files do not have
 
 
-def write(traces: Iterable[Trace], path: Path) -> Path:
-    """Write the traces, streamed group by group; the file appears under its name only when complete."""
+def write_rows(rows: Iterable[Row], path: Path) -> Path:
+    """Write the rows, streamed group by group; the file appears under its name only when complete."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with pq.ParquetWriter(partial, SCHEMA, compression="zstd", store_schema=False) as writer:
-            for group in _groups(traces):
-                writer.write_table(pa.Table.from_pylist([_row(t) for t in group], schema=SCHEMA))
+            for group in _groups(rows):
+                writer.write_table(pa.Table.from_pylist([_packed(row) for row in group], schema=SCHEMA))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return path
 
 
-def _groups(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
-    group: list[Trace] = []
+def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    group: list[Row] = []
     tokens = 0
-    for trace in traces:
-        group.append(trace)
-        tokens += len(trace.prompt_tokens) + len(trace.tokens)
+    for row in rows:
+        group.append(row)
+        tokens += len(row["prompt_tokens"]) + len(row["tokens"])
         if len(group) == ROWS_PER_GROUP or tokens >= TOKENS_PER_GROUP:
             yield group
             group, tokens = [], 0
@@ -80,61 +82,52 @@ def _groups(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
         yield group
 
 
-def read(path: Path, rows: Sequence[int] | None = None) -> list[Trace]:
-    """See `Trace.from_parquet`. Row numbers of a folder count through its files in order of their names."""
+def read_rows(path: Path, make: Callable[[Row], T], rows: Sequence[int] | None = None) -> list[T]:
+    """`make` of every row, or of the `rows` asked for, of a file or of a folder of them in order of names.
+
+    Raises UserError, which names the file and the row, also for what `make` refuses.
+    """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
-        raise UserError(f"{path}: holds no *.parquet file")
-    found: dict[int, Trace] = {}
+        raise UserError(f"{path}: contains no *.parquet file")
+    found: dict[int, T] = {}
     order: list[int] = []
     first = 0
     for file in files:
         with _open(file) as source:
             count = source.metadata.num_rows
             wanted = range(count) if rows is None else [r - first for r in rows if first <= r < first + count]
-            for number, trace in _read_rows(file, source, wanted):
-                found[first + number] = trace
+            for number, made in _read(file, source, wanted, make):
+                found[first + number] = made
         order += range(first, first + count) if rows is None else []
         first += count
     order = order if rows is None else list(rows)
     if outside := [r for r in order if r not in found]:
-        raise UserError(f"{path}: trace {outside[0]} is out of range; it holds 0 .. {first - 1}")
+        raise UserError(f"{path}: trace {outside[0]} is out of range; it has 0 .. {first - 1}")
     return [found[r] for r in order]
-
-
-def count(path: Path) -> int:
-    """Number of traces in a Parquet file or folder, from the footers alone."""
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    total = 0
-    for file in files:
-        with _open(file) as source:
-            total += source.metadata.num_rows
-    return total
 
 
 def _open(file: Path) -> pq.ParquetFile:
     """Open by the footer, after checking that the footer's sizes can be true."""
     try:
-        size = file.stat().st_size
         source = pq.ParquetFile(file)
-    except OSError as e:
+    except (OSError, ValueError, pa.ArrowException) as e:
         raise UserError(f"{file}: not a readable Parquet file ({e})") from None
-    except pa.ArrowException as e:
-        raise UserError(f"{file}: not a readable Parquet file ({e})") from None
-    if missing := [n for n in SCHEMA.names if n not in source.schema_arrow.names]:
+    if missing := [n for n in SCHEMA.names if n not in source.schema_arrow.names and n not in _NEW]:
         source.close()
         raise UserError(f"{file}: not a file of traces: column {missing[0]!r} is missing")
     for g in range(source.metadata.num_row_groups):
-        group = source.metadata.row_group(g)
-        packed = [group.column(c).total_compressed_size for c in range(group.num_columns)]
-        unpacked = [group.column(c).total_uncompressed_size for c in range(group.num_columns)]
-        if min(packed + unpacked) < 0 or sum(packed) > size or sum(unpacked) > MAX_GROUP_BYTES:
+        # not column by column: Arrow ends the process where a column's own statistics are damaged
+        if not 0 <= source.metadata.row_group(g).total_byte_size <= MAX_GROUP_BYTES:
             source.close()
             raise UserError(f"{file}: row group {g} states sizes that a file of traces cannot have; refused")
     return source
 
 
-def _read_rows(file: Path, source: pq.ParquetFile, wanted: Sequence[int]) -> Iterable[tuple[int, Trace]]:
+def _read(
+    file: Path, source: pq.ParquetFile, wanted: Sequence[int], make: Callable[[Row], T]
+) -> Iterable[tuple[int, T]]:
+    schema = pa.schema([column for column in SCHEMA if column.name in source.schema_arrow.names])
     starts = [0]
     for g in range(source.metadata.num_row_groups):
         starts.append(starts[-1] + source.metadata.row_group(g).num_rows)
@@ -143,26 +136,25 @@ def _read_rows(file: Path, source: pq.ParquetFile, wanted: Sequence[int]) -> Ite
         if not inside:
             continue
         try:
-            table = source.read_row_group(g, columns=SCHEMA.names).cast(SCHEMA.with_metadata(None))
+            table = source.read_row_group(g, columns=schema.names).cast(schema)
         except (OSError, pa.ArrowException) as e:
             raise UserError(f"{file}: row group {g} is damaged ({e})") from None
         except ValueError as e:  # columns of the right names and the wrong types
             raise UserError(f"{file}: not a file of traces ({e})") from None
         for r in inside:
             try:
-                yield r, _trace(table.slice(r - starts[g], 1).to_pylist()[0])
+                yield r, make(_unpacked(table.slice(r - starts[g], 1).to_pylist()[0]))
             except (UserError, ValueError, KeyError, TypeError, RecursionError) as e:
                 raise UserError(f"{file}: trace {r}: {e}") from None
 
 
-def _row(trace: Trace) -> dict[str, Any]:
-    row = {name: getattr(trace, name) for name in SCHEMA.names}
-    row["generation"] = json.dumps(trace.generation, ensure_ascii=False, allow_nan=False)
-    row["strings"] = [{"id": i, "text": text} for i, text in trace.strings.items()]
-    return row
+def _packed(row: Row) -> Row:
+    generation = json.dumps(row["generation"], ensure_ascii=False, allow_nan=False)
+    strings = [{"id": int(i), "text": text} for i, text in row["strings"].items()]
+    return {**row, "generation": generation, "strings": strings}
 
 
-def _trace(row: dict[str, Any]) -> Trace:
+def _unpacked(row: Row) -> Row:
     row["generation"] = json.loads(row["generation"] or "{}")
     row["strings"] = {str(entry["id"]): entry["text"] for entry in row["strings"] or []}
-    return Trace.from_dict(row)
+    return row

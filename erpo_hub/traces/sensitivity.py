@@ -36,7 +36,7 @@ def sensitivity(
     """(T,) logit², one value a completion token.
 
     Noise N(0, (noise * rms(h_t))² I) is added to the input h_t of decoder layer `layer` (default: the middle
-    one) at one position; logits are centred over the vocabulary; population variance over `samples` draws,
+    one) at one position; logits are centered over the vocabulary; population variance over `samples` draws,
     mean over the vocabulary. The value of completion token t belongs to position prompt_length + t - 1, whose
     logits predicted it. Noise above the last layer would give every position the same value.
 
@@ -72,7 +72,7 @@ def sensitivity(
 
 
 def spread(logits: Tensor) -> Tensor:
-    """(c,) logit² of (c, n, V): population variance over n of centred logits, mean over the vocabulary."""
+    """(c,) logit² of (c, n, V): population variance over n of centered logits, mean over the vocabulary."""
     x = logits.to(torch.promote_types(logits.dtype, torch.float32))
     x = x - x.mean(-1, keepdim=True)  # softmax ignores a shift
     return x.var(dim=1, correction=0).mean(-1)

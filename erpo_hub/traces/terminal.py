@@ -1,7 +1,7 @@
 """A trace in the terminal: text shaded by entropy, pivots marked, a table of them.
 
-Shading is background colour under black text, so that it reads on a dark and on a light terminal; a pivot
-has a glyph and an underline too, and both survive where there is no colour. Imports rich, no torch.
+Shading is background color under black text, so that it reads on a dark and on a light terminal; a pivot
+has a glyph and an underline too, and both survive where there is no color. Imports rich, no torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..text import percent
 from .figures import ENTROPY_LEVELS, entropy_level, visible
+from .pivots import describe
 from .trace import Trace
 
 SHADES = ("", *(f"black on {c}" for c in ("#feedde", "#fdd0a2", "#fdae6b", "#fd8d3c", "#f16913")))
@@ -27,7 +29,13 @@ def show(trace: Trace, console: Console | None = None) -> None:
 
 def parts(trace: Trace) -> list[RenderableType]:
     """What `show` prints, top to bottom."""
-    return [shaded(trace), Text(), legend(), facts(trace), *([pivot_table(trace)] if trace.pivots else [])]
+    return [
+        shaded(trace),
+        Text(),
+        legend(trace),
+        facts(trace),
+        *([pivot_table(trace)] if trace.pivots else []),
+    ]
 
 
 def shaded(trace: Trace) -> Text:
@@ -42,13 +50,13 @@ def shaded(trace: Trace) -> Text:
     return text
 
 
-def legend() -> Text:
+def legend(trace: Trace) -> Text:
     text = Text("entropy in nats: ", "dim")
     for i, style in enumerate(SHADES):
         low = ENTROPY_LEVELS[i - 1] if i else 0.0
         high = f" - {ENTROPY_LEVELS[i]}" if i < len(ENTROPY_LEVELS) else " and above"
         text.append(f" {low}{high} ", style).append(" ")
-    return text.append(f"{PIVOT} pivot")
+    return text.append(f"{PIVOT} pivot: {describe(trace.pivot_rule)}")
 
 
 def facts(trace: Trace) -> Text:
@@ -73,7 +81,7 @@ def pivot_table(trace: Trace, alternatives: int = 3) -> Table:
     table.add_column("instead")
     for t in trace.pivots:
         others = [
-            f"{_label(trace, i)} {p:.1%}"
+            f"{_label(trace, i)} {percent(p)}"
             for i, p in zip(trace.topk_ids[t], trace.topk_probs[t])
             if i != trace.tokens[t]
         ]
@@ -82,7 +90,7 @@ def pivot_table(trace: Trace, alternatives: int = 3) -> Table:
             _label(trace, trace.tokens[t]),
             f"{trace.entropy[t]:.3f}",
             f"{math.exp(trace.entropy[t]):.1f}",
-            f"{math.exp(trace.logprob[t]):.1%}",
+            percent(math.exp(trace.logprob[t])),
             *([f"{trace.sensitivity[t]:.3g}"] if trace.sensitivity is not None else []),
             "   ".join(others[:alternatives]),
         ]

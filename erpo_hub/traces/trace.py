@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
-from .pivots import find_pivots
+from .pivots import MIN_ENTROPY, QUANTILE, PivotRule
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no pivot_rule; still read
 MAX_TOKENS = 262_144  # of a completion, and of a prompt
 MAX_ALTERNATIVES = 100
 MAX_TEXT = 8 * 1024 * 1024  # characters of any one text
@@ -48,7 +48,8 @@ class Trace:
         topk_ids, topk_probs: (T, k) the most probable tokens of the same distribution as `entropy`.
         vocab_size: number of logits; every id is below it.
         strings: text of every id named in the record, for display.
-        pivots: sorted positions of the critical decision pivots.
+        pivots: sorted positions of the critical decision pivots. pivot_rule: the rule that found them; None
+            where it is not known.
         sensitivity: (T,) logit², or None where it was not measured.
         answer, gold, correct: the answer read from the completion, the right one, the verdict; all optional.
         generation: the sampling parameters, flat, JSON values only.
@@ -69,6 +70,7 @@ class Trace:
     sampling_logprob: list[float] | None = None
     strings: dict[int, str] = field(default_factory=dict)
     pivots: list[int] = field(default_factory=list)
+    pivot_rule: PivotRule | None = None
     sensitivity: list[float] | None = None
     answer: str | None = None
     gold: str | None = None
@@ -93,15 +95,17 @@ class Trace:
         """A validated copy with some fields changed: `trace.replace(gold="12", correct=True)`."""
         return replace(self, **changes)
 
-    def with_pivots(self, quantile: float = 0.75, min_entropy: float = 0.0) -> Trace:
+    def with_pivots(self, quantile: float = QUANTILE, min_entropy: float = MIN_ENTROPY) -> Trace:
         """A copy whose pivots are found anew (see `pivots.find_pivots`)."""
-        return replace(self, pivots=find_pivots(self.entropy, quantile, min_entropy))
+        rule = PivotRule(quantile, min_entropy)
+        return replace(self, pivots=rule.find(self.entropy), pivot_rule=rule)
 
     # -- JSON ---------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: the fields by name, ids of `strings` as JSON's text keys."""
         data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data["pivot_rule"] = None if self.pivot_rule is None else asdict(self.pivot_rule)
         data["strings"] = {str(i): text for i, text in self.strings.items()}
         return {"schema_version": data.pop("schema_version"), **data}
 
@@ -114,25 +118,33 @@ class Trace:
 
     @classmethod
     def from_dict(cls, data: Any) -> Trace:
-        """The inverse of `to_dict`. Raises UserError for anything that is not a version-1 trace."""
+        """The inverse of `to_dict`. Raises UserError for anything that is not a trace.
+
+        A version-1 trace does not say its rule: it is the default one where that finds the same pivots.
+        """
         if not isinstance(data, dict):
             raise UserError("not a trace: a JSON object is expected")
         version = data.get("schema_version")
-        if version != SCHEMA_VERSION or isinstance(version, bool):
+        if version not in (1, SCHEMA_VERSION) or isinstance(version, bool):
             raise UserError(
-                f"schema_version {_short(version)} is not readable here (only {SCHEMA_VERSION} is);"
+                f"schema_version {_short(version)} is not readable here (1 and {SCHEMA_VERSION} are);"
                 " upgrade erpo-hub or make the trace again"
             )
         known = {f.name for f in fields(cls)}
         if extra := sorted(set(data) - known):
             raise UserError(f"unknown field {_short(extra[0])}: see docs/trace-format.md for the fields")
-        values = dict(data)
+        values = {**data, "schema_version": SCHEMA_VERSION}
         if "strings" in values:
             values["strings"] = _string_map(values["strings"])
         missing = [f.name for f in fields(cls) if f.name not in values and f.name in _REQUIRED]
         if missing:
             raise UserError(f"field {missing[0]!r} is missing")
-        return cls(**values)
+        if values.get("pivot_rule") is not None:
+            values["pivot_rule"] = _pivot_rule(values["pivot_rule"])
+        trace = cls(**values)
+        if version == 1 and PivotRule().find(trace.entropy) == trace.pivots:
+            trace = replace(trace, pivot_rule=PivotRule())
+        return trace
 
     @classmethod
     def from_json(cls, source: str | Path) -> Trace:
@@ -160,19 +172,19 @@ class Trace:
     @staticmethod
     def to_parquet(traces: Iterable[Trace], path: str | Path) -> Path:
         """Many traces in one Parquet file, one row a trace (see `parquet.py`)."""
-        from .parquet import write
+        from .parquet import write_rows
 
-        return write(traces, Path(path))
+        return write_rows((trace.to_dict() for trace in traces), Path(path))
 
-    @staticmethod
-    def from_parquet(path: str | Path, rows: Sequence[int] | None = None) -> list[Trace]:
+    @classmethod
+    def from_parquet(cls, path: str | Path, rows: Sequence[int] | None = None) -> list[Trace]:
         """Traces of a Parquet file or of a folder of them: all, or only the `rows` asked for.
 
         Only the footers and the row groups that hold the rows are read. Raises UserError.
         """
-        from .parquet import read
+        from .parquet import read_rows
 
-        return read(Path(path), rows)
+        return read_rows(Path(path), cls.from_dict, rows)
 
 
 _REQUIRED = {
@@ -192,7 +204,7 @@ def _check(t: Trace) -> None:
     if t.correct is not None and not isinstance(t.correct, bool):
         raise UserError("correct is neither true, false nor null")
     if t.finish_reason not in FINISH_REASONS:
-        raise UserError(f"finish_reason {_short(t.finish_reason)} is none of {', '.join(FINISH_REASONS)}")
+        raise UserError(f"finish_reason {_short(t.finish_reason)} is not one of {', '.join(FINISH_REASONS)}")
     if type(t.vocab_size) is not int or not 0 < t.vocab_size < 2**31:
         raise UserError(f"vocab_size {_short(t.vocab_size)} is not a positive number below 2^31")
     if t.schema_version != SCHEMA_VERSION:
@@ -221,6 +233,8 @@ def _check_columns(t: Trace) -> None:
     _check_ids("pivots", t.pivots, n)
     if any(a >= b for a, b in zip(t.pivots, t.pivots[1:])):
         raise UserError("pivots are not sorted or not distinct")
+    if not isinstance(t.pivot_rule, PivotRule | None):
+        raise UserError("pivot_rule is not a PivotRule")
 
 
 def _check_alternatives(t: Trace) -> None:
@@ -274,7 +288,7 @@ def _check_text(name: str, text: Any) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise UserError(f"{name} holds half a surrogate pair, which is no text") from None
+        raise UserError(f"{name} contains half a surrogate pair, which is not valid text") from None
 
 
 def _check_length(name: str, column: list, n: int) -> None:
@@ -288,7 +302,7 @@ def _check_ids(name: str, ids: Any, below: int, limit: int = MAX_TOKENS) -> None
     if len(ids) > limit:
         raise UserError(f"{name} has {len(ids)} entries, more than the {limit} that a trace may hold")
     if ids and not (min(ids) >= 0 and max(ids) < below):
-        raise UserError(f"{name} holds {min(ids) if min(ids) < 0 else max(ids)}, outside 0 .. {below - 1}")
+        raise UserError(f"{name} contains {min(ids) if min(ids) < 0 else max(ids)}, outside 0 .. {below - 1}")
 
 
 def _check_floats(name: str, values: Any, n: int, low: float, high: float) -> None:
@@ -298,14 +312,14 @@ def _check_floats(name: str, values: Any, n: int, low: float, high: float) -> No
     try:
         array = np.asarray(values, dtype=np.float64)
     except OverflowError:
-        raise UserError(f"{name} holds a number that is not finite") from None
+        raise UserError(f"{name} contains a number that is not finite") from None
     if not np.isfinite(array).all():
         raise UserError(
-            f"{name} holds a number that is not finite (token {int((~np.isfinite(array)).argmax())})"
+            f"{name} contains a number that is not finite (token {int((~np.isfinite(array)).argmax())})"
         )
     if n and not (array.min() >= low - _SLACK and array.max() <= high + _SLACK):
         at = int(array.argmin()) if array.min() < low - _SLACK else int(array.argmax())
-        raise UserError(f"{name} holds {array[at]:.6g} at token {at}, outside {low:.6g} .. {high:.6g}")
+        raise UserError(f"{name} contains {array[at]:.6g} at token {at}, outside {low:.6g} .. {high:.6g}")
 
 
 # -- reading -------------------------------------------------------------------------------------------
@@ -328,12 +342,21 @@ def _string_map(strings: Any) -> dict[int, str]:
     if not isinstance(strings, dict):
         raise UserError("strings is not a map from ids to texts")
     if not all(len(key) <= 10 and key.isascii() and key.isdigit() for key in strings):
-        raise UserError("strings has a key that is no token id")
+        raise UserError("strings has a key that is not a token id")
     return {int(key): text for key, text in strings.items()}
 
 
+def _pivot_rule(rule: Any) -> PivotRule:
+    if not isinstance(rule, dict) or set(rule) != {"quantile", "min_entropy"}:
+        raise UserError("pivot_rule is not a map of quantile and min_entropy")
+    try:
+        return PivotRule(**rule)
+    except UserError as e:
+        raise UserError(f"pivot_rule: {e}") from None
+
+
 def _no_constant(name: str) -> float:
-    raise UserError(f"holds {name}, which is not a finite number")
+    raise UserError(f"contains {name}, which is not a finite number")
 
 
 def _short(value: Any) -> str:

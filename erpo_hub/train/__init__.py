@@ -1,1 +1,0 @@
-"""TRAIN: what ERPO adds to TRL, and what it trains on. May import `traces`."""

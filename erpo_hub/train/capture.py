@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 
 def entropy_and_log_z(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq. 1: entropy in nats and log-normaliser of each row of float32 `logits` (..., V).
+    """Eq. 1: entropy in nats and log-normalizer of each row of float32 `logits` (..., V).
 
     Tokens of probability zero (logit -inf) add nothing; NaN and +inf give a non-finite entropy.
     """
@@ -101,3 +101,8 @@ class DecodeCapture:
         if len(self._logps) != steps:
             return None
         return torch.stack(self._entropy, dim=1), torch.stack(self._logps, dim=1)
+
+
+def fit(x: Tensor, width: int) -> Tensor:
+    """Cut or pad with zeros to `width` columns (TRL pads completions to a multiple where asked)."""
+    return torch.nn.functional.pad(x, (0, width - x.shape[1]))

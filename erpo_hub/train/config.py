@@ -1,4 +1,4 @@
-"""ERPOConfig: only what ERPO adds to TRL's GRPOConfig, and the presets."""
+"""ERPOConfig: what the methods here add to TRL's GRPOConfig, and the presets."""
 
 from __future__ import annotations
 
@@ -9,38 +9,37 @@ from typing import Any
 from trl import GRPOConfig
 
 from ..errors import UsageError
+from ..methods.catalog import METHODS
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "grpo": {"entropy_gate": False, "progress_eta": 0.0},
-    "erpo": {},
-    "ep-grpo": {"bucket_axis": "entropy", "synthesis": "gated", "zero_variance": "reward_sign"},
-    "forking-tokens": {"entropy_gate": False, "progress_eta": 0.0, "top_entropy_quantile": 0.2},
-    "holder": {
-        "entropy_gate": False,
-        "progress_eta": 0.0,
-        "holder_start": 2.0,
-        "holder_end": -2.0,
-        "importance_sampling_level": "sequence",
-        "loss_type": "grpo",
-    },
-}
-
+_SETTINGS = {setting.name: setting for row in METHODS.values() for setting in row.settings}
 _CHOICES = {
     "bucket_axis": ("position", "entropy"),
     "synthesis": ("additive", "gated"),
     "zero_variance": ("drop", "reward_sign"),
     "on_nonfinite": ("stop", "skip"),
+    "credit": tuple(dict.fromkeys(row.preset.get("credit", "erpo") for row in METHODS.values())),
 }
 
 _CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 
 
+def _setting(name: str, default: Any) -> Any:
+    """A field that `--flags` explains in the catalog's words."""
+    setting = _SETTINGS[name]
+    where = f"Eq. {setting.equation}: " if setting.equation else ""
+    choices = f" One of: {', '.join(_CHOICES[name])}." if name in _CHOICES else ""
+    return field(default=default, metadata={"help": f"{where}{setting.meaning}.{choices}"})
+
+
 @dataclass
 class ERPOConfig(GRPOConfig):
     r"""
-    Configuration of [`ERPOTrainer`]: [`~trl.GRPOConfig`] and the settings of equations 2-7.
+    Configuration of [`ERPOTrainer`]: [`~trl.GRPOConfig`] and the settings of the methods in the catalog.
 
     Args:
+        credit (`str`, *optional*, defaults to `"erpo"`):
+            The file in `methods/` that turns a batch into token advantages. A function of one's own is passed
+            to the trainer instead.
         entropy_gate (`bool`, *optional*, defaults to `True`):
             Eq. 2. Weight a token's progress signal, and with gated synthesis its outcome advantage, by how
             uncertain the policy was there.
@@ -52,7 +51,7 @@ class ERPOConfig(GRPOConfig):
         progress_beta (`float`, *optional*, defaults to `0.1`):
             Eq. 3. Scale of the implicit progress; matters only beside `eps`.
         num_buckets (`int`, *optional*, defaults to `10`):
-            Eq. 4. Windows of relative progress inside which progress is normalised.
+            Eq. 4. Windows of relative progress inside which progress is normalized.
         bucket_axis (`str`, *optional*, defaults to `"position"`):
             Eq. 4. `"position"` (ERPO) or `"entropy"` (EP-GRPO).
         synthesis (`str`, *optional*, defaults to `"gated"`):
@@ -73,37 +72,33 @@ class ERPOConfig(GRPOConfig):
             `importance_sampling_level="sequence"`; acts only where a batch is used for several updates.
     """
 
-    entropy_gate: bool = field(
-        default=True, metadata={"help": "Eq. 2: weight the token signal by the policy's entropy."}
-    )
-    gate_gamma: float = field(default=5.0, metadata={"help": "Eq. 2: slope of the entropy gate."})
-    progress_eta: float = field(
-        default=0.2, metadata={"help": "Eq. 7: size of the token signal beside the outcome advantage."}
-    )
-    progress_beta: float = field(default=0.1, metadata={"help": "Eq. 3: scale of the implicit progress."})
-    num_buckets: int = field(default=10, metadata={"help": "Eq. 4: windows of relative progress."})
-    bucket_axis: str = field(
-        default="position", metadata={"help": "Eq. 4: 'position' (ERPO) or 'entropy' (EP-GRPO)."}
-    )
-    synthesis: str = field(
-        default="gated", metadata={"help": "Eq. 7: 'gated' (the gate weighs the outcome too) or 'additive'."}
-    )
-    zero_variance: str = field(
-        default="drop", metadata={"help": "Eq. 6, groups with equal rewards: 'drop' or 'reward_sign'."}
-    )
-    reward_threshold: float = field(
-        default=0.5, metadata={"help": "Eq. 6: rewards above it are successes for 'reward_sign'."}
-    )
-    eps: float = field(default=1e-4, metadata={"help": "Added to every standard deviation."})
+    entropy_gate: bool = _setting("entropy_gate", True)
+    gate_gamma: float = _setting("gate_gamma", 5.0)
+    progress_eta: float = _setting("progress_eta", 0.2)
+    progress_beta: float = _setting("progress_beta", 0.1)
+    num_buckets: int = _setting("num_buckets", 10)
+    bucket_axis: str = _setting("bucket_axis", "position")
+    synthesis: str = _setting("synthesis", "gated")
+    zero_variance: str = _setting("zero_variance", "drop")
+    reward_threshold: float = _setting("reward_threshold", 0.5)
+    eps: float = _setting("eps", 1e-4)
+    holder_start: float | None = _setting("holder_start", None)
+    holder_end: float | None = _setting("holder_end", None)
+    credit: str = field(default="erpo", metadata={"help": "Method that gives each token its advantage."})
     on_nonfinite: str = field(
         default="stop",
         metadata={"help": "NaN or infinite logits: 'stop' before the update or 'skip' the generation batch."},
     )
-    holder_start: float | None = field(
-        default=None, metadata={"help": "HölderPO: power of the mean of importance ratios at the first step."}
+    skip_dead_rows: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Leave completions whose advantages are all 0 out of the training forwards: the same "
+            "gradient. Default: where the method reshapes advantages and no KL term or bonus needs them."
+        },
     )
-    holder_end: float | None = field(
-        default=None, metadata={"help": "HölderPO: the power at the last step, reached linearly."}
+    shared_prefix: bool = field(
+        default=False,
+        metadata={"help": "Compute a group's prompt once where it is scored and trained (sdpa or eager)."},
     )
 
     def __post_init__(self) -> None:
@@ -139,20 +134,21 @@ class ERPOConfig(GRPOConfig):
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> ERPOConfig:
-        """The settings of a published method: "grpo", "erpo", "ep-grpo", "forking-tokens" or "holder".
+        """The settings of a published method, by its name in the catalog: "grpo", "erpo", "ep-grpo", ...
 
         `overrides` are further fields and win over the preset's. Raises UsageError for an unknown name.
         """
-        if name not in PRESETS:
-            raise UsageError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
-        return cls(**{**PRESETS[name], **overrides})
+        if name not in METHODS:
+            raise UsageError(f"unknown preset {name!r}: choose one of {', '.join(METHODS)}")
+        return cls(**{**METHODS[name].preset, **overrides})
 
     @property
     def uses_reference(self) -> bool:
-        """Eq. 3 compares with a reference model; without the progress signal none is needed."""
-        return self.progress_eta != 0
+        """Whether the method compares with a reference model: eq. 3 does, unless its signal is off."""
+        return METHODS[self.credit].needs_reference and self.progress_eta != 0
 
     @property
     def reshapes_advantages(self) -> bool:
         """False where eqs. 2-7 reduce to GRPO's own advantages, which then stay untouched, bit for bit."""
-        return self.progress_eta != 0 or (self.entropy_gate and self.synthesis == "gated")
+        gated = self.entropy_gate and self.synthesis == "gated"
+        return self.credit != "erpo" or self.progress_eta != 0 or gated

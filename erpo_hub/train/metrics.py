@@ -1,4 +1,4 @@
-"""What ERPO logs about a generation batch: the gate, the progress signal and the pivots. Torch only."""
+"""What is logged of a generation batch: the method's columns and the pivots. Torch only."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..methods.erpo import TokenAdvantages
+from ..methods.credit import Credit, CreditBatch
 
-METRICS = (
-    "erpo/gate_mean",
-    "erpo/gate_p90",
-    "erpo/progress_std",
-    "erpo/pivot_fraction",
-    "erpo/pivot_entropy",
-)
+_WITH_P90 = ("gate",)  # columns whose upper tail is logged too
 
 
 def pivot_mask(entropy: Tensor, mask: Tensor, quantile: float = 0.75) -> Tensor:
@@ -34,28 +28,33 @@ def pivot_mask(entropy: Tensor, mask: Tensor, quantile: float = 0.75) -> Tensor:
     return (entropy > edge) & valid
 
 
-def batch_metrics(result: TokenAdvantages, entropy: Tensor, mask: Tensor, accelerator: Any) -> list[float]:
-    """Values of METRICS over the tokens of all processes (the 90th percentile: mean of the processes')."""
-    valid = mask.bool()
+def batch_metrics(credit: Credit, entropy: Tensor, mask: Tensor, accelerator: Any) -> dict[str, float]:
+    """Means and deviations of the method's columns, and the pivots, over the tokens of all processes.
+
+    One reduction. Columns of whole numbers are labels and have no mean; a 90th percentile is the mean of the
+    processes'.
+    """
     pivots = pivot_mask(entropy, mask)
-    gate = result.gate[valid]
-    p90 = quantile(gate, 0.9)
-    sums = torch.stack(
-        [
-            valid.sum().float(),
-            gate.sum(),
-            p90 * (gate.numel() > 0),
-            result.progress.sum(),
-            result.progress.square().sum(),
-            pivots.sum().float(),
-            (entropy * pivots).nan_to_num().sum(),
-            torch.as_tensor(float(gate.numel() > 0), device=gate.device),
-        ]
-    )
-    tokens, gates, p90, first, second, count, at_pivots, filled = accelerator.reduce(sums, "sum").tolist()
-    n = max(tokens, 1.0)
-    spread = max(second / n - (first / n) ** 2, 0.0) ** 0.5
-    return [gates / n, p90 / max(filled, 1.0), spread, count / n, at_pivots / max(count, 1.0)]
+    columns = {name: x for name, x in credit.columns.items() if x.is_floating_point()}
+    tails = [name for name in _WITH_P90 if name in columns]
+    filled = mask.any().float()
+    sums = [mask.sum(), filled, pivots.sum(), (entropy * pivots).nan_to_num().sum()]
+    for column in columns.values():
+        valid = torch.where(mask, column, 0)
+        sums += [valid.sum(), valid.square().sum()]
+    sums += [quantile(columns[name][mask], 0.9) * filled for name in tails]
+    flat = torch.stack([x.float() for x in sums])
+    tokens, processes, count, at_pivots, *rest = accelerator.reduce(flat, "sum").tolist()
+    n, found = max(tokens, 1.0), {}
+    for name in columns:
+        first, second, *rest = rest
+        mean = found[f"erpo/{name}_mean"] = first / n
+        found[f"erpo/{name}_std"] = max(second / n - mean**2, 0.0) ** 0.5
+    found |= {f"erpo/{name}_p90": p90 / max(processes, 1.0) for name, p90 in zip(tails, rest, strict=True)}
+    return found | {
+        "erpo/pivot_fraction": count / n,
+        "erpo/pivot_entropy": at_pivots / max(count, 1.0),
+    }
 
 
 def quantile(values: Tensor, q: float) -> Tensor:
@@ -65,8 +64,16 @@ def quantile(values: Tensor, q: float) -> Tensor:
     return values.kthvalue(max(1, round(q * values.numel()))).values
 
 
+def mean_over_processes(values: Tensor, mask: Tensor, accelerator: Any) -> float:
+    """Mean of (B, T) where `mask` is true, over all processes; 0 for no token."""
+    sums = torch.stack([values.masked_fill(~mask, 0).sum(), mask.sum().to(values.dtype)])
+    total, count = accelerator.reduce(sums, "sum").tolist()
+    return total / max(count, 1.0)
+
+
 class LoggedTokens(dict):
-    """One completion in the completions table: its ids, entropies and log-probs (nats), pivots, prompt ids.
+    """One completion in the completions table: its ids, entropies and log-probs (nats), pivots, prompt ids,
+    and the method's columns.
 
     A struct in Parquet and a mapping in Trackio, a short line in the printed table.
     """
@@ -74,3 +81,20 @@ class LoggedTokens(dict):
     def __str__(self) -> str:
         mean = sum(self["entropy"]) / max(len(self["entropy"]), 1)
         return f"{len(self['ids'])}, {mean:.3f} nats"
+
+
+def logged_rows(out: dict, batch: CreditBatch, credit: Credit, **same: Any) -> list[LoggedTokens]:
+    """A LoggedTokens for each completion of this process; `same` is alike in all of them."""
+    prompt_mask, mask = out["prompt_mask"].bool(), out["completion_mask"].bool()
+    pivots = pivot_mask(batch.entropy, mask)
+    columns = {**credit.columns, "entropy": batch.entropy, "logprob": batch.logps}
+    return [
+        LoggedTokens(
+            {name: [round(v, 4) for v in x[i][mask[i]].tolist()] for name, x in columns.items()},
+            prompt_ids=out["prompt_ids"][i][prompt_mask[i]].tolist(),
+            ids=out["completion_ids"][i][mask[i]].tolist(),
+            pivots=pivots[i][mask[i]].nonzero()[:, 0].tolist(),
+            **same,
+        )
+        for i in range(len(mask))
+    ]

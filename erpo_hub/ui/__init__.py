@@ -1,5 +1,5 @@
 """The Gradio app. Reads traces, run records and engines; never trains."""
 
-from .context import build_demo, launch_kwargs
+from .page import build_demo, launch_kwargs
 
 __all__ = ["build_demo", "launch_kwargs"]

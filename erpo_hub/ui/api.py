@@ -6,29 +6,29 @@ the API page and an MCP client show. May import gradio.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import gradio as gr
 
 from ..errors import UserError
 from ..traces.trace import Trace
-from .models import asking as ask
-from .models import runner as gpu
+from .context import Context
+from .models import runner
+from .models.asking import explain
+from .models.pairs import first_difference
+from .models.requests import Answer, Fork, SamplingSettings, Score
 from .models.streaming import MODEL_ERRORS
-from .tabs.compare import first_difference
-
-if TYPE_CHECKING:
-    from .context import Context
 
 
 def build(context: Context) -> None:
     """Adds the endpoints to the Blocks that is being built."""
     engines, limits = context.engines, context.limits
 
-    def answered(model: str, prompt: str, gold: str, options: dict[str, Any]) -> Trace:
+    def answered(model: str, prompt: str, gold: str, sampling: SamplingSettings) -> Trace:
         limits.check_prompt(prompt)
-        trace = gpu.call(engines, model, "trace", prompt=prompt, **options)
-        return engines.grade(trace.with_pivots(min_entropy=0.1), gold)
+        trace = runner.trace(engines, model, Answer(prompt, sampling))
+        return engines.grade(trace, gold)
 
     def trace(
         prompt: str,
@@ -50,8 +50,8 @@ def build(context: Context) -> None:
             max_new_tokens: at most this many tokens.
             seed: the same seed gives the same completion.
         """
-        options = ask.options(limits, temperature, top_p, max_new_tokens, seed)
-        return _told(lambda: answered(model, prompt, gold, options).to_dict())
+        sampling = SamplingSettings.within(limits, temperature, top_p, max_new_tokens, seed)
+        return _in_one_line(lambda: answered(model, prompt, gold, sampling).to_dict())
 
     def score(
         prompt: str, completion: str, model: str = "builtin:tiny-reasoner", temperature: float = 1.0
@@ -68,11 +68,9 @@ def build(context: Context) -> None:
         def work() -> dict[str, Any]:
             limits.check_prompt(prompt)
             limits.check_prompt(completion)
-            arguments = {"prompt": prompt, "completion": completion, "temperature": temperature}
-            scored = gpu.call(engines, model, "score", **arguments)
-            return scored.with_pivots(min_entropy=0.1).to_dict()
+            return runner.trace(engines, model, Score(prompt, completion, temperature)).to_dict()
 
-        return _told(work)
+        return _in_one_line(work)
 
     def fork(
         trace: dict[str, Any], index: int, token_id: int, model: str = "builtin:tiny-reasoner", seed: int = 0
@@ -91,11 +89,11 @@ def build(context: Context) -> None:
             origin = Trace.from_dict(trace)
             room = limits.tokens(origin.generation.get("max_new_tokens") or 256)
             name, _ = engines.for_trace(origin, model)
-            arguments = {"trace": origin, "index": index, "token_id": token_id, "seed": seed}
-            branch = gpu.call(engines, name, "fork_trace", **arguments, max_new_tokens=max(room, index + 1))
-            return engines.grade(branch.with_pivots(min_entropy=0.1), origin.gold).to_dict()
+            request = Fork(origin, index, token_id, max(room, index + 1), seed)
+            branch = runner.trace(engines, name, request)
+            return engines.grade(branch, origin.gold).to_dict()
 
-        return _told(work)
+        return _in_one_line(work)
 
     def compare(
         prompt: str,
@@ -121,19 +119,19 @@ def build(context: Context) -> None:
         """
 
         def work() -> dict[str, Any]:
-            options = ask.options(limits, temperature, top_p, max_new_tokens, seed)
-            a, b = (answered(name, prompt, gold, options) for name in (model_a, model_b))
+            sampling = SamplingSettings.within(limits, temperature, top_p, max_new_tokens, seed)
+            a, b = (answered(name, prompt, gold, sampling) for name in (model_a, model_b))
             return {"a": a.to_dict(), "b": b.to_dict(), "first_difference": first_difference(a, b)}
 
-        return _told(work)
+        return _in_one_line(work)
 
     for function in (trace, score, fork, compare):
         gr.api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=1)
 
 
-def _told(work: Any) -> dict[str, Any]:
+def _in_one_line(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The work's result; what goes wrong reaches the caller as one line."""
     try:
         return work()
     except (UserError, *MODEL_ERRORS) as error:
-        raise gr.Error(ask.explain(error), print_exception=False) from None
+        raise gr.Error(explain(error), print_exception=False) from None

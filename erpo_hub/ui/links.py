@@ -6,15 +6,13 @@ range are passed over, and a question is filled in, never asked.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
+from .context import Context
+from .tabs.inspect import Panel
 from .view.token_view import trace_message
-
-if TYPE_CHECKING:
-    from .context import Context
-    from .tabs.inspect import Panel
 
 TABS = ("inspect", "compare", "runs", "card")
 
@@ -34,7 +32,7 @@ def build(context: Context, demo: gr.Blocks, tabs: gr.Tabs, panel: Panel) -> Non
         return [tab, *shown, *_question(context, panel, query)]
 
     def closed(request: gr.Request) -> None:
-        context.switches.forget(request.session_hash)
+        context.stop_signals.forget(request.session_hash)
 
     outputs = [tabs, panel.shipped, panel.view, panel.trace, panel.model, panel.prompt, panel.gold]
     demo.load(opened, None, [*outputs, *panel.settings], show_progress="hidden", api_visibility="private")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import save_tiny_model
+from tiny_models import save_tiny_model
 
 from erpo_hub import Trace
 from erpo_hub.errors import UserError

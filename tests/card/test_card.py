@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from erpo_hub.card import markdown, words
-from erpo_hub.card.card import block_names, render_card, update_card
-from erpo_hub.card.equations import SETTINGS
+from erpo_hub.card.card import block_names, render_card, update_card, with_address
 from erpo_hub.card.merge import HandEdited, blocks_of, outside_of, split_front_matter
 from erpo_hub.card.metadata import card_metadata, eval_result_files
 from erpo_hub.errors import UserError
+from erpo_hub.methods.catalog import METHODS
 from erpo_hub.publish.bundle import build_bundle
+from erpo_hub.record.format import load_record
+from erpo_hub.text import p_equals
 from tests.hub_server.sample_run import comparison, example_run, example_trace, fake_weights, summary
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "card.md"
@@ -47,6 +49,7 @@ def full_run() -> dict:
                 "pivots": trace.pivots,
                 "entropy": trace.entropy,
                 "gold": trace.gold,
+                "pivot_rule": {"quantile": 0.75, "min_entropy": 0.0},
             },
         }
     ]
@@ -64,7 +67,6 @@ def hub_run() -> dict:
     run["dataset"] |= data | {"revision": "e53f048856ff4f594e959d75785d2c2d37b678ee"}
     run["adapter"] = {"type": "LORA", "r": 16}
     run["prompt"] = {"chat_template": True, "system": "Think.", "example": "<|im_start|>user\nQ<|im_end|>"}
-    run["cost"]["co2_kg"] = 0.0123
     return run
 
 
@@ -131,7 +133,7 @@ def test_the_method_is_called_a_reconstruction_and_its_limits_are_stated():
     card = render_card(full_run())
     assert "reconstructed from public sources; this is not the official implementation" in card
     assert "a small evaluation set of 200 questions" in card
-    assert "ERPO's equations are reconstructed" in card
+    assert "ERPO is reconstructed from public sources (the paper's abstract" in card
     grpo = render_card(
         full_run() | {"algorithm": "grpo", "settings": {"entropy_gate": False, "progress_eta": 0.0}}
     )
@@ -141,8 +143,31 @@ def test_the_method_is_called_a_reconstruction_and_its_limits_are_stated():
 
 def test_every_setting_stands_with_its_equation():
     card = render_card(full_run())
-    for setting in SETTINGS:
+    for setting in METHODS["erpo"].settings:
         assert re.search(rf"\| `{setting.name}` \| `[^`]+` \| {setting.equation} \|", card)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_card_describes_and_cites_its_own_method(name: str):
+    method, of_its_own = METHODS[name], {s.name: 0.25 for s in METHODS[name].settings}
+    card = render_card(full_run() | {"algorithm": name, "settings": of_its_own, "paired_run": None})
+    assert f"trained with {method.title}" in card
+    assert method.explanation in card
+    assert method.bibtex in card
+    assert card.count("archivePrefix") == (1 if name == "grpo" else 2)  # its own paper and GRPO's
+    assert ("reconstructed from public sources" in card) == bool(method.reconstructed)
+    for other in METHODS.values():
+        if other.paper not in (method.paper, METHODS["grpo"].paper):
+            assert other.paper not in card
+            assert other.explanation not in card
+    for setting in of_its_own:
+        assert f"| `{setting}` | `0.25` |" in card
+
+
+def test_a_method_of_a_newer_version_is_named_and_not_described():
+    card = render_card(full_run() | {"algorithm": "later-po", "settings": {"x": 1}, "paired_run": None})
+    assert "trained with later-po" in card
+    assert "reconstructed" not in card
 
 
 def test_citations_and_versions_are_there():
@@ -157,7 +182,7 @@ def test_the_pivots_of_the_worked_example_are_marked():
 
 def test_the_trace_opens_in_the_runs_space_where_there_is_one():
     assert "huggingface.co/spaces" not in render_card(full_run())
-    card = render_card(full_run() | {"space": "alice/inspector", "repo_id": "alice/erpo"})
+    card = with_address(render_card(full_run()), full_run(), "alice/erpo", "alice/inspector")
     address = re.search(r"\((https://huggingface.co/spaces/alice/inspector\?[^)]*)\)", card).group(1)
     query = parse_qs(urlsplit(address).query)
     assert query["trace"] == ["test-00000-of-00001: ✓ 3+4*2-1="], "as ui/load.py labels the dataset's rows"
@@ -180,10 +205,11 @@ def test_a_run_that_broke_off_has_a_card_too():
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.65, "p = 0.65"), (0.0004, "p < 0.001"), (1.0, "p = 1"), (0.0312, "p = 0.031")]
+    ("value", "shown"),
+    [(0.65, "p = 0.650"), (0.0004, "p < 0.001"), (1.0, "p = 1.000"), (0.0312, "p = 0.031")],
 )
 def test_p_values_in_words(value, shown):
-    assert words.p_value(value) == shown
+    assert p_equals(value) == shown
 
 
 @pytest.mark.parametrize(
@@ -197,12 +223,11 @@ def test_durations_in_words(seconds, shown):
 
 
 def test_metadata_of_a_run_from_the_hub():
-    data = card_metadata(hub_run())
+    data = card_metadata(load_record(hub_run()))
     assert data["base_model"] == "Qwen/Qwen3-0.6B"
     assert data["base_model_relation"] == "adapter"
     assert data["library_name"] == "peft"
     assert data["datasets"] == ["openai/gsm8k"]
-    assert data["co2_eq_emissions"]["emissions"] == 12.3
     assert data["widget"] == [{"messages": [{"role": "user", "content": "3+4*2-1="}]}]
     assert "model-index" not in data, "a registered benchmark goes to .eval_results/"
     assert {"erpo", "erpo-hub", "trl", "grpo", "lora"} <= set(data["tags"])
@@ -210,26 +235,26 @@ def test_metadata_of_a_run_from_the_hub():
 
 def test_a_license_is_taken_from_the_base_model_or_left_out():
     run = full_run()
-    assert card_metadata(run)["license"] == "apache-2.0"
+    assert card_metadata(load_record(run))["license"] == "apache-2.0"
     run["base_model"]["license"] = None
-    assert "license" not in card_metadata(run)
+    assert "license" not in card_metadata(load_record(run))
     assert "No license is recorded for the base model" in render_card(run)
 
 
 def test_a_base_model_that_is_on_no_hub_is_not_linked():
-    assert not {"base_model", "base_model_relation"} & set(card_metadata(full_run()))
+    assert not {"base_model", "base_model_relation"} & set(card_metadata(load_record(full_run())))
 
 
 def test_a_registered_benchmark_gets_an_eval_results_file():
     from huggingface_hub._eval_results import parse_eval_result_entries
 
-    files = eval_result_files(hub_run())
+    files = eval_result_files(load_record(hub_run()))
     assert list(files) == [".eval_results/gsm8k.yaml"]
     entry = parse_eval_result_entries(yaml.safe_load(files[".eval_results/gsm8k.yaml"]))[0]
     assert (entry.dataset_id, entry.task_id, entry.value) == ("openai/gsm8k", "gsm8k", 62.0)
     assert entry.dataset_revision == "e53f048856ff4f594e959d75785d2c2d37b678ee"
     assert "n=200 questions" in entry.notes
-    assert eval_result_files(full_run()) == {}
+    assert eval_result_files(load_record(full_run())) == {}
 
 
 def test_huggingface_hub_reads_the_metadata_as_it_was_meant():
@@ -403,7 +428,7 @@ def assert_unbroken(text: str) -> None:
     card = render_card(run)
     assert headings(card) == headings(PLAIN)
     data = yaml.safe_load(split_front_matter(card)[0])
-    assert data == card_metadata(run)
+    assert data == card_metadata(load_record(run))
     assert ModelCard(card).data.license == "apache-2.0", "as the Hub's own client reads it"
     assert [b for b in blocks_of(card).values() if b.edited] == []
     assert list(blocks_of(card)) == [name for name in block_names() if name in blocks_of(card)]
@@ -463,16 +488,16 @@ def test_latex_in_words_is_inert():
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory) -> Path:
     """A random Qwen2 of a few thousand weights with a character-level tokenizer."""
-    from tests.hub_server.tiny_model import save_tiny_model
+    from tiny_models import save_chat_model
 
-    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+    return save_chat_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.mark.parametrize("chat", [False, True])
 def test_the_usage_snippet_runs_against_its_bundle(tiny_model, tmp_path, monkeypatch, chat):
     run = example_run()
     run["prompt"] |= {"chat_template": chat, "system": "Be \"brief\".\n'''" if chat else None}
-    made = build_bundle(run, tiny_model, tmp_path / "bundle", figures=False)
+    made = build_bundle(run, tiny_model, tmp_path / "bundle", figures=False).folder
     card = (made / "README.md").read_text()
     snippet = re.search(r"## Usage\n\n```python\n(.*?)\n```", card, re.DOTALL).group(1)
     monkeypatch.chdir(made)
@@ -493,7 +518,7 @@ def test_the_usage_snippet_of_an_adapter_runs(tiny_model, tmp_path, monkeypatch)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "adapter")
     run = example_run(adapter={"type": "LORA", "r": 2})
     run["base_model"] |= {"id": "base"}
-    made = build_bundle(run, tmp_path / "adapter", tmp_path / "bundle", figures=False)
+    made = build_bundle(run, tmp_path / "adapter", tmp_path / "bundle", figures=False).folder
     assert json.loads((made / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
     (made / "base").symlink_to(tiny_model)  # where the reader has the base model under its name
     snippet = re.search(
@@ -504,13 +529,13 @@ def test_the_usage_snippet_of_an_adapter_runs(tiny_model, tmp_path, monkeypatch)
 
 
 def test_an_unreadable_record_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="can't read .*run.json"):
+    with pytest.raises(UserError, match="no run.json there"):
         render_card(tmp_path)
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
         render_card(tmp_path)
     (tmp_path / "run.json").write_text('{"schema_version": 99}')
-    with pytest.raises(UserError, match="schema_version is not 1"):
+    with pytest.raises(UserError, match="its schema_version is 99"):
         render_card(tmp_path)
 
 
@@ -524,5 +549,5 @@ def test_the_record_is_not_changed_by_rendering():
 def test_a_whole_bundle_from_the_hub_passes_its_check(tmp_path):
     weights = fake_weights(tmp_path / "w")
     (weights / "model.safetensors").rename(weights / "adapter_model.safetensors")
-    made = build_bundle(hub_run(), weights, tmp_path / "b", traces=[example_trace()])
+    made = build_bundle(hub_run(), weights, tmp_path / "b", traces=[example_trace()]).folder
     assert (made / ".eval_results" / "gsm8k.yaml").is_file()

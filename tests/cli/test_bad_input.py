@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from training import Batches, config, digits_reward, moved, sums, trainer, weights
+from training import METRICS, Batches, config, digits_reward, moved, sums, trainer, weights
 
-from erpo_hub.train.config import PRESETS
-from erpo_hub.train.metrics import METRICS
+from erpo_hub.methods.catalog import METHODS
 
 EOS, VOCABULARY = 1, 47
 SHAPED = ["erpo", "ep-grpo"]
@@ -45,7 +44,9 @@ def train_unharmed(made: Any) -> bool:
 def test_every_completion_is_empty(tiny_model: str, tmp_path: Path, preset: str) -> None:
     """The model ends at once: one token each, and equal rewards."""
     others = [token for token in range(VOCABULARY) if token != EOS]
-    made, seen = loud(tmp_path, tiny_model, generation_kwargs={"suppress_tokens": others}, **PRESETS[preset])
+    made, seen = loud(
+        tmp_path, tiny_model, generation_kwargs={"suppress_tokens": others}, **METHODS[preset].preset
+    )
     train_unharmed(made)
     assert (seen[0]["completion_ids"] == EOS).all()
     assert seen[0]["completion_ids"].shape == (8, 1)
@@ -57,7 +58,7 @@ def test_every_completion_is_empty(tiny_model: str, tmp_path: Path, preset: str)
 @pytest.mark.parametrize("masked", [False, True])
 def test_every_completion_is_truncated(tiny_model: str, tmp_path: Path, preset: str, masked: bool) -> None:
     endless = {"suppress_tokens": [EOS]}
-    changes = {"mask_truncated_completions": masked, "generation_kwargs": endless, **PRESETS[preset]}
+    changes = {"mask_truncated_completions": masked, "generation_kwargs": endless, **METHODS[preset].preset}
     made, seen = loud(tmp_path, tiny_model, **changes)
     assert train_unharmed(made) == (not masked)
     assert (seen[0]["completion_mask"].sum() == 0) == masked
@@ -74,7 +75,7 @@ def test_a_group_that_nobody_scored(tiny_model: str, tmp_path: Path, preset: str
     def first_group_only(completions: list, **kwargs: Any) -> list:
         return [*digits_reward(completions)[:4], *[nothing] * 4]
 
-    made, seen = loud(tmp_path, tiny_model, first_group_only, max_steps=1, **PRESETS[preset])
+    made, seen = loud(tmp_path, tiny_model, first_group_only, max_steps=1, **METHODS[preset].preset)
     assert train_unharmed(made)
     assert (seen[0]["advantages"][4:] == 0).all()
     assert seen[0]["advantages"][:4].abs().max() > 0
@@ -83,7 +84,7 @@ def test_a_group_that_nobody_scored(tiny_model: str, tmp_path: Path, preset: str
 
 @pytest.mark.parametrize("preset", SHAPED)
 def test_no_group_was_scored(tiny_model: str, tmp_path: Path, preset: str) -> None:
-    made, seen = loud(tmp_path, tiny_model, lambda completions, **kw: [None] * 8, **PRESETS[preset])
+    made, seen = loud(tmp_path, tiny_model, lambda completions, **kw: [None] * 8, **METHODS[preset].preset)
     assert not train_unharmed(made)
     assert all((batch["advantages"] == 0).all() for batch in seen)
 

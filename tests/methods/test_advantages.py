@@ -15,7 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erpo_hub.methods.erpo import NonFiniteError, progress_share, token_advantages
+from erpo_hub.methods.credit import NonFiniteError
+from erpo_hub.methods.erpo import progress_share, token_advantages
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "token_advantages.json"
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference_erpo.py"

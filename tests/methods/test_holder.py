@@ -11,8 +11,8 @@ from training import config, trainer, weights
 
 from erpo_hub import ERPOConfig
 from erpo_hub.errors import UsageError
+from erpo_hub.methods.catalog import METHODS
 from erpo_hub.methods.holder import annealed_p, holder_log_ratio, with_holder_mean
-from erpo_hub.train.config import PRESETS
 
 POWERS = [2.0, 1.0, 0.5, 1e-7, 0.0, -1e-7, -0.5, -1.0, -2.0]
 
@@ -101,7 +101,7 @@ def test_p_goes_linearly_from_start_to_end() -> None:
 
 
 def holder(folder: Path, **changes):
-    return config(folder, **{**PRESETS["holder"], "num_iterations": 2, "max_steps": 4, **changes})
+    return config(folder, **{**METHODS["holder"].preset, "num_iterations": 2, "max_steps": 4, **changes})
 
 
 def trained(model: str, args: ERPOConfig) -> Any:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +12,7 @@ import yaml
 from erpo_hub.card.card import DATASET_FILE
 from erpo_hub.card.merge import split_front_matter
 from erpo_hub.errors import UserError
-from erpo_hub.publish import commit
+from erpo_hub.publish import patience
 from erpo_hub.publish.bundle import build_bundle
 from erpo_hub.publish.traces_dataset import push_traces
 from erpo_hub.traces.trace import Trace
@@ -65,7 +64,7 @@ def test_a_bundle_or_a_file_will_do(hub, tmp_path):
         tmp_path / "b",
         traces=[example_trace()] * 9,
         figures=False,
-    )
+    ).folder
     push(hub, bundle)
     assert "unchanged" in push(hub, bundle / "traces" / "traces.parquet")[0]
     assert len(hub.commits(REPO, "datasets")) == 1
@@ -74,7 +73,7 @@ def test_a_bundle_or_a_file_will_do(hub, tmp_path):
 
 
 def test_a_lost_answer_gives_one_commit_and_edits_stay(hub, monkeypatch):
-    monkeypatch.setattr(commit, "WAITS", (0.0,))
+    monkeypatch.setattr(patience, "WAITS", (0.0,))
     hub.fail("POST .*/commit/", "lost")
     push(hub, [example_trace()])
     assert len(hub.commits(REPO, "datasets")) == 1
@@ -85,7 +84,7 @@ def test_a_lost_answer_gives_one_commit_and_edits_stay(hub, monkeypatch):
 
 
 def test_a_token_in_a_trace_is_refused(hub):
-    with pytest.raises(UserError, match="holds an access token"):
+    with pytest.raises(UserError, match="holds a Hugging Face access token"):
         push(hub, [example_trace().replace(prompt="hf_" + "S" * 34)])
     assert hub.requests == []
 
@@ -101,5 +100,6 @@ def test_the_cards_link_names_the_trace_as_the_space_lists_it(tmp_path):
     bundle = build_bundle(
         example_run(), fake_weights(tmp_path / "w"), tmp_path / "b", traces=[example_trace()], figures=False
     )
-    run = json.loads((bundle / "run.json").read_text()) | {"space": "alice/inspector"}
-    assert parse_qs(urlsplit(Card(run).space_link).query)["trace"] == list(labels)
+    assert parse_qs(urlsplit(Card(bundle.record, space="alice/inspector").space_link).query)["trace"] == list(
+        labels
+    )

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from compat_models import chat_tokenizer
+from tiny_models import chat_tokenizer
 from training import chat_sums, config, trainer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
@@ -92,7 +92,7 @@ def test_what_cannot_be_read(tiny_model: str, tmp_path: Path) -> None:
             traces_from_completions(*args)
         assert "\n" not in str(caught.value)
 
-    refuses("holds no completions", tmp_path)
+    refuses("contains no completions", tmp_path)
     refuses("not a readable Parquet file", tmp_path / "missing.parquet", tiny_model)
     (tmp_path / "text.parquet").write_text("no")
     refuses("not a readable Parquet file", tmp_path / "text.parquet", tiny_model)
@@ -100,21 +100,21 @@ def test_what_cannot_be_read(tiny_model: str, tmp_path: Path) -> None:
     grpo.train()
     refuses("has no column 'erpo/tokens'", tmp_path / "completions", tiny_model)
     refuses("no tokenizer there yet", tmp_path / "completions")
-    refuses("no tokenizer can be loaded", tmp_path / "completions", str(tmp_path / "nowhere"))
+    refuses("no such folder", tmp_path / "completions", str(tmp_path / "nowhere"))
 
 
 def test_numbers_that_are_not_finite(run: Path, tiny_model: str, tmp_path: Path) -> None:
     rows = pq.read_table(run / "completions" / "completions_00001.parquet").to_pylist()
     rows[3][COLUMN]["entropy"][0] = float("nan")
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "broken.parquet")
-    with pytest.raises(UserError, match="completion 3: entropy holds a number that is not finite"):
+    with pytest.raises(UserError, match="completion 3: entropy contains a number that is not finite"):
         traces_from_completions(tmp_path / "broken.parquet", tiny_model)
 
 
 def test_the_tokenizer_of_another_model(run: Path, tiny_model: str) -> None:
     row = pq.read_table(run / "completions" / "completions_00001.parquet").to_pylist()[0]
     row[COLUMN]["ids"][0] = 5000
-    with pytest.raises(UserError, match="id 5000 is none of the tokenizer's 47"):
+    with pytest.raises(UserError, match="id 5000 is not among the tokenizer's 47"):
         trace_of_row(row, AutoTokenizer.from_pretrained(tiny_model), "demo")
 
 

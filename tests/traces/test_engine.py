@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from tiny_models import CONTEXT, EOS, FAMILIES, VOCAB, byte_tokenizer, tiny_model
 
 from erpo_hub.errors import UsageError, UserError
+from erpo_hub.evaluation.sampling import evaluate
+from erpo_hub.run.preparation import load_policy
 from erpo_hub.traces.decoding import Chooser, Detokenizer, Sampling, decode, pieces_of
 from erpo_hub.traces.engine import Engine
+from erpo_hub.traces.loading import load
+from erpo_hub.train.config import ERPOConfig
 
 
 def engine_of(family="qwen2", *, eos=EOS):
@@ -372,8 +376,41 @@ def test_a_pickled_checkpoint_is_refused_unread(folder):
         Engine.load(folder)
 
 
+@pytest.mark.parametrize("kind", ["qwen2", "of-its-own"])
+def test_code_that_a_checkpoint_brings_is_neither_run_nor_asked_about(folder, tmp_path, monkeypatch, kind):
+    marker = tmp_path / "was-run"
+    (folder / "modeling_own.py").write_text(
+        f"open({str(marker)!r}, 'w')\n"
+        "from transformers import Qwen2Config as Config, Qwen2ForCausalLM as Model\n"
+        "from transformers import PreTrainedTokenizerFast as Tokenizer\n"
+    )
+    own = {"AutoConfig": "modeling_own.Config", "AutoModelForCausalLM": "modeling_own.Model"}
+    for name, changes in (
+        ("config.json", {"auto_map": own, "model_type": kind}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": [None, "modeling_own.Tokenizer"]}}),
+    ):
+        config = json.loads((folder / name).read_text()) | changes
+        (folder / name).write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    config = ERPOConfig(output_dir=str(tmp_path / "out"), use_cpu=True, bf16=False)
+    for use in (
+        load,
+        lambda name: load_policy(name, config),
+        lambda name: evaluate(name, "builtin:expressions", n=1, max_new_tokens=1, progress=False),
+    ):
+        if kind == "qwen2":
+            use(str(folder))
+        else:
+            with pytest.raises(UserError, match="cannot be loaded"):
+                use(str(folder))
+    config.trust_remote_code = True
+    with pytest.raises(UserError, match="stays off"):
+        load_policy(str(folder), config)
+    assert not marker.exists()
+
+
 def test_folders_that_do_not_load(folder, tmp_path):
-    with pytest.raises(UserError, match="no model folder there"):
+    with pytest.raises(UserError, match="no such folder"):
         Engine.load(tmp_path / "absent")
     with pytest.raises(UserError, match="no such GGUF file"):
         Engine.load(tmp_path / "absent.gguf")

@@ -10,7 +10,7 @@ import torch
 from tiny_models import CONTEXT, FAMILIES, VOCAB, byte_tokenizer, tiny_model
 
 from erpo_hub.errors import UserError
-from erpo_hub.traces import scoring
+from erpo_hub.traces import columns
 from erpo_hub.traces.engine import Engine
 
 TEXT = "so 12 + 3 = 15, hé. "
@@ -23,7 +23,7 @@ def engine_of(family="qwen2"):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_agrees_with_full_logits(family, temperature, monkeypatch):
-    monkeypatch.setattr(scoring, "TILE", 5 * VOCAB)  # five rows a tile: the last one is short
+    monkeypatch.setattr(columns, "TILE", 5 * VOCAB)  # five rows a tile: the last one is short
     engine = engine_of(family)
     trace = engine.score("12 + 3?", TEXT, temperature=temperature, num_alternatives=4)
     ids = torch.tensor([trace.prompt_tokens + trace.tokens])
@@ -51,7 +51,7 @@ def test_a_streamed_completion_scores_to_the_same_columns():
 
 
 def test_never_holds_more_than_a_tile_of_logits(monkeypatch):
-    monkeypatch.setattr(scoring, "TILE", 8 * VOCAB)
+    monkeypatch.setattr(columns, "TILE", 8 * VOCAB)
     engine, rows = engine_of(), []
     engine.model.lm_head.register_forward_hook(lambda _m, _i, out: rows.append(out[..., 0].numel()))
     engine.score("1", "a" * 90)

@@ -4,6 +4,7 @@ import json
 import math
 import struct
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import jsonschema
@@ -14,6 +15,7 @@ import pytest
 from erpo_hub.errors import UserError
 from erpo_hub.traces import parquet
 from erpo_hub.traces import trace as trace_module
+from erpo_hub.traces.pivots import PivotRule
 from erpo_hub.traces.trace import Trace
 
 
@@ -62,25 +64,26 @@ def test_the_json_schema_describes_what_is_written():
     ("change", "message"),
     [
         ({"entropy": [0.1]}, "entropy has 1 entries for 4 tokens"),
-        ({"entropy": [0.1, math.nan, 0.1, 0.1]}, r"entropy holds a number that is not finite \(token 1\)"),
-        ({"entropy": [0.1, 3.0, 0.1, 0.1]}, "entropy holds 3 at token 1, outside"),
-        ({"entropy": [0.1, -1.0, 0.1, 0.1]}, "entropy holds -1 at token 1"),
+        ({"entropy": [0.1, math.nan, 0.1, 0.1]}, r"entropy contains a number that is not finite \(token 1\)"),
+        ({"entropy": [0.1, 3.0, 0.1, 0.1]}, "entropy contains 3 at token 1, outside"),
+        ({"entropy": [0.1, -1.0, 0.1, 0.1]}, "entropy contains -1 at token 1"),
         ({"entropy": "abcd"}, "entropy is not a list"),
-        ({"logprob": [0.5] * 4}, "logprob holds 0.5"),
-        ({"logprob": [10**400] * 4}, "logprob holds a number that is not finite"),
+        ({"logprob": [0.5] * 4}, "logprob contains 0.5"),
+        ({"logprob": [10**400] * 4}, "logprob contains a number that is not finite"),
         ({"logprob": [True] * 4}, "logprob is not a list of numbers"),
-        ({"tokens": [0, 1, 2, 10]}, "tokens holds 10, outside 0 .. 9"),
-        ({"tokens": [0, 1, 2, -1]}, "tokens holds -1"),
+        ({"tokens": [0, 1, 2, 10]}, "tokens contains 10, outside 0 .. 9"),
+        ({"tokens": [0, 1, 2, -1]}, "tokens contains -1"),
         ({"tokens": [0, 1, 2, True]}, "tokens is not a list of whole numbers"),
-        ({"prompt_tokens": [99]}, "prompt_tokens holds 99"),
+        ({"prompt_tokens": [99]}, "prompt_tokens contains 99"),
         ({"pieces": ["x", "x", "x", "y"]}, "pieces do not add up"),
         ({"pieces": ["x", "x", "x", 1]}, "pieces is not"),
-        ({"pivots": [4]}, "pivots holds 4"),
+        ({"pivots": [4]}, "pivots contains 4"),
         ({"pivots": [2, 1]}, "pivots are not sorted"),
         ({"topk_ids": [[1]] * 3 + [[1, 2]]}, "share one width"),
         ({"topk_probs": [[0.2, 0.7]] * 4}, "fall from left to right"),
         ({"topk_probs": [[0.7, 0.6]] * 4}, "more than 1"),
-        ({"sensitivity": [-1.0] * 4}, "sensitivity holds -1"),
+        ({"pivot_rule": {"quantile": 0.75}}, "pivot_rule is not a PivotRule"),
+        ({"sensitivity": [-1.0] * 4}, "sensitivity contains -1"),
         ({"vocab_size": 0}, "vocab_size"),
         ({"correct": "yes"}, "correct is neither"),
         ({"finish_reason": "bored"}, "finish_reason"),
@@ -109,12 +112,13 @@ def test_an_empty_and_a_one_token_completion_are_records():
         ("[]", "JSON object"),
         ('{"schema_version": 1', "truncated"),
         ('{"schema_version": 1}', "'prompt' is missing"),
-        ('{"schema_version": 2}', "upgrade erpo-hub"),
+        ('{"schema_version": 3}', "upgrade erpo-hub"),
         ('{"schema_version": true}', "upgrade erpo-hub"),
         ('{"schema_version": 1, "x": NaN}', "not a finite number"),
         ('{"schema_version": 1, "evil": 1}', "unknown field 'evil'"),
-        ('{"schema_version": 1, "strings": {"__proto__": "a"}}', "no token id"),
-        ('{"schema_version": 1, "strings": {"' + "9" * 5000 + '": "a"}}', "no token id"),
+        ('{"schema_version": 2, "pivot_rule": {"quantile": 0.75}}', "'prompt' is missing"),
+        ('{"schema_version": 1, "strings": {"__proto__": "a"}}', "not a token id"),
+        ('{"schema_version": 1, "strings": {"' + "9" * 5000 + '": "a"}}', "not a token id"),
         ('{"a":' * 100_000, "nested too deeply"),
         ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),
     ],
@@ -148,7 +152,6 @@ def test_parquet_gives_back_what_went_in_and_any_row_alone(tmp_path):
     assert Trace.from_parquet(path) == traces
     assert Trace.from_parquet(path, [299, 7]) == [traces[299], traces[7]]
     Trace.to_parquet(traces[:10], tmp_path / "z.parquet")
-    assert parquet.count(tmp_path) == 310
     assert Trace.from_parquet(tmp_path, [300])[0] == traces[0]
     for outside in (310, -1):
         with pytest.raises(UserError, match=f"trace {outside} is out of range"):
@@ -194,7 +197,7 @@ def test_damaged_and_foreign_parquet_gives_one_clear_error(tmp_path):
     pq.write_table(foreign, bad)
     with pytest.raises(UserError, match="bad.parquet"):
         Trace.from_parquet(bad)
-    with pytest.raises(UserError, match="holds no"):
+    with pytest.raises(UserError, match="contains no"):
         Trace.from_parquet((tmp_path / "empty").mkdir() or tmp_path / "empty")
 
 
@@ -258,3 +261,46 @@ def test_the_ready_traces_are_traces_and_fit_the_schema():
     assert {t.correct for t in real} == {True, False}
     assert len([t for t in traces if "tiny-reasoner" in t.model]) == 6
     assert all(t.sensitivity is not None and t.pivots for t in real)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_the_rule_of_the_pivots_is_stored_with_them(tmp_path, floor):
+    trace = make_trace(40).with_pivots(0.9, floor)
+    for again in (
+        Trace.from_json(trace.to_json()),
+        Trace.from_parquet(Trace.to_parquet([trace], tmp_path / "t.parquet"))[0],
+    ):
+        assert (again.pivots, again.pivot_rule) == (trace.pivots, PivotRule(0.9, floor))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"quantile": 2, "min_entropy": 0}, "outside 0 .. 1"),
+        ({"quantile": 0.5, "min_entropy": True}, "not a finite number"),
+        ({"quantile": "a", "min_entropy": 0}, "not a finite number"),
+        ({"quantile": 0.5}, "not a map of quantile"),
+        ([0.5, 0], "not a map of quantile"),
+    ],
+)
+def test_a_broken_rule_is_refused(rule, message):
+    with pytest.raises(UserError, match=f"pivot_rule.*{message}"):
+        Trace.from_dict({**make_trace().to_dict(), "pivot_rule": rule})
+
+
+def test_a_version_1_trace_has_the_default_rule_where_its_pivots_are_by_it(tmp_path):
+    trace = make_trace(40).with_pivots()
+    by_another = trace.with_pivots(0.95)
+    assert by_another.pivots != trace.pivots
+    for given, rule in ((trace, PivotRule()), (by_another, None)):
+        old = {k: v for k, v in given.to_dict().items() if k != "pivot_rule"} | {"schema_version": 1}
+        assert Trace.from_json(json.dumps(old)) == given.replace(pivot_rule=rule)
+        table = pq.read_table(Trace.to_parquet([given], tmp_path / "t.parquet")).drop(["pivot_rule"])
+        at = table.schema.get_field_index("schema_version")
+        table = table.set_column(at, "schema_version", pa.array([1], pa.int32()))
+        pq.write_table(table, tmp_path / "old.parquet")
+        assert Trace.from_parquet(tmp_path / "old.parquet") == [given.replace(pivot_rule=rule)]
+
+
+def test_parquet_has_a_column_for_every_field():
+    assert set(parquet.SCHEMA.names) == {f.name for f in fields(Trace)}

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from distributed_run import MODES
 
-from erpo_hub.train.trainer import straddling_reduce
+from erpo_hub.methods.credit import alone
+from erpo_hub.train.processes import straddling_reduce
 
 SCRIPT = Path(__file__).parents[1] / "distributed_run.py"
 
@@ -21,7 +22,8 @@ def run(model: str, out: Path, mode: str, processes: int) -> list[dict]:
     if processes > 1:
         torchrun = Path(sys.executable).with_name("torchrun")
         command = [str(torchrun), "--standalone", f"--nproc_per_node={processes}", str(SCRIPT)]
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent), "ACCELERATE_USE_CPU": "1"}
+    path = os.pathsep.join([str(SCRIPT.parent), str(SCRIPT.parents[1])])
+    environment = {**os.environ, "PYTHONPATH": path, "ACCELERATE_USE_CPU": "1"}
     done = subprocess.run(
         [*command, model, str(out), mode], capture_output=True, text=True, timeout=300, env=environment
     )
@@ -47,12 +49,17 @@ def test_two_processes_agree_with_one(tiny_model: str, tmp_path: Path, mode: str
         for one, two in zip(a, together):
             assert largest_difference(one, two) < 1e-5, f"step {step}"
     assert any(x != 0 for row in alone["advantages"][-1] for x in row)
-    assert alone["history"][-1]["erpo/progress_std"] > 0.5
-    for key in ("erpo/gate_mean", "erpo/progress_std", "erpo/pivot_fraction", "erpo/zero_variance_groups"):
+    if mode == "positions":
+        assert any(a != b for a, b in zip(first["widths"], second["widths"]))
+        keys = {"erpo/share_mean", "erpo/share_std"}
+    else:
+        assert alone["history"][-1]["erpo/progress_std"] > 0.5
+        keys = {"erpo/gate_mean", "erpo/progress_std"}
+    for key in keys | {"erpo/pivot_fraction", "erpo/zero_variance_groups"}:
         for one, two in zip(alone["history"], first["history"]):
             assert one[key] == pytest.approx(two[key], abs=1e-5), key
     # Metrics cost one small reduction a batch; statistics one where groups are split, two if gated.
-    statistics = {"straddle": 1, "gated": 2, "aligned": 0, "empty rank": 2}[mode]
+    statistics = {"straddle": 1, "gated": 2, "aligned": 0, "positions": 2, "empty rank": 2}[mode]
     assert len(first["traffic"]) == 3 * (1 + statistics)
     assert max(first["traffic"]) < 1024
 
@@ -62,6 +69,9 @@ class Fake:
 
     def __init__(self, num_processes: int):
         self.num_processes, self.sent = num_processes, 0
+
+    def pad_across_processes(self, tensor, dim):
+        return tensor
 
     def reduce(self, tensor, how):
         self.sent += tensor.numel() * tensor.element_size()
@@ -78,7 +88,7 @@ def test_traffic_stays_under_a_megabyte_at_any_size(processes: int, rows: int, g
     fake = Fake(processes)
     reduce = straddling_reduce(fake, rows, generations)
     groups = -(-processes * rows // generations)
-    if reduce is None:
+    if reduce is alone:
         assert rows % generations == 0 or processes == 1
         return
     reduce(torch.zeros(groups, 34, dtype=torch.float64))

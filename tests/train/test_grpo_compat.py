@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 import torch
 from compat import EOS, KINDS, Kind, build, check_batches, logged, run
-from compat_models import chat_tokenizer, save_moe
-from conftest import save_tiny_model
 from datasets import IterableDataset
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
+from tiny_models import chat_tokenizer, save_moe, save_tiny_model
 from training import chat_sums, config, digits_reward, moved, sums, train_and_check, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from erpo_hub import ERPOConfig, ERPOTrainer
-from erpo_hub.train.config import PRESETS
+from erpo_hub.methods.catalog import METHODS
 
 
 @pytest.fixture(params=KINDS, ids=str)
@@ -138,10 +137,10 @@ def test_settings(make, settings: dict) -> None:
     run(make(**settings))
 
 
-@pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"erpo"}))
+@pytest.mark.parametrize("preset", sorted(set(METHODS) - {"erpo"}))
 def test_presets_of_the_settings_that_touch_advantages(tiny_model: str, tmp_path: Path, preset: str) -> None:
     """GRPO's own settings under the other presets, once each."""
-    kind = Kind(ERPOTrainer, ERPOConfig, PRESETS[preset])
+    kind = Kind(ERPOTrainer, ERPOConfig, METHODS[preset].preset)
     masked = {} if preset == "holder" else {"off_policy_mask_threshold": 0.5}  # the Hölder mean refuses it
     for settings in (masked, {"scale_rewards": "batch"}):
         train_and_check(build(kind, tmp_path, tiny_model, **settings))

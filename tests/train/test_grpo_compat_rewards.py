@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from compat import EOS, ERPO, GRPO, KINDS, OF_TRAINER, build, check_batches, logged, run
-from compat_models import chat_tokenizer, save_reward_model
 from peft import LoraConfig
+from tiny_models import chat_tokenizer, save_reward_model
 from training import chat_sums, config, digits_reward, moved, sums, weights
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from erpo_hub.train.config import PRESETS
+from erpo_hub.methods.catalog import METHODS
 
 
 @pytest.fixture(params=KINDS, ids=str)
@@ -240,7 +240,7 @@ def test_sync_ref_model_without_kl_is_allowed_on_purpose(tiny_model: str, tmp_pa
     policy, reference = dict(made.model.named_parameters()), dict(made.ref_model.named_parameters())
     assert all(torch.equal(policy[name], reference[name]) for name in policy)
     with pytest.raises(ValueError, match="sync_ref_model"):
-        build(ERPO, tmp_path, tiny_model, **options, **PRESETS["grpo"])
+        build(ERPO, tmp_path, tiny_model, **options, **METHODS["grpo"].preset)
 
 
 def test_no_configuration_at_all(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

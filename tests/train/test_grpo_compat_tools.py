@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 from compat import KINDS, build, logged, run
-from compat_models import save_tool_caller
 from datasets import Dataset
 from peft import LoraConfig
+from tiny_models import save_tool_caller
 
 from erpo_hub import ERPOTrainer
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from compat import ERPO, KINDS, build, logged, run
-from compat_models import save_vision_model
 from datasets import Dataset
 from PIL import Image
+from tiny_models import save_vision_model
 
 from erpo_hub import ERPOTrainer
 

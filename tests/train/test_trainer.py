@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig
-from training import Batches, config, digits_reward, sums, train_and_check, trainer, weights
+from training import METRICS, Batches, config, digits_reward, sums, train_and_check, trainer, weights
 from trl import GRPOConfig, GRPOTrainer
 
 from erpo_hub import ERPOConfig, ERPOTrainer
 from erpo_hub.errors import UsageError, UserError
-from erpo_hub.methods.erpo import NonFiniteError, token_advantages
-from erpo_hub.train.metrics import METRICS, pivot_mask
+from erpo_hub.methods.credit import NonFiniteError
+from erpo_hub.methods.erpo import credit, token_advantages
+from erpo_hub.train.metrics import pivot_mask
 
 LOSSES = ["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"]
 
@@ -114,16 +115,18 @@ def test_token_advantages_are_those_of_a_literal_recomputation(
 def test_every_loss_type_takes_token_advantages(
     tiny_model: str, tmp_path: Path, loss_type: str, preset: str
 ) -> None:
-    from erpo_hub.train.config import PRESETS
+    from erpo_hub.methods.catalog import METHODS
 
     changes = {"importance_sampling_level": "sequence"} if loss_type == "luspo" else {}
-    train_and_check(trainer(tiny_model, config(tmp_path, loss_type=loss_type, **PRESETS[preset], **changes)))
+    train_and_check(
+        trainer(tiny_model, config(tmp_path, loss_type=loss_type, **METHODS[preset].preset, **changes))
+    )
 
 
 def test_logs_its_metrics(tiny_model: str, tmp_path: Path) -> None:
     made = train_and_check(trainer(tiny_model, config(tmp_path, max_steps=2)))
     for entry in made.state.log_history[:2]:
-        for name in (*METRICS, "erpo/zero_variance_groups"):
+        for name in METRICS:
             assert math.isfinite(entry[name]), name
         assert 0 < entry["erpo/gate_mean"] < 1
         assert entry["erpo/pivot_fraction"] <= 0.35
@@ -337,6 +340,18 @@ def test_card_says_erpo(tiny_model: str, tmp_path: Path) -> None:
         assert text in card
     assert ERPOTrainer._name == "ERPO"
     assert set(ERPOTrainer._paper) == {"title", "id", "citation"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "own", "paper"), [({"credit": "gtpo"}, None, "2508.04349"), ({}, credit, "2402.03300")]
+)
+def test_card_of_another_method_does_not_cite_erpo(
+    tiny_model: str, tmp_path: Path, changes, own, paper
+) -> None:
+    trainer(tiny_model, config(tmp_path, **changes), credit=own).create_model_card(model_name="demo")
+    card = (tmp_path / "README.md").read_text()
+    assert paper in card
+    assert "2603.28204" not in card
 
 
 def test_plain_grpo_config_and_no_config(tiny_model: str, tmp_path: Path, monkeypatch) -> None:

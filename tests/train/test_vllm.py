@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 from compat import ERPO, GRPO, KINDS, build, check_batches, logged, run
-from compat_models import save_tool_caller
 from peft import LoraConfig
 from test_grpo_compat_tools import call, multiply, questions
+from tiny_models import save_tool_caller
 from training import sums
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from vllm_stand_in import Recording, install

@@ -83,9 +83,8 @@ def traces() -> list[Trace]:
 @pytest.fixture(scope="session")
 def engine():
     from erpo_hub.traces.engine import Engine
-    from erpo_hub.traces.loading import resolve_model
 
-    engine = Engine.load(resolve_model("builtin:tiny-reasoner"))
+    engine = Engine.load("builtin:tiny-reasoner")
     engine.name = "builtin:tiny-reasoner"
     return engine
 

@@ -16,7 +16,7 @@ from erpo_hub.errors import UserError
 from erpo_hub.traces.trace import Trace
 from erpo_hub.ui.library.library import Limits, open_library
 from erpo_hub.ui.models.pool import Engines
-from erpo_hub.ui.models.streaming import Switches, stream_messages
+from erpo_hub.ui.models.streaming import StopSignals, stream_messages
 
 from .conftest import traces
 
@@ -176,7 +176,7 @@ def test_a_stream_costs_what_it_holds_and_any_one_message_may_be_lost(engine):
 
 
 def test_a_switch_stops_only_its_own_session():
-    switches = Switches()
+    switches = StopSignals()
     a, b = switches.start("a"), switches.start("b")
     switches.stop("a")
     assert a.is_set()

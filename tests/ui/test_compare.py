@@ -11,8 +11,8 @@ from playwright.sync_api import expect
 from erpo_hub.errors import UserError
 from erpo_hub.ui.context import Context
 from erpo_hub.ui.library.library import Limits, open_library
-from erpo_hub.ui.models.many import run_batch
 from erpo_hub.ui.models.pool import Engines
+from erpo_hub.ui.models.task_comparison import compare_over_task
 
 from .conftest import choose, tokens
 
@@ -116,14 +116,14 @@ def test_the_seed_of_a_sampled_comparison_is_the_readers(compare):
 
 
 def test_an_opened_row_is_what_the_model_wrote_with_its_end(engine):
-    from erpo_hub.ui.tabs import batch as batch_panel
+    from erpo_hub.ui.tabs import over_task
 
     context = a_context({"model": engine})
     settings = {"temperature": 0.0, "max_new_tokens": 24, "seed": 0}
-    *_, (_, batch) = run_batch(context, ("model", "model"), TASK, 40, settings, threading.Event())
+    *_, (_, batch) = compare_over_task(context, ("model", "model"), TASK, 40, settings, threading.Event())
     assert {True, False} == {row["truncated"][0] for row in batch.rows}  # both kinds of end
     for row in batch.rows[:12]:
-        shown = batch_panel._scored(context, batch, row, 0)
+        shown = over_task._scored(context, batch, row, 0)
         written = engine.trace(row["prompt"], temperature=0.0, max_new_tokens=24)
         assert shown.tokens == written.tokens
         assert len(shown) == row["lengths"][0]
@@ -142,7 +142,9 @@ def test_a_runs_own_answers_are_taken_where_they_fit(engine, tmp_path):
     context = a_context({}, folder)
 
     def compared(n: int, **changes: object) -> tuple[str, object]:
-        *_, last = run_batch(context, ("erpo", "erpo"), TASK, n, settings | changes, threading.Event())
+        *_, last = compare_over_task(
+            context, ("erpo", "erpo"), TASK, n, settings | changes, threading.Event()
+        )
         return last
 
     text, batch = compared(6, seed=5)  # greedy: no seed matters, and there is no model at all

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from erpo_hub.errors import UserError
-from erpo_hub.ui.library.runs import read_record
+from erpo_hub.record.format import read_record
 from erpo_hub.ui.tabs.runs import smooth
 from tests.hub_server.sample_run import example_run
 
@@ -29,7 +29,7 @@ def test_both_runs_are_drawn_over_each_other_with_results_and_differences(runs):
     )
     assert names == ["grpo", "erpo"]
     expect(runs.locator("#runs-results tbody tr")).to_have_count(4)
-    expect(runs.locator("#runs-results")).to_contain_text("62.0%")
+    expect(runs.locator("#runs-results")).to_contain_text("62.0 %")
     expect(runs.locator("#runs-results .facts-note")).to_contain_text("p = 0.65")
     expect(runs.locator("#runs-arguments tbody tr")).to_have_count(1)
     expect(runs.locator("#runs-arguments")).to_contain_text("learning_rate")
@@ -73,9 +73,9 @@ def test_a_run_that_is_still_training_is_followed(runs, paired_runs):
         {"paired_run": {"name": "grpo", "comparison": {"difference": 1}}},
     ],
 )
-def test_a_record_with_wrong_types_is_no_run(tmp_path, changes):
+def test_a_record_with_wrong_types_is_refused(tmp_path, changes):
     (tmp_path / "run.json").write_text(json.dumps(example_run()))
-    assert read_record(tmp_path)["algorithm"] == "erpo"
+    assert read_record(tmp_path).algorithm == "erpo"
     (tmp_path / "run.json").write_text(json.dumps(example_run() | changes))
     with pytest.raises(UserError, match="not a run record"):
         read_record(tmp_path)
@@ -173,7 +173,7 @@ def test_a_push_uses_the_visitors_token_and_none_without_one(paired_runs, monkey
     from erpo_hub.ui.context import Context
     from erpo_hub.ui.library.library import Limits, open_library
     from erpo_hub.ui.models.pool import Engines
-    from erpo_hub.ui.tabs import card
+    from erpo_hub.ui.tabs import card_preview as card
 
     library = open_library([paired_runs], Limits())
     push = card._push_on_space(Context(library, Engines(library)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from erpo_hub.traces.pivots import find_pivots
+from erpo_hub.traces.pivots import describe, find_pivots
+from erpo_hub.traces.trace import Trace
 from erpo_hub.ui.view.token_view import status_message, trace_message
 
 from .conftest import HOSTILE, long_trace, make_trace, open_trace, receive, tokens, traces, watched
@@ -92,6 +94,43 @@ def test_the_sliders_move_the_pivots_without_the_server(page, server):
     page.locator("#view .tv-table summary").click()
     expect(page.locator("#view .tv-grid tbody tr")).to_have_count(len(wanted))
     assert not [c for c in calls if "queue" in c or "/run/" in c]
+
+
+SHIPPED = Path(__file__).parents[2] / "spaces" / "inspector" / "traces" / "smollm2-trained-1-erpo.json"
+MARKED = "document.querySelector('#view .tv').__view.pivots"
+
+
+def test_the_pivots_are_those_of_the_record_until_a_slider_moves(page):
+    trace = Trace.from_json(SHIPPED)
+    with_floor = find_pivots(trace.entropy, 0.75, 0.1)
+    assert trace.pivots != with_floor  # else this test would show nothing
+    receive(page, trace_message(trace))
+    count = page.locator("#view .tv-pivot-count")
+    expect(count).to_have_text(f"{len(trace.pivots)} pivots ({describe(trace.pivot_rule)})")
+    assert page.evaluate(MARKED) == trace.pivots
+    expect(page.locator("#view .tv-floor")).to_have_js_property("value", "0")
+    expect(page.locator("#view .tv-recorded")).to_be_hidden()
+    set_slider(page, ".tv-floor", 0.1)
+    expect(count).to_contain_text("as the sliders are set")
+    assert page.evaluate(MARKED) == with_floor
+    page.locator("#view .tv-recorded").click()
+    assert page.evaluate(MARKED) == trace.pivots
+    expect(page.locator("#view .tv-recorded")).to_be_hidden()
+
+
+def test_pivots_of_another_or_of_an_unknown_rule_are_shown_and_said(page):
+    trace = Trace.from_json(SHIPPED).with_pivots(0.5, 0.05)
+    receive(page, trace_message(trace))
+    count = page.locator("#view .tv-pivot-count")
+    expect(count).to_contain_text("entropy above the 0.5-quantile and at least 0.05 nats")
+    assert page.evaluate(MARKED) == trace.pivots
+    expect(page.locator("#view .tv-quantile")).to_have_js_property("value", "0.5")
+    receive(page, trace_message(trace.replace(pivots=[1, 3], pivot_rule=None)))
+    expect(count).to_have_text("2 pivots (by a rule that is not recorded)")
+    assert page.evaluate(MARKED) == [1, 3]
+    receive(page, trace_message(trace.replace(pivots=[], pivot_rule=None)))  # nobody looked for any
+    expect(count).to_contain_text("entropy above the 0.75-quantile")
+    assert page.evaluate(MARKED) == find_pivots(trace.entropy)
 
 
 def set_slider(page, name: str, value: float) -> None:

@@ -1,6 +1,6 @@
 """A run's own answers to held-out questions, kept question by question in its folder after training.
 
-With them a comparison over the task needs no model. Left out: generating what is missing (batch.py).
+With them a comparison over the task needs no model. Left out: generating what is missing.
 """
 
 from __future__ import annotations

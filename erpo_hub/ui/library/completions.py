@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...traces.pivots import PivotRule
 from ...traces.trace import Trace
 
 COLUMN = "erpo/tokens"
@@ -36,12 +37,14 @@ def traces_from_completions(
     path = Path(path)
     files = sorted(path.glob("completions_*.parquet")) if path.is_dir() else [path]
     if not files:
-        raise UserError(f"{path}: holds no completions_*.parquet; train with log_completions=True")
+        raise UserError(f"{path}: contains no completions_*.parquet; train with log_completions=True")
     run = files[0].resolve().parent.parent
     if tokenizer is None:
         tokenizer = _folder_with_tokenizer(run)
     if isinstance(tokenizer, str | Path):
-        tokenizer = _load_tokenizer(str(tokenizer))
+        from ...traces.loading import load_tokenizer
+
+        tokenizer = load_tokenizer(str(tokenizer))
     traces = []
     for file in files:
         for number, row in enumerate(_rows(file)):
@@ -61,7 +64,7 @@ def trace_of_row(row: dict[str, Any], tokenizer: Any, model: str) -> Trace:
     ids = logged["ids"]
     if ids and max(ids) >= len(tokenizer):
         raise UserError(
-            f"id {max(ids)} is none of the tokenizer's {len(tokenizer)}: give the one of the trained model"
+            f"id {max(ids)} is not among the tokenizer's {len(tokenizer)}: give the one of the trained model"
         )
     pieces = pieces_of(tokenizer, ids)
     plain = {k: v for k, v in row.items() if isinstance(v, int | float) and v == v}  # NaN: nobody scored it
@@ -79,6 +82,7 @@ def trace_of_row(row: dict[str, Any], tokenizer: Any, model: str) -> Trace:
         model=model,
         strings={i: tokenizer.decode([i]) for i in sorted(set(ids))},
         pivots=logged["pivots"],
+        pivot_rule=PivotRule(),  # the trainer's
         generation={"temperature": logged["temperature"], **plain},
         finish_reason="eos" if ids and ids[-1] in tokenizer.all_special_ids else "length",
     )
@@ -120,14 +124,3 @@ def _folder_with_tokenizer(run: Path) -> str:
     raise UserError(
         f"{run}: no tokenizer there yet; give the tokenizer, or the id of the model being trained"
     )
-
-
-def _load_tokenizer(name: str) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{name}: no tokenizer can be loaded from it ({str(error).splitlines()[0]})"
-        ) from None

@@ -1,6 +1,6 @@
 """What the app shows: runs, models and traces found under the paths it was given; and its limits.
 
-Reads run records and trace files; loads no model. May import traces' torch-free part and train's task names.
+Reads run records and trace files; loads no model. May import traces' torch-free part and task names.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...text import one_line
 from ...traces.trace import Trace
 from .completions import traces_from_completions
-from .runs import NotOnTheHub, RunFolder, first_line, hub_errors, hub_run
+from .run_folder import NotOnTheHub, RunFolder, hub_errors, hub_run
 
 logger = logging.getLogger(__name__)
 EMBEDDED = "builtin:tiny-reasoner"
@@ -32,7 +33,7 @@ class Limits:
     max_new_tokens: int = 2048
     prompt_characters: int = 20_000
     queue: int = 64
-    batch: int = 512  # held-out questions of a comparison
+    questions: int = 512  # held-out questions of a comparison
     models: tuple[str, ...] | None = None
 
     @classmethod
@@ -40,7 +41,7 @@ class Limits:
         """From ERPO_MAX_NEW_TOKENS, ERPO_MAX_PROMPT, ERPO_MAX_QUEUE, ERPO_MAX_BATCH and ERPO_MODELS.
 
         ERPO_MODELS is a list separated by commas. On a Space (SPACE_ID is set) the defaults are small, and
-        only the app's own models are allowed. Raises UserError for a number that is none.
+        only the app's own models are allowed. Raises UserError for a limit that is not a number.
         """
         public = bool(environment.get("SPACE_ID"))
         base = cls(512, 2000, 32, 64, ()) if public else cls()
@@ -50,7 +51,7 @@ class Limits:
             _number(environment, "ERPO_MAX_NEW_TOKENS", base.max_new_tokens),
             _number(environment, "ERPO_MAX_PROMPT", base.prompt_characters),
             _number(environment, "ERPO_MAX_QUEUE", base.queue),
-            _number(environment, "ERPO_MAX_BATCH", base.batch),
+            _number(environment, "ERPO_MAX_BATCH", base.questions),
             listed,
         )
 
@@ -91,8 +92,9 @@ class Library:
         """(question, answer) pairs to try: of the runs' data, else of the embedded task."""
         found = []
         for run in self.runs.values():
-            for row in run.record().get("dataset", {}).get("samples", []):
-                pair = (str(row.get("prompt", "")), str(row.get("answer", "")))
+            data = run.record().dataset
+            for row in data.samples if data else []:
+                pair = (row.prompt, row.answer or "")
                 if pair[0] and pair not in found:
                     found.append(pair)
         return found + [pair for pair in EXAMPLES if pair not in found]
@@ -102,9 +104,8 @@ class Library:
         by_kind: dict[str, list[tuple[str, Any]]] = {"grpo": [], "erpo": []}
         for label, run in self.runs.items():
             record = run.record()
-            by_kind.get(record.get("algorithm", ""), []).append(
-                (label, record.get("dataset", {}).get("fingerprint"))
-            )
+            data = record.dataset
+            by_kind.get(record.algorithm, []).append((label, data.fingerprint if data else None))
         for b, fingerprint in by_kind["erpo"]:
             for a, other in by_kind["grpo"]:
                 if fingerprint == other:
@@ -126,7 +127,7 @@ class Library:
 
 
 def open_library(paths: Iterable[str | Path | RunFolder], limits: Limits | None = None) -> Library:
-    """Sort paths into runs, traces and models; anything that is no path is taken for a Hub model id.
+    """Sort paths into runs, traces and models; anything that is not a path is taken for a Hub model id.
 
     A folder with run.json is a run; one that holds such folders, all of them; one of trace files, those; one
     with config.json or adapter_config.json, a model. A model on the Hub that has a run.json is a run too.
@@ -162,7 +163,7 @@ def add_runs(library: Library, given: str) -> list[str]:
     if folders:
         return [_add_run(library, RunFolder(_fresh(library.runs, f.name), f)) for f in folders]
     if path.exists() or not _looks_like_id(given):
-        raise UserError(f"{given}: holds no run; give the folder of one, or name/model on the Hub")
+        raise UserError(f"{given}: contains no run; give the folder of one, or name/model on the Hub")
     library.models.setdefault(given, given)
     return [_add_run(library, hub_run(given))]
 
@@ -182,7 +183,7 @@ def traces_from_environment(environment: Mapping[str, str] = os.environ) -> list
         found = snapshot_download(repo_id, repo_type="dataset", allow_patterns=["*.parquet", "*.json"])
         _add_folder(Library(), Path(found))
     except unreadable as error:
-        logger.warning("%s: its traces can't be read (%s)", repo_id, first_line(error))
+        logger.warning("%s: its traces can't be read (%s)", repo_id, one_line(error))
         return []
     return [Path(found)]
 
@@ -211,7 +212,7 @@ def _add_folder(library: Library, path: Path) -> None:
         [*path.glob("*.json"), *path.glob("*.parquet"), *path.glob("*/*.json"), *path.glob("*/*.parquet")]
     )
     if not files:
-        raise UserError(f"{path}: holds no run, model or trace")
+        raise UserError(f"{path}: contains no run, model or trace")
     for file in files:
         _add_file(library, file)
 

@@ -1,67 +1,29 @@
 """Asking a model: answers, forks and sensitivity as streams of messages for a token view.
 
 Each function yields (message, None) while it works and (message, trace) at its end; what goes wrong becomes
-the last message, in words. May import gradio and traces.
+the last message, in words. No gradio here.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
-
-import gradio as gr
+from collections.abc import Iterator
+from typing import Any
 
 from ...errors import UserError
+from ...text import percent
 from ...traces.trace import Trace
-from ..library.library import Limits
+from ..context import Context
 from ..view.token_view import clear_message, start_message, status_message, trace_message
-from . import runner as gpu
+from . import runner
+from .requests import Answer, Fork, SamplingSettings, Sensitivity
 from .streaming import MODEL_ERRORS, how_it_ended, new_run
 
-if TYPE_CHECKING:
-    from ..context import Context
-
-STOP_AT_ONCE = "() => document.querySelectorAll('.tv').forEach((v) => v.__view?.running && v.__view.halt())"
 Messages = Iterator[tuple[str, Trace | None]]
 
 
-def settings(limits: Limits, prefix: str) -> list[gr.components.Component]:
-    """The sampling controls, in the order in which `options` takes them."""
-    return [
-        gr.Slider(0, 2, 0.7, step=0.05, label="Temperature (0: greedy)", elem_id=f"{prefix}-temperature"),
-        gr.Slider(0.05, 1, 1.0, step=0.05, label="Top-p", elem_id=f"{prefix}-top-p"),
-        gr.Slider(
-            1, limits.max_new_tokens, min(256, limits.max_new_tokens), step=1, label="Tokens at most",
-            elem_id=f"{prefix}-tokens",
-        ),
-        gr.Number(0, label="Seed", precision=0, elem_id=f"{prefix}-seed"),
-    ]  # fmt: skip
-
-
-def options(
-    limits: Limits, temperature: float, top_p: float, tokens: float, seed: float | None
-) -> dict[str, Any]:
-    """The controls as keyword arguments of `Engine.stream`."""
-    return {
-        "temperature": float(temperature),
-        "top_p": float(top_p),
-        "max_new_tokens": limits.tokens(tokens),
-        "seed": int(seed or 0),
-    }
-
-
-def stopper(context: Context) -> Callable[[gr.Request], None]:
-    """What a Stop button does: end whatever the session has running."""
-
-    def stop(request: gr.Request) -> None:
-        context.switches.stop(request.session_hash)
-
-    return stop
-
-
 def stream_answer(
-    context: Context, name: str, prompt: str, gold: str, wanted: dict[str, Any], switch: threading.Event
+    context: Context, name: str, prompt: str, gold: str, sampling: SamplingSettings, stopped: threading.Event
 ) -> Messages:
     """Ask a model."""
     run = new_run()
@@ -71,8 +33,8 @@ def stream_answer(
             yield clear_message(f"Loading {name}…"), None
         context.engines.get(name)
         yield start_message(run, name=name, prompt=prompt, gold=gold or None), None
-        arguments = {"prompt": prompt, **wanted}
-        for message, trace in gpu.stream(context.engines, name, "stream", arguments, run, switch):
+        request = Answer(prompt, sampling)
+        for message, trace in runner.stream(context.engines, name, request, run, stopped):
             if trace is None:
                 yield message, None
             else:
@@ -88,7 +50,7 @@ def stream_fork(
     gold: str,
     index: Any,
     token: Any,
-    switch: threading.Event,
+    stopped: threading.Event,
 ) -> Messages:
     """Continue a trace at `index` with another token. The page sends index and token: not to be trusted."""
     run = new_run()
@@ -100,15 +62,10 @@ def stream_fork(
         yield clear_message("Preparing the fork…"), None
         name, engine = context.engines.for_trace(trace, name)
         room = context.limits.tokens(trace.generation.get("max_new_tokens") or 256)
-        arguments = {
-            "trace": trace,
-            "index": index,
-            "token_id": token,
-            "max_new_tokens": max(room, index + 1),
-        }
+        request = Fork(trace, index, token, max(room, index + 1))
         heading = f"Fork at token {index + 1} with {engine.string(token)!r}"
         yield start_message(run, name=heading, prompt="", gold=trace.gold, origin=trace, prefix=index), None
-        for message, branch in gpu.stream(context.engines, name, "fork", arguments, run, switch):
+        for message, branch in runner.stream(context.engines, name, request, run, stopped):
             if branch is None:
                 yield message, None
             else:
@@ -120,22 +77,24 @@ def stream_fork(
 def _finished(
     context: Context, trace: Trace, gold: str | None, run: str, *, name: str, prefix: int = 0
 ) -> tuple[str, Trace]:
-    trace = context.engines.grade(trace.with_pivots(min_entropy=0.1), gold)
+    trace = context.engines.grade(trace, gold)
     return trace_message(trace, name=name, run=run, prefix=prefix, text=how_it_ended(trace)), trace
 
 
-def stream_sensitivity(context: Context, name: str, trace: Trace | None, switch: threading.Event) -> Messages:
+def stream_sensitivity(
+    context: Context, name: str, trace: Trace | None, stopped: threading.Event
+) -> Messages:
     """Measure the sensitivity of every token, telling how far it is."""
     try:
         if trace is None or not len(trace):
             raise UserError("There is no trace to measure: open one, or ask a question.")
         yield status_message("Preparing…"), None
         name, engine = context.engines.for_trace(trace, name)
-        if gpu.ZERO_GPU:
-            measured = gpu.call(context.engines, name, "with_sensitivity", trace=trace)
+        if runner.ZERO_GPU:
+            measured = runner.trace(context.engines, name, Sensitivity(trace))
             yield trace_message(measured, text=_MEASURED), measured
         else:
-            yield from _measure(engine, trace, switch)
+            yield from _measure(engine, trace, stopped)
     except MODEL_ERRORS as error:
         yield status_message(explain(error), error=True), None
 
@@ -147,14 +106,14 @@ class _Stopped(RuntimeError):
     """The reader pressed Stop."""
 
 
-def _measure(engine: Any, trace: Trace, switch: threading.Event) -> Messages:
+def _measure(engine: Any, trace: Trace, stopped: threading.Event) -> Messages:
     """Counts the model's forward passes: one reads the text, then one a chunk of positions."""
     chunk = max(1, min(64, len(trace) // 20))
     passes, done, result = -(-len(trace) // chunk) + 1, [0], []
 
     def count(*_: Any) -> None:
         done[0] += 1
-        if switch.is_set():
+        if stopped.is_set():
             raise _Stopped("Stopped: the sensitivity was not measured to the end.")
 
     def work() -> None:
@@ -170,7 +129,7 @@ def _measure(engine: Any, trace: Trace, switch: threading.Event) -> Messages:
     thread.start()
     while thread.is_alive():
         thread.join(0.15)
-        yield status_message(f"Measuring sensitivity: {min(1.0, done[0] / passes):.0%}"), None
+        yield status_message(f"Measuring sensitivity: {percent(min(1.0, done[0] / passes), 0)}"), None
     if not isinstance(result[0], Trace):
         raise result[0]
     yield trace_message(result[0], text=_MEASURED), result[0]

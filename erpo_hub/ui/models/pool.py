@@ -100,6 +100,5 @@ class Engines:
     @staticmethod
     def _load(name: str) -> Engine:
         from ...traces.engine import Engine
-        from ...traces.loading import resolve_model
 
-        return Engine.load(resolve_model(name))
+        return Engine.load(name)

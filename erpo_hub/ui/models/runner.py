@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import UserError
 from ...traces.trace import Trace
+from .pool import Engines
+from .requests import StreamRequest, TraceRequest
 from .streaming import stream_messages
 
 try:
@@ -24,48 +26,40 @@ except ImportError:  # not a ZeroGPU Space
         return function
 
 
-if TYPE_CHECKING:
-    from .pool import Engines
-
 ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
-_shared: dict[str, Engines] = {}  # what the borrowed process finds
+_lent: dict[str, Engines] = {}  # what the borrowed process finds
 
 
-def share(engines: Engines) -> None:
+def lend(engines: Engines) -> None:
     """Makes the engines known to borrowed processes; on ZeroGPU loads them now, before any is made."""
-    _shared["engines"] = engines
+    _lent["engines"] = engines
     if ZERO_GPU:
         engines.preload()
 
 
 def stream(
-    engines: Engines, name: str, method: str, arguments: dict[str, Any], run: str, switch: threading.Event
+    engines: Engines, name: str, request: StreamRequest, run: str, stopped: threading.Event
 ) -> Iterator[tuple[str, Trace | None]]:
-    """Messages of `Engine.stream` or `.fork` (see `stream_messages`), until the end or the switch."""
+    """Messages of the stream asked for (see `stream_messages`), until its end or until `stopped` is set."""
     if not ZERO_GPU:
-        deltas = getattr(engines.get(name), method)(**arguments, cancel=switch)
-        yield from stream_messages(deltas, run)
+        yield from stream_messages(request.stream(engines.get(name), stopped), run)
         return
-    for item in _borrowed_stream(name, method, arguments, run):
-        if switch.is_set():
+    for item in _borrowed_stream(name, request, run):
+        if stopped.is_set():
             raise UserError("Stopped.")
         yield item
 
 
-def call(engines: Engines, name: str, method: str, **arguments: Any) -> Trace:
-    """One call of an engine's method that returns a trace."""
-    if ZERO_GPU:
-        return _borrowed_call(name, method, arguments)
-    return getattr(engines.get(name), method)(**arguments)
+def trace(engines: Engines, name: str, request: TraceRequest) -> Trace:
+    """The trace asked for."""
+    return _borrowed_trace(name, request) if ZERO_GPU else request.trace(engines.get(name))
 
 
 @GPU
-def _borrowed_stream(
-    name: str, method: str, arguments: dict[str, Any], run: str
-) -> Iterator[tuple[str, Any]]:
-    yield from stream_messages(getattr(_shared["engines"].get(name), method)(**arguments), run)
+def _borrowed_stream(name: str, request: StreamRequest, run: str) -> Iterator[tuple[str, Any]]:
+    yield from stream_messages(request.stream(_lent["engines"].get(name)), run)
 
 
 @GPU
-def _borrowed_call(name: str, method: str, arguments: dict[str, Any]) -> Trace:
-    return getattr(_shared["engines"].get(name), method)(**arguments)
+def _borrowed_trace(name: str, request: TraceRequest) -> Trace:
+    return request.trace(_lent["engines"].get(name))

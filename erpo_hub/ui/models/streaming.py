@@ -1,4 +1,4 @@
-"""From an engine's deltas to messages for a token view, and the switch that stops a stream.
+"""From an engine's deltas to messages for a token view, and the signal that stops a stream.
 
 A stream of n tokens costs n tokens of traffic, not n²: a message holds new tokens and repeats those of the
 two messages before it, because a browser may skip one. The last message is the whole trace.
@@ -89,15 +89,15 @@ def how_it_ended(trace: Trace) -> str:
     return ends[trace.finish_reason]
 
 
-class Switches:
-    """The stop switch of every session's current stream. Starting another stops the one before."""
+class StopSignals:
+    """The stop signal of every session's current stream. Starting another stops the one before."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._events: dict[str, threading.Event] = {}
 
     def start(self, session: str | None) -> threading.Event:
-        """A fresh switch; the session's previous one is thrown."""
+        """A fresh signal; the previous one of the session is set."""
         event = threading.Event()
         with self._lock:
             old = self._events.get(session or "")
@@ -107,7 +107,7 @@ class Switches:
         return event
 
     def stop(self, session: str | None) -> None:
-        """Throws the session's switch, if it has one."""
+        """Sets the signal of the session, if it has one."""
         with self._lock:
             event = self._events.get(session or "")
         if event:

@@ -1,27 +1,22 @@
-"""The Compare tab: two models on one question, side by side on one colour scale; below, over a whole task.
+"""The Compare tab: two models on one question, side by side on one color scale; below, over a whole task.
 
-Recorded pairs need no model. May import gradio; what a batch computes is in batch.py.
+Recorded pairs need no model. May import gradio; the lower half is over_task.py.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
-from ...errors import UserError
 from ...traces.trace import Trace
-from ..models import asking as ask
-from ..models import runner as gpu
-from ..models.streaming import MODEL_ERRORS, how_it_ended, new_run
-from ..view.token_view import clear_message, start_message, status_message, token_view, trace_message
-from . import batch as batch_panel
-from .inspect import empty_curve
-
-if TYPE_CHECKING:
-    from ..context import Context
+from ..context import Context
+from ..models.pairs import pair_messages, stream_pair
+from ..models.requests import SamplingSettings
+from ..view.token_view import ViewConfig, clear_message, empty_curve, token_view
+from . import over_task
+from .controls import STOP_AT_ONCE, sampling_controls, stopper
 
 CURVE = "compare-curve"
 Pair = tuple[str, str, tuple[Trace, Trace] | None]
@@ -36,9 +31,7 @@ def build(context: Context) -> list[gr.Dropdown]:
             controls = _controls(context, pairs, first)
         with gr.Column(scale=3, min_width=300):
             gr.Plot(empty_curve(), elem_id=CURVE, elem_classes="erpo-curve", show_label=False)
-            token_view(
-                label="Display", elem_id="compare-tools", group="compare", table=False, only_tools=True
-            )
+            token_view("compare-tools", ViewConfig("Display", group="compare", table=False, only_tools=True))
             left, right = _recorded(context, pairs[first]) if first else (_hint(), clear_message())
             with gr.Row(equal_height=False):
                 with gr.Column(min_width=300):
@@ -47,7 +40,7 @@ def build(context: Context) -> list[gr.Dropdown]:
                     view_b = _pane("b", right)
     views = [view_a, view_b]
     _connect(context, controls, views, pairs)
-    batch_panel.build(context, controls, views)
+    over_task.build(context, controls, views)
     return [controls["a"], controls["b"]]
 
 
@@ -56,16 +49,9 @@ def _hint() -> str:
 
 
 def _pane(role: str, message: str) -> gr.HTML:
-    return token_view(
-        message,
-        label="First model" if role == "a" else "Second model",
-        elem_id=f"view-{role}",
-        role=role,
-        curve=CURVE,
-        group="compare",
-        tools=False,
-        relative=True,
-    )
+    label = "First model" if role == "a" else "Second model"
+    config = ViewConfig(label, role, CURVE, "compare", tools=False, relative=True)
+    return token_view(f"view-{role}", config, message)
 
 
 def _controls(context: Context, pairs: dict[str, tuple[str, str]], first: str | None) -> dict[str, Any]:
@@ -89,7 +75,7 @@ def _controls(context: Context, pairs: dict[str, tuple[str, str]], first: str | 
         prompt = gr.Textbox(examples[0][0], label="Question", lines=3, max_lines=10, elem_id="compare-prompt")
         gold = gr.Textbox(examples[0][1], label="Right answer, if you know it", elem_id="compare-gold")
     with gr.Accordion("Sampling (the same seed for both)", open=False):
-        settings = ask.settings(context.limits, "compare")
+        settings = sampling_controls(context.limits, "compare")
     with gr.Row():
         run = gr.Button("Compare", variant="primary", elem_id="compare-run")
         stop = gr.Button("Stop", variant="stop", elem_id="compare-stop")
@@ -118,31 +104,6 @@ def default_pair(context: Context) -> tuple[str, str]:
     return names[0], names[min(1, len(names) - 1)]
 
 
-def first_difference(a: Trace, b: Trace) -> int | None:
-    """The first token in which two completions differ, by text; where one merely ends, the token after it."""
-    for t, (x, y) in enumerate(zip(a.pieces, b.pieces)):
-        if x != y:
-            return t
-    return min(len(a), len(b)) if len(a) != len(b) else None
-
-
-def pair_messages(
-    a: Trace, b: Trace, names: tuple[str, str], runs: tuple[str, str] | None = None
-) -> tuple[str, str]:
-    """Both traces with the place where they part marked in each."""
-    parted = first_difference(a, b)
-    messages = []
-    for i, trace in enumerate((a, b)):
-        mark = parted if parted is not None and parted < len(trace) else None
-        text = how_it_ended(trace) if parted is not None else "Both completions are the same, token by token."
-        messages.append(
-            trace_message(
-                trace, name=names[i], run=runs[i] if runs else None, diverge=mark, text=text, prompt=i == 0
-            )
-        )
-    return messages[0], messages[1]
-
-
 def _open_recorded(context: Context, labels: tuple[str, str]) -> tuple[str, str, str, str]:
     trace = context.library.traces[labels[0]]
     return *_recorded(context, labels), trace.prompt, trace.gold or ""
@@ -154,58 +115,19 @@ def _recorded(context: Context, labels: tuple[str, str]) -> tuple[str, str]:
     return pair_messages(a, b, names if names[0] != names[1] else (a.model, b.model))
 
 
-def stream_pair(
-    context: Context,
-    names: tuple[str, str],
-    prompt: str,
-    gold: str,
-    options: dict[str, Any],
-    switch: threading.Event,
-) -> Iterator[tuple[Any, Any]]:
-    """Messages for the two views: the first model answers, then the second, then both are marked."""
-    traces: list[Trace] = []
-    runs = (new_run(), new_run())
-    try:
-        context.limits.check_prompt(prompt)
-        yield clear_message("Preparing…"), clear_message("Waits for the first model.")
-        for i, name in enumerate(names):
-            if switch.is_set():
-                raise UserError("Stopped.")
-            context.engines.get(name)
-            yield _one(
-                i, start_message(runs[i], name=name, prompt=prompt if i == 0 else "", gold=gold or None)
-            )
-            arguments = {"prompt": prompt, **options}
-            for message, trace in gpu.stream(context.engines, name, "stream", arguments, runs[i], switch):
-                if trace is None:
-                    yield _one(i, message)
-                else:
-                    traces.append(context.engines.grade(trace.with_pivots(min_entropy=0.1), gold))
-            done = trace_message(
-                traces[i], name=name, run=runs[i], prompt=i == 0, text=how_it_ended(traces[i])
-            )
-            yield _one(i, done)
-        yield pair_messages(traces[0], traces[1], names, runs)
-    except MODEL_ERRORS as error:
-        yield _one(len(traces), status_message(ask.explain(error), error=True))
-
-
-def _one(i: int, message: str) -> tuple[Any, Any]:
-    return (message, gr.skip()) if i == 0 else (gr.skip(), message)
-
-
 def _connect(
     context: Context, controls: dict[str, Any], views: list[gr.HTML], pairs: dict[str, tuple[str, str]]
 ) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    stop = ask.stopper(context)
+    stop = stopper(context)
 
     def run(request: gr.Request, a: str, b: str, prompt: str, gold: str, *sampling: float) -> Iterator[tuple]:
-        switch = context.switches.start(request.session_hash)
-        wanted = ask.options(context.limits, *sampling)
+        stopped = context.stop_signals.start(request.session_hash)
+        wanted = SamplingSettings.within(context.limits, *sampling)
         first: Any = None  # no recorded pair any more
-        for messages in stream_pair(context, (a, b), prompt, gold, wanted, switch):
-            yield *messages, first
+        for messages in stream_pair(context, (a, b), prompt, gold, wanted, stopped):
+            shown = [gr.skip() if message is None else message for message in messages]
+            yield *shown, first
             first = gr.skip()
 
     controls["recorded"].input(
@@ -224,4 +146,4 @@ def _connect(
         trigger_mode="multiple",
         **quiet,
     )
-    controls["stop"].click(stop, queue=False, js=ask.STOP_AT_ONCE, **quiet)
+    controls["stop"].click(stop, queue=False, js=STOP_AT_ONCE, **quiet)

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from ...errors import UserError
 from ...traces.trace import Trace
-from ..models import asking as ask
-from ..view.token_view import clear_message, token_view, trace_message
-from . import downloads as files
-
-if TYPE_CHECKING:
-    from ..context import Context
+from ..context import Context
+from ..models.asking import stream_answer, stream_fork, stream_sensitivity
+from ..models.requests import SamplingSettings
+from ..view.token_view import ViewConfig, clear_message, empty_curve, token_view, trace_message
+from . import downloads
+from .controls import STOP_AT_ONCE, sampling_controls, stopper
 
 CURVE = "curve"
 WELCOME = "Open a trace, or choose a model and ask a question."
@@ -47,37 +47,25 @@ def build(context: Context) -> Panel:
     shown = context.library.traces[first] if first else None
     with gr.Row():
         with gr.Column(scale=1, min_width=290):
-            panel, buttons = _controls(context, first)
+            asked, buttons = _controls(context, first)
         with gr.Column(scale=3, min_width=300):
             gr.Plot(empty_curve(), elem_id=CURVE, elem_classes="erpo-curve", show_label=False)
             with gr.Row(equal_height=False):
                 with gr.Column(min_width=300):
-                    panel.view = token_view(
-                        trace_message(shown, name=first) if shown else clear_message(WELCOME),
-                        label="Completion",
-                        elem_id="view",
-                        curve=CURVE,
-                        group="inspect",
-                        fork=True,
-                    )
+                    config = ViewConfig("Completion", curve=CURVE, group="inspect", fork=True)
+                    welcome = trace_message(shown, name=first) if shown else clear_message(WELCOME)
+                    view = token_view("view", config, welcome)
                 with gr.Column(min_width=300, visible=False) as branch_column:
-                    panel.branch = token_view(
-                        clear_message(),
-                        label="Branch",
-                        elem_id="branch",
-                        role="branch",
-                        curve=CURVE,
-                        group="inspect",
-                        tools=False,
-                        table=False,
-                    )
+                    config = ViewConfig("Branch", "branch", CURVE, "inspect", tools=False, table=False)
+                    branch = token_view("branch", config, clear_message())
             buttons |= _tools()
-    panel.trace, panel.forked = gr.State(shown), gr.State(None)
+    panel = Panel(**asked, view=view, branch=branch, trace=gr.State(shown), forked=gr.State(None))
     _connect(context, panel, buttons, branch_column)
     return panel
 
 
-def _controls(context: Context, first: str | None) -> tuple[Panel, dict[str, Any]]:
+def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a question takes, by the names of Panel, and the rest."""
     library = context.library
     shipped = gr.Dropdown(
         list(library.traces),
@@ -108,14 +96,13 @@ def _controls(context: Context, first: str | None) -> tuple[Panel, dict[str, Any
         prompt = gr.Textbox(pairs[0][0], label="Question", lines=3, max_lines=12, elem_id="prompt")
         gold = gr.Textbox(pairs[0][1], label="Right answer, if you know it", elem_id="gold")
     with gr.Accordion("Sampling", open=False):
-        settings = ask.settings(library.limits, "ask")
+        settings = sampling_controls(library.limits, "ask")
     with gr.Row():
         run = gr.Button("Ask", variant="primary", elem_id="ask")
         stop = gr.Button("Stop", variant="stop", elem_id="stop")
     buttons = {"upload": upload, "example": example, "run": run, "stop": stop, "pairs": pairs}
-    missing: Any = None
-    panel = Panel(shipped, model, prompt, gold, settings, missing, missing, missing, missing)
-    return panel, buttons
+    asked = {"shipped": shipped, "model": model, "prompt": prompt, "gold": gold, "settings": settings}
+    return asked, buttons
 
 
 def _tools() -> dict[str, Any]:
@@ -140,7 +127,7 @@ def _tools() -> dict[str, Any]:
 def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr.Column) -> None:
     library, shown = context.library, [panel.view, panel.trace, panel.forked, column]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    stop = ask.stopper(context)
+    stop = stopper(context)
     model = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "multiple"}
 
     def open_shipped(label: str) -> tuple:
@@ -158,29 +145,29 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
         return trace_message(trace, name=f"Uploaded: {Path(path).name}"), trace, *rest
 
     def answer(request: gr.Request, name: str, prompt: str, gold: str, *sampling: float) -> Iterator[tuple]:
-        switch = context.switches.start(request.session_hash)
-        wanted = ask.options(context.limits, *sampling)
+        stopped = context.stop_signals.start(request.session_hash)
+        wanted = SamplingSettings.within(context.limits, *sampling)
         first: tuple = (gr.Column(visible=False), None)  # no branch, and no recorded trace any more
-        for message, trace in ask.stream_answer(context, name, prompt, gold, wanted, switch):
+        for message, trace in stream_answer(context, name, prompt, gold, wanted, stopped):
             yield message, trace if trace else gr.skip(), gr.skip() if trace is None else None, *first
             first = gr.skip(), gr.skip()
 
     def fork(
         trace: Trace | None, name: str, gold: str, event: gr.EventData, request: gr.Request
     ) -> Iterator[tuple]:
-        switch = context.switches.start(request.session_hash)
+        stopped = context.stop_signals.start(request.session_hash)
         opened: Any = gr.Column(visible=True)
-        for message, branch in ask.stream_fork(context, name, trace, gold, event.index, event.token, switch):
+        for message, branch in stream_fork(context, name, trace, gold, event.index, event.token, stopped):
             yield message, branch if branch else gr.skip(), opened
             opened = gr.skip()
 
     def measure(trace: Trace | None, name: str, request: gr.Request) -> Iterator[tuple]:
-        switch = context.switches.start(request.session_hash)
-        for message, measured in ask.stream_sensitivity(context, name, trace, switch):
+        stopped = context.stop_signals.start(request.session_hash)
+        for message, measured in stream_sensitivity(context, name, trace, stopped):
             yield message, measured if measured else gr.skip()
 
     panel.shipped.input(open_shipped, panel.shipped, shown, **quiet)
-    own = [*shown, panel.shipped]  # what is no recorded trace takes the selection away
+    own = [*shown, panel.shipped]  # the selection goes when what is shown is not a recorded trace
     buttons["upload"].upload(open_upload, buttons["upload"], own, trigger_mode="multiple", **quiet)
     buttons["example"].input(
         lambda i: buttons["pairs"][i], buttons["example"], [panel.prompt, panel.gold], **quiet
@@ -193,8 +180,8 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
         fork, [panel.trace, panel.model, panel.gold], [panel.branch, panel.forked, column], **quiet, **model
     )
     buttons["measure"].click(measure, [panel.trace, panel.model], [panel.view, panel.trace], **quiet, **model)
-    buttons["stop"].click(stop, queue=False, js=ask.STOP_AT_ONCE, **quiet)
-    for key, writer in (("json", files.write_json), ("page", files.write_page)):
+    buttons["stop"].click(stop, queue=False, js=STOP_AT_ONCE, **quiet)
+    for key, writer in (("json", downloads.write_json), ("page", downloads.write_page)):
         buttons[key].click(writer, [panel.trace, panel.forked], buttons["file"], **quiet).success(
             None,
             js="() => setTimeout(() => document.querySelector('#file').click(), 150)",
@@ -206,18 +193,3 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
 
 
 COPY_LINK = (Path(__file__).parents[1] / "view" / "copy_link.js").read_text(encoding="utf-8")
-
-
-def empty_curve() -> Any:
-    """Brings plotly.js into the page; the views draw the data."""
-    import plotly.graph_objects as go
-
-    return go.Figure(
-        layout={
-            "height": 250,
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "xaxis": {"visible": False},
-            "yaxis": {"visible": False},
-        }
-    )

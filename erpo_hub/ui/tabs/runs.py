@@ -5,16 +5,17 @@ Works from run.json alone, also while a run is still training. May import gradio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from ...errors import UserError
+from ...methods.catalog import title_of
+from ...record.format import RunRecord
+from ...text import p_equals, percent
+from ..context import Context
 from ..library.library import add_runs
-from .facts import encode, facts_table
-
-if TYPE_CHECKING:
-    from ..context import Context
+from ..view.facts import encode, facts_table
 
 METRICS = {
     "reward": "mean reward",
@@ -24,7 +25,7 @@ METRICS = {
     "kl": "KL from the reference (nats)",
     "loss": "loss",
 }
-COLOURS = ("#1c7ed6", "#d9480f", "#2b8a3e", "#9c36b5", "#5c4813", "#087f5b")
+COLORS = ("#1c7ed6", "#d9480f", "#2b8a3e", "#9c36b5", "#5c4813", "#087f5b")
 DASHES = ("solid", "dash", "dot", "dashdot")
 REFRESH = 5.0  # seconds
 
@@ -90,17 +91,17 @@ def figure(context: Context, labels: list[str], window: int) -> Any:
     titles = [METRICS[key] for key in keys]
     drawn = make_subplots(rows=rows, cols=3, subplot_titles=titles, vertical_spacing=0.16)
     for k, (label, record) in enumerate(records):
-        colour = COLOURS[k % len(COLOURS)]
+        color = COLORS[k % len(COLORS)]
         for m, key in enumerate(keys):
             steps, values = series(record, key)
             place = {"row": m // 3 + 1, "col": m % 3 + 1}
             common: dict[str, Any] = {"x": steps, "name": _safe(label), "legendgroup": label, "mode": "lines"}
             if window > 1:
-                line = {"color": colour, "width": 0.7}
+                line = {"color": color, "width": 0.7}
                 drawn.add_scatter(
                     **common, y=values, line=line, opacity=0.35, showlegend=False, **place, hoverinfo="skip"
                 )
-            line = {"color": colour, "width": 2, "dash": DASHES[k % len(DASHES)]}
+            line = {"color": color, "width": 2, "dash": DASHES[k % len(DASHES)]}
             drawn.add_scatter(**common, y=smooth(values, window), line=line, showlegend=m == 0, **place)
     drawn.update_layout(
         height=110 + 205 * rows,
@@ -116,14 +117,15 @@ def figure(context: Context, labels: list[str], window: int) -> Any:
     return drawn
 
 
-def series(record: dict[str, Any], key: str) -> tuple[list[float], list[float]]:
+def series(record: RunRecord, key: str) -> tuple[list[float], list[float]]:
     """Steps and values of one metric, where it was logged."""
-    rows = [row for row in record.get("history", []) if isinstance(row.get(key), int | float)]
-    return [row.get("step", i + 1) for i, row in enumerate(rows)], [row[key] for row in rows]
+    found = [(row.get("step"), row.get(key)) for row in record.history]
+    points = [(step, value) for step, value in found if value is not None]
+    return [i if step is None else step for i, (step, _) in enumerate(points, 1)], [v for _, v in points]
 
 
 def smooth(values: list[float], window: int) -> list[float]:
-    """Centred running mean over `window` steps, shorter at the ends."""
+    """Centered running mean over `window` steps, shorter at the ends."""
     half = window // 2
     parts = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
     return [sum(part) / len(part) for part in parts]
@@ -134,17 +136,16 @@ def state_facts(context: Context, labels: list[str]) -> dict[str, Any]:
     rows = []
     for label, record in _records(context, labels):
         steps = series(record, "reward")[0] or series(record, "loss")[0]
-        cost = record.get("cost") or {}
-        seconds = cost.get("train_seconds")
+        base, data, seconds = record.base_model, record.dataset, record.cost.train_seconds
         rows.append(
             [
                 label,
-                str(record.get("algorithm", "")).upper(),
-                str(record.get("status", "")),
-                str((record.get("base_model") or {}).get("id", "")),
-                str((record.get("dataset") or {}).get("spec", "")),
+                title_of(record.algorithm),
+                record.status,
+                base.id if base else "",
+                data.spec if data else "",
                 f"{steps[-1]:g}" if steps else "0",
-                f"{seconds:,.0f} s" if isinstance(seconds, int | float) else "",
+                "" if seconds is None else f"{seconds:,.0f} s",
             ]
         )
     if not rows:
@@ -159,18 +160,17 @@ def results_facts(context: Context, labels: list[str]) -> dict[str, Any]:
     """Baseline and final accuracies with their intervals."""
     rows = []
     for label, record in _records(context, labels):
-        results = record.get("results") or {}
-        for key, name in (("baseline", "before training"), ("final", "after training")):
-            s = results.get(key)
+        results = record.results
+        for s, name in ((results.baseline, "before training"), (results.final, "after training")):
             if s:
                 rows.append(
                     [
                         f"{label}, {name}",
-                        f"{s['accuracy']:.1%}",
-                        "{:.1%} – {:.1%}".format(*s["interval"]),
-                        f"{s['n']} × {s['k']}",
-                        f"{s['mean_length']:.1f}",
-                        "" if s.get("mean_entropy") is None else f"{s['mean_entropy']:.3f}",
+                        percent(s.accuracy),
+                        " – ".join(map(percent, s.interval)),
+                        f"{s.n} × {s.k}",
+                        f"{s.mean_length:.1f}",
+                        "" if s.mean_entropy is None else f"{s.mean_entropy:.3f}",
                     ]
                 )
     if not rows:
@@ -182,13 +182,13 @@ def results_facts(context: Context, labels: list[str]) -> dict[str, Any]:
 def _paired_note(context: Context, labels: list[str]) -> str:
     notes = []
     for label, record in _records(context, labels):
-        paired = record.get("paired_run") or {}
-        c = paired.get("comparison")
-        if c:
-            low, high = (100 * end for end in c["interval"])
+        paired = record.paired_run
+        c = paired.comparison if paired else None
+        if paired and c:
+            low, high = (100 * end for end in c.interval)
             notes.append(
-                f"{label} minus {paired['name']}: {100 * c['difference']:+.1f} points"
-                f" ({low:+.1f} to {high:+.1f}), p = {c['p_value']:.3g}, {c['test']}, one seed."
+                f"{label} minus {paired.name}: {100 * c.difference:+.1f} points"
+                f" ({low:+.1f} to {high:+.1f}), {p_equals(c.p_value)}, {c.test}, one seed."
             )
     return " ".join(notes)
 
@@ -196,7 +196,7 @@ def _paired_note(context: Context, labels: list[str]) -> str:
 def argument_facts(context: Context, labels: list[str]) -> dict[str, Any]:
     """Arguments that a run changed, or that are not the same in all runs."""
     records = _records(context, labels)
-    changed = [(r.get("arguments") or {}).get("changed", {}) | (r.get("settings") or {}) for _, r in records]
+    changed = [r.arguments.changed | r.settings for _, r in records]
     names = sorted({name for values in changed for name in values})
     every = len(records) < 2
     rows = []
@@ -214,7 +214,7 @@ def _text(value: Any) -> str:
     return text if len(text) < 80 else text[:79] + "…"
 
 
-def _records(context: Context, labels: list[str]) -> list[tuple[str, dict[str, Any]]]:
+def _records(context: Context, labels: list[str]) -> list[tuple[str, RunRecord]]:
     """The chosen runs' records as they are on disk now; one that can't be read is left out."""
     found = []
     for label in labels or []:
@@ -229,7 +229,7 @@ def _records(context: Context, labels: list[str]) -> list[tuple[str, dict[str, A
 
 
 def _any_running(context: Context, labels: list[str]) -> bool:
-    return any(record.get("status") == "running" for _, record in _records(context, labels))
+    return any(record.status == "running" for _, record in _records(context, labels))
 
 
 def _safe(label: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..tabs import facts
+from . import facts
 from .token_view import style
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def css() -> str:
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's plain theme in our colours; text contrast at least 4.5 in both modes."""
+    """Gradio's plain theme in our colors; text contrast at least 4.5 in both modes."""
     import gradio as gr
 
     return gr.themes.Base(

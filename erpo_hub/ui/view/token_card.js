@@ -81,7 +81,7 @@ function drawTable(view) {
   const { data } = view, unit = view.options.unit;
   tableBox.textContent = "";
   if (!view.pivots.length) {
-    tableBox.appendChild(make("p", "", "No token is above the quantile and the floor."));
+    tableBox.appendChild(make("p", "", "This completion has no pivots."));
     return;
   }
   const grid = make("table", "tv-grid"), head = make("tr"), names = ["token", "text", "entropy", "probability", "alternatives"];

@@ -1,6 +1,6 @@
 // The entropy curve beside the text. The plot is a gr.Plot (which brings plotly.js); its data come from the
 // views that share its elem_id, so text and curve can't disagree and a growing completion costs no new figure.
-const COLOURS = { main: "#d9480f", branch: "#1c7ed6", a: "#1c7ed6", b: "#d9480f" };
+const COLORS = { main: "#d9480f", branch: "#1c7ed6", a: "#1c7ed6", b: "#d9480f" };
 const MANY_PIVOTS = 500; // above: one path of stems in place of a marker each
 
 function curveOf(id) {
@@ -62,26 +62,26 @@ function viewTraces(view, count) {
   const x = config.relative ? data.entropy.map((_, t) => (t + 0.5) / n) : data.entropy.map((_, t) => t + 1);
   const y = data.entropy.map((h) => UNITS[view.options.unit].of(h));
   const text = data.entropy.map((_, t) => noMarkup(shortText(tokenText(data, t), 40)));
-  const colour = COLOURS[config.role];
+  const color = COLORS[config.role];
   const name = noMarkup(shortText(data.meta.name || config.label, 40));
   const line = { x, y, text, name, customdata: data.entropy.map((_, t) => t), mode: "lines", type: "scatter" };
-  line.line = { color: colour, width: 1.5, dash: config.role === "branch" ? "dot" : "solid" };
+  line.line = { color: color, width: 1.5, dash: config.role === "branch" ? "dot" : "solid" };
   line.hovertemplate = "%{text}: %{y:.3f}<extra></extra>";
   const pivots = { name: count > 1 ? name + " pivots" : "pivots", type: "scatter", hoverinfo: "skip", showlegend: count === 1 };
   if (view.pivots.length > MANY_PIVOTS) {
     pivots.mode = "lines";
-    pivots.line = { color: colour, width: 0.6 };
+    pivots.line = { color: color, width: 0.6 };
     pivots.x = view.pivots.flatMap((t) => [x[t], x[t], null]);
     pivots.y = view.pivots.flatMap((t) => [0, y[t], null]);
   } else {
     pivots.mode = "markers";
-    pivots.marker = { color: colour, size: 8, symbol: "diamond" };
+    pivots.marker = { color: color, size: 8, symbol: "diamond" };
     pivots.x = view.pivots.map((t) => x[t]);
     pivots.y = view.pivots.map((t) => y[t]);
   }
   const at = view.selected ? view.selected.main : null;
   const cursor = { mode: "markers", type: "scatter", showlegend: false, hoverinfo: "skip", x: at === null ? [] : [x[at]], y: at === null ? [] : [y[at]] };
-  cursor.marker = { color: "rgba(0,0,0,0)", size: 15, line: { color: colour, width: 2.5 } };
+  cursor.marker = { color: "rgba(0,0,0,0)", size: 15, line: { color: color, width: 2.5 } };
   return [line, pivots, cursor];
 }
 

@@ -37,7 +37,7 @@ function listen(view) {
   parts.table.addEventListener("toggle", () => drawTable(view));
   if (!config.table) parts.table.remove();
   if (!config.tools) parts.tools.hidden = true;
-  if (config.onlyTools) for (const name of ["title", "status", "prompt", "body", "prev", "next"]) parts[name].hidden = true;
+  if (config.only_tools) for (const name of ["title", "status", "prompt", "body", "prev", "next"]) parts[name].hidden = true;
   parts.tokens.setAttribute("aria-label", config.label + ": " + parts.tokens.getAttribute("aria-label"));
   root.setAttribute("aria-label", config.label);
   listenOptions(view);
@@ -94,8 +94,10 @@ function listenOptions(view) {
   const change = (options) => {
     window.dispatchEvent(new CustomEvent("erpo-options", { detail: { group: config.group || config.label, options } }));
   };
-  parts.quantile.addEventListener("input", () => change({ quantile: Number(parts.quantile.value) }));
-  parts.floor.addEventListener("input", () => change({ floor: Number(parts.floor.value) }));
+  const set = () => change({ rule: { quantile: Number(parts.quantile.value), floor: Number(parts.floor.value), words: "as the sliders are set" } });
+  parts.quantile.addEventListener("input", set);
+  parts.floor.addEventListener("input", set);
+  parts.recorded.addEventListener("click", () => change({ rule: null }));
   parts.unit.addEventListener("change", () => change({ unit: parts.unit.value }));
   parts.scale.addEventListener("change", () => change({ scale: parts.scale.value }));
   parts.spaces.addEventListener("change", () => change({ spaces: parts.spaces.checked }));
@@ -103,7 +105,7 @@ function listenOptions(view) {
     if (e.detail.group !== (config.group || config.label)) return;
     Object.assign(view.options, e.detail.options);
     showOptions(view);
-    if ("quantile" in e.detail.options || "floor" in e.detail.options) return view.movePivots();
+    if ("rule" in e.detail.options) return view.movePivots();
     if ("spaces" in e.detail.options) {
       const kept = view.selected && view.selected.main;
       view.show(view.data, { run: view.run, running: view.running });
@@ -123,11 +125,12 @@ function listenOptions(view) {
 }
 
 function showOptions(view) {
-  const { parts, options } = view;
-  parts.quantile.value = options.quantile;
-  parts.quantile.nextElementSibling.textContent = options.quantile.toFixed(2);
-  parts.floor.value = options.floor;
-  parts.floor.nextElementSibling.textContent = inUnit(options.floor, options.unit);
+  const { parts, options } = view, { quantile, floor } = Object.assign({}, DEFAULT_RULE, view.rule());
+  parts.quantile.value = quantile;
+  parts.quantile.nextElementSibling.textContent = quantile.toFixed(2);
+  parts.floor.value = floor;
+  parts.floor.nextElementSibling.textContent = inUnit(floor, options.unit);
+  parts.recorded.hidden = !options.rule;
   parts.unit.value = options.unit;
   parts.scale.value = options.scale;
   parts.spaces.checked = options.spaces;
@@ -138,7 +141,7 @@ function drawHead(view) {
   const { parts, data } = view, { meta } = data, n = data.tokens.length;
   parts.title.textContent = shortText(meta.name || view.config.label, 80);
   parts.promptText.textContent = meta.prompt ? visibleLines(meta.prompt) : "";
-  parts.prompt.hidden = !meta.prompt || view.config.onlyTools;
+  parts.prompt.hidden = !meta.prompt || view.config.only_tools;
   parts.stats.textContent = "";
   const add = (className, text) => parts.stats.appendChild(make("span", className, text));
   if (meta.correct === true) add("tv-badge tv-right", "✓ correct");
@@ -150,7 +153,7 @@ function drawHead(view) {
   for (const h of data.entropy) total += h;
   add("", n + (n === 1 ? " token" : " tokens"));
   add("", "mean entropy " + inUnit(total / n, view.options.unit));
-  add("tv-pivot-count", view.pivots.length + (view.pivots.length === 1 ? " pivot" : " pivots"));
+  add("tv-pivot-count", view.pivots.length + (view.pivots.length === 1 ? " pivot" : " pivots") + " (" + view.rule().words + ")");
   if (data.diverge !== null) add("", "≠ differs from token " + (data.diverge + 1));
   if (data.prefix) add("", data.prefix + " tokens shared");
 }
@@ -166,7 +169,7 @@ function drawLegend(view) {
   if (legend.dataset.key === key) return;
   legend.dataset.key = key;
   const shared = scale === "absolute"; // one legend for all views of a group, where it is the same
-  legend.hidden = view.config.onlyTools ? !shared : !view.config.tools && shared;
+  legend.hidden = view.config.only_tools ? !shared : !view.config.tools && shared;
   legend.textContent = "";
   const number = (h) => (scale === "sensitivity" ? significant(h) : UNITS[unit].of(h).toFixed(UNITS[unit].digits));
   const name = scale === "sensitivity" ? "sensitivity (logit²)" : "entropy (" + UNITS[unit].name + ")";

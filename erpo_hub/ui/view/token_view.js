@@ -3,12 +3,12 @@
 const config = JSON.parse(props.config);
 
 function emptyData() {
-  return { tokens: [], pieces: [], entropy: [], logprob: [], topk: [], strings: {}, sensitivity: null, prefix: 0, diverge: null, meta: {} };
+  return { tokens: [], pieces: [], entropy: [], logprob: [], topk: [], strings: {}, sensitivity: null, pivots: null, rule: null, prefix: 0, diverge: null, meta: {} };
 }
 
 function findParts(root) {
   const get = (name) => root.querySelector(".tv-" + name);
-  const names = ["title", "stats", "status", "prompt", "tools", "quantile", "floor", "unit", "scale", "spaces", "prev", "next"];
+  const names = ["title", "stats", "status", "prompt", "tools", "quantile", "floor", "unit", "scale", "spaces", "recorded", "prev", "next"];
   const parts = { legend: get("legend"), body: get("body"), tokens: get("tokens"), card: get("card"), table: get("table") };
   for (const name of names) parts[name] = get(name);
   return Object.assign(parts, { promptText: get("prompt-text"), tableBox: get("table-box") });
@@ -16,9 +16,20 @@ function findParts(root) {
 
 const view = {
   config, root: element.querySelector(".tv"), parts: findParts(element), data: emptyData(), run: null, running: false, gap: false,
-  options: Object.assign({ quantile: 0.75, floor: 0.1, unit: "nats", scale: "absolute", spaces: false }, config.options),
+  options: { rule: null, unit: "nats", scale: "absolute", spaces: false },
   cells: [], cellOf: [], drawn: 0, line: null, lineFull: false, lineCount: 0,
   pivots: [], pivotSet: new Set(), sorted: new Float64Array(0), edges: EDGES, selected: null, tab: null,
+
+  // The pivots of the record, by its rule, until the reader sets one.
+  rule() {
+    return this.options.rule || this.data.rule || DEFAULT_RULE;
+  },
+
+  markPivots() {
+    const { data, options } = this, rule = this.rule(), recorded = !options.rule && data.pivots;
+    this.pivots = recorded || findPivots(data.entropy, this.sorted, rule.quantile, rule.floor);
+    this.pivotSet = new Set(this.pivots);
+  },
 
   heat(t) {
     const values = this.options.scale === "sensitivity" ? this.data.sensitivity : this.data.entropy;
@@ -37,7 +48,7 @@ const view = {
 
   snapshot(m) {
     const data = emptyData();
-    for (const name of ["tokens", "pieces", "entropy", "logprob", "strings", "sensitivity", "prefix", "diverge", "meta"]) if (m[name] !== undefined) data[name] = m[name];
+    for (const name of ["tokens", "pieces", "entropy", "logprob", "strings", "sensitivity", "pivots", "rule", "prefix", "diverge", "meta"]) if (m[name] !== undefined) data[name] = m[name];
     data.topk = m.topk_ids.map((ids, t) => ids.map((id, j) => [id, m.topk_probs[t][j]]));
     const same = m.run && m.run === this.run && !this.gap && data.tokens.length === this.data.tokens.length && data.prefix === this.data.prefix;
     if (!same) return this.show(data, m);
@@ -95,8 +106,8 @@ const view = {
     this.scale();
     layCells(this, final);
     const before = this.pivotSet;
-    this.pivots = findPivots(this.data.entropy, this.sorted, this.options.quantile, this.options.floor);
-    this.pivotSet = new Set(this.pivots);
+    this.markPivots();
+    showOptions(this);
     drawCells(this, first);
     this.repaint(before, first);
     if (!this.tab && this.cells.length) this.rove(this.cells[0]);
@@ -122,8 +133,7 @@ const view = {
 
   movePivots() {
     const before = this.pivotSet;
-    this.pivots = findPivots(this.data.entropy, this.sorted, this.options.quantile, this.options.floor);
-    this.pivotSet = new Set(this.pivots);
+    this.markPivots();
     this.repaint(before, Infinity);
     this.describe();
     drawCurve(this.curve, 80);

@@ -8,11 +8,13 @@ needs an engine. May import traces' torch-free part and gradio.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...traces.figures import ENTROPY_LEVELS
+from ...traces.pivots import PivotRule, describe
 from ...traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -20,49 +22,69 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("scale", "text", "curve", "card", "input", "view")
-_AS_RECORDED = ("tokens", "pieces", "topk_ids", "entropy", "sensitivity")  # the page finds the same pivots
+_AS_RECORDED = ("tokens", "pieces", "topk_ids", "entropy", "sensitivity")  # unrounded
 
 
-def token_view(
-    value: str | Callable[[], str] | None = None,
-    *,
-    label: str,
-    elem_id: str,
-    role: str = "main",
-    curve: str | None = None,
-    group: str | None = None,
-    tools: bool = True,
-    table: bool = True,
-    fork: bool = False,
-    relative: bool = False,
-    only_tools: bool = False,
-) -> gr.HTML:
-    """A `gr.HTML` that shows one trace.
+@dataclass(frozen=True)
+class ViewConfig:
+    """What one view is for.
 
-    value: a message (see `trace_message`). role: "main", "branch", "a" or "b": its colour on the curve.
-    curve: elem_id of the `gr.Plot` to draw on, shared by the views that name it; relative: against progress.
-    group: views of one group share their controls. tools, table, fork: which controls it has; with `fork`
-    the event `.fork(handler)` carries `index` and `token` in its EventData. only_tools: nothing but the
-    controls and the legend of a group.
+    role: "main", "branch", "a" or "b": its color on the curve. curve: elem_id of the `gr.Plot` to draw on,
+    shared by the views that name it; relative: against progress. group: views of one group share their
+    controls. tools, table, fork: which controls it has. only_tools: nothing but the controls and the legend
+    of a group.
+    """
+
+    label: str
+    role: str = "main"
+    curve: str | None = None
+    group: str | None = None
+    tools: bool = True
+    table: bool = True
+    fork: bool = False
+    relative: bool = False
+    only_tools: bool = False
+
+
+def token_view(elem_id: str, config: ViewConfig, value: str | None = None) -> gr.HTML:
+    """A `gr.HTML` that shows one trace. value: a message (see `trace_message`).
+
+    With `fork` the event `.fork(handler)` carries `index` and `token` in its EventData.
     """
     import gradio as gr
 
-    config = {"label": label, "role": role, "curve": curve, "group": group, "tools": tools}
-    config |= {"table": table, "fork": fork, "relative": relative, "onlyTools": only_tools}
     return gr.HTML(
         value,
         html_template=(_HERE / "token_view.html").read_text(encoding="utf-8"),
         js_on_load=script(),
         elem_id=elem_id,
         apply_default_css=False,
-        config=json.dumps(config),
+        config=json.dumps(asdict(config)),
+    )
+
+
+def empty_curve() -> Any:
+    """Brings plotly.js into the page; the views draw the data."""
+    import plotly.graph_objects as go
+
+    return go.Figure(
+        layout={
+            "height": 250,
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "xaxis": {"visible": False},
+            "yaxis": {"visible": False},
+        }
     )
 
 
 def script() -> str:
     """The JavaScript of one view: the files in the order in which they build on each other."""
     names = [f"token_{name}.js" for name in _SCRIPTS]
-    parts = [f"const EDGES = {json.dumps(ENTROPY_LEVELS)};"]
+    parts = [
+        f"const EDGES = {json.dumps(ENTROPY_LEVELS)};",
+        f"const DEFAULT_RULE = {json.dumps(_rule(PivotRule()))};",
+    ]
     return "\n".join(parts + [(_HERE / name).read_text(encoding="utf-8") for name in names])
 
 
@@ -98,7 +120,20 @@ def trace_message(
     }
     meta |= {"gold": trace.gold, "correct": trace.correct, "select": select}
     message = {"op": "trace", "run": run, "prefix": prefix, "diverge": diverge, "meta": meta, "text": text}
-    return _encode(message | columns(trace) | {"strings": trace.strings})
+    return _encode(message | columns(trace) | _pivots(trace) | {"strings": trace.strings})
+
+
+def _pivots(trace: Trace) -> dict[str, Any]:
+    """The pivots of the record and their rule; none where the trace was made without looking for them."""
+    if trace.pivot_rule is None and not trace.pivots:
+        return {"pivots": None, "rule": None}
+    return {"pivots": trace.pivots, "rule": _rule(trace.pivot_rule)}
+
+
+def _rule(rule: PivotRule | None) -> dict[str, Any]:
+    """A rule as the page wants it: what its sliders show, and the words; only words for an unknown one."""
+    numbers = {"quantile": rule.quantile, "floor": rule.min_entropy} if rule else {}
+    return {**numbers, "words": describe(rule)}
 
 
 def delta_message(run: str, start: int, part: dict[str, list], strings: dict[int, str], text: str) -> str:

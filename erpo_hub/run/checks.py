@@ -1,0 +1,93 @@
+"""What would stop a run after its baseline was paid for, said in one line before anything is loaded.
+
+Only what TRL and transformers find late, or not at all: settings of sampling, packages that are not
+installed, arguments that mean something else here.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..text import one_line
+from ..train.config import ERPOConfig
+from .lock import LOCK
+
+_PACKAGES = {"azure_ml": "azureml-mlflow", "comet_ml": "comet-ml"}  # where the package's name is another
+
+
+def check_arguments(config: ERPOConfig) -> None:
+    """Raises UsageError for arguments with which the run could not end well."""
+    _check_sampling(config)
+    _check_reporting(config)
+    if config.resume_from_checkpoint:
+        raise UsageError(
+            f"resume_from_checkpoint={config.resume_from_checkpoint!r}: a run goes on from the last complete "
+            "checkpoint of its own folder, with --resume"
+        )
+    if config.use_vllm:
+        from trl.import_utils import is_vllm_available
+
+        if not is_vllm_available():
+            raise UsageError("use_vllm: vLLM is not installed here: `pip install trl[vllm]`, or leave it off")
+
+
+def _check_sampling(config: ERPOConfig) -> None:
+    ranges = {
+        "temperature": (config.temperature, lambda x: 0 < x < math.inf, "above 0: training must sample"),
+        "top_p": (config.top_p, lambda x: 0 < x <= 1, "above 0 and at most 1"),
+        "min_p": (config.min_p, lambda x: x is None or 0 <= x <= 1, "from 0 to 1"),
+        "top_k": (config.top_k, lambda x: x is None or x >= 0, "0 (off) or more"),
+        "repetition_penalty": (config.repetition_penalty, lambda x: 0 < x < math.inf, "above 0"),
+        "max_completion_length": (config.max_completion_length, lambda x: x is None or x >= 1, "1 or more"),
+    }
+    for name, (value, allowed, wanted) in ranges.items():
+        if not allowed(value):
+            raise UsageError(f"{name}={value}: give a number {wanted}")
+
+
+def _check_reporting(config: ERPOConfig) -> None:
+    from transformers.integrations import get_available_reporting_integrations
+
+    wanted = [config.report_to] if isinstance(config.report_to, str) else list(config.report_to or [])
+    missing = set(wanted) - {"none", "all", *get_available_reporting_integrations()}
+    for name in sorted(missing):
+        package = _PACKAGES.get(name, name)
+        raise UsageError(f"report_to={name}: not installed here: `pip install {package}`, or leave it out")
+
+
+def check_optimizer(trainer: Any) -> None:
+    """Raises UsageError where the optimizer's package is missing, which transformers finds as it begins."""
+    try:
+        type(trainer).get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"optim={trainer.args.optim.value}: {one_line(error)}") from error
+
+
+def check_evaluation(settings: Mapping[str, Any]) -> None:
+    """Raises UsageError for settings of `evaluate` that it would refuse after the model is loaded."""
+    for name in ("n", "k", "batch_size", "max_new_tokens"):
+        value = settings.get(name)
+        if value is not None and value < 1:
+            raise UsageError(f"evaluation: {name}={value}: give 1 or more")
+
+
+@contextmanager
+def no_half_made_folder(folder: Path) -> Iterator[None]:
+    """Takes away a folder that came into being inside and holds no file, where what is inside fails."""
+    there = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if (
+            not there
+            and folder.is_dir()
+            and not any(p.is_file() and p.name != LOCK for p in folder.rglob("*"))
+        ):
+            shutil.rmtree(folder)
+        raise

@@ -1,0 +1,42 @@
+"""One process at a time on a run's folder: the second one is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..errors import UserError
+
+LOCK = ".lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder (made where it is missing) until the end; the system lets go when a process dies.
+
+    The lock is the system's on a file, not a note about a process: a copied folder is free. Of several
+    processes of one run only the first takes it. Raises UserError where another run holds it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"another process is at work in {folder}: wait for it, or give another --output-dir"
+        ) from None
+    try:
+        yield
+    finally:
+        if made and [p.name for p in folder.iterdir()] == [LOCK]:
+            shutil.rmtree(folder)
+        lock.release()

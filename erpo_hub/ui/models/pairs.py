@@ -1,0 +1,85 @@
+"""Two models on one question: where their completions part, and both answers as one stream of messages.
+
+No gradio here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from ...errors import UserError
+from ...traces.trace import Trace
+from ..context import Context
+from ..view.token_view import clear_message, start_message, status_message, trace_message
+from . import runner
+from .asking import explain
+from .requests import Answer, SamplingSettings
+from .streaming import MODEL_ERRORS, how_it_ended, new_run
+
+PairMessages = tuple[str | None, str | None]  # for the two views; None leaves one as it is
+
+
+def first_difference(a: Trace, b: Trace) -> int | None:
+    """The first token in which two completions differ, by text; where one merely ends, the token after it."""
+    for t, (x, y) in enumerate(zip(a.pieces, b.pieces)):
+        if x != y:
+            return t
+    return min(len(a), len(b)) if len(a) != len(b) else None
+
+
+def pair_messages(
+    a: Trace, b: Trace, names: tuple[str, str], runs: tuple[str, str] | None = None
+) -> tuple[str, str]:
+    """Both traces with the place where they part marked in each."""
+    parted = first_difference(a, b)
+    messages = []
+    for i, trace in enumerate((a, b)):
+        mark = parted if parted is not None and parted < len(trace) else None
+        text = how_it_ended(trace) if parted is not None else "Both completions are the same, token by token."
+        messages.append(
+            trace_message(
+                trace, name=names[i], run=runs[i] if runs else None, diverge=mark, text=text, prompt=i == 0
+            )
+        )
+    return messages[0], messages[1]
+
+
+def stream_pair(
+    context: Context,
+    names: tuple[str, str],
+    prompt: str,
+    gold: str,
+    sampling: SamplingSettings,
+    stopped: threading.Event,
+) -> Iterator[PairMessages]:
+    """Messages for the two views: the first model answers, then the second, then both are marked."""
+    traces: list[Trace] = []
+    runs = (new_run(), new_run())
+    try:
+        context.limits.check_prompt(prompt)
+        yield clear_message("Preparing…"), clear_message("Waits for the first model.")
+        for i, name in enumerate(names):
+            if stopped.is_set():
+                raise UserError("Stopped.")
+            context.engines.get(name)
+            yield _one(
+                i, start_message(runs[i], name=name, prompt=prompt if i == 0 else "", gold=gold or None)
+            )
+            request = Answer(prompt, sampling)
+            for message, trace in runner.stream(context.engines, name, request, runs[i], stopped):
+                if trace is None:
+                    yield _one(i, message)
+                else:
+                    traces.append(context.engines.grade(trace, gold))
+            done = trace_message(
+                traces[i], name=name, run=runs[i], prompt=i == 0, text=how_it_ended(traces[i])
+            )
+            yield _one(i, done)
+        yield pair_messages(traces[0], traces[1], names, runs)
+    except MODEL_ERRORS as error:
+        yield _one(len(traces), status_message(explain(error), error=True))
+
+
+def _one(i: int, message: str) -> PairMessages:
+    return (message, None) if i == 0 else (None, message)

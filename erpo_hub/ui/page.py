@@ -1,0 +1,104 @@
+"""build_demo: the whole app in one Blocks page, and launch_kwargs: how it is to be launched.
+
+Used alike by `erpo-hub app`, app/app.py and spaces/inspector/app.py. No torch until a model is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..traces.trace import Trace
+from .context import Context
+from .library.library import Limits, open_library
+from .library.run_folder import RunFolder
+from .models.pool import Engines
+from .view.theme import css, theme
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from ..traces.engine import Engine
+
+_INTRO = """
+# erpo-hub inspector
+Every token of a solution, shaded by how uncertain the model was there. The tokens marked ◆ are its critical
+decision pivots: open one, take another way, and compare what GRPO and ERPO make of the same question.
+"""
+
+
+def build_demo(
+    engines: Mapping[str, Engine] | None = None,
+    runs: Iterable[str | Path | RunFolder] = (),
+    traces: Iterable[Trace | str | Path] = (),
+    *,
+    limits: Limits | None = None,
+    alone: bool = True,
+) -> gr.Blocks:
+    """The app.
+
+    engines: loaded engines by name. runs: paths of runs, models or trace folders, or Hub model ids. traces:
+    traces, or paths of them. limits: default from the environment (see `Limits.from_environment`).
+    alone: False where others can reach the app: it then pushes nothing in the name of this machine's account.
+    Raises UserError for a path with nothing to show.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    import gradio as gr
+
+    from . import api, links
+    from .models import runner
+    from .tabs import card_preview, compare, inspect
+    from .tabs import runs as runs_tab
+
+    given = list(traces)
+    library = open_library([*runs, *(t for t in given if not isinstance(t, Trace))], limits)
+    for number, trace in enumerate(t for t in given if isinstance(t, Trace)):
+        library.traces[f"{number + 1}: {' '.join(trace.prompt.split())[:60]}"] = trace
+    context = Context(library, Engines(library, engines), alone=alone)
+    runner.lend(context.engines)
+
+    with gr.Blocks(title="erpo-hub inspector", delete_cache=(3600, 3600)) as demo:
+        api.build(context)  # first, so that Gradio adds no numbers to its names
+        gr.Markdown(_INTRO, elem_id="erpo-head")
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Inspect", id="inspect") as inspect_tab:
+                panel = inspect.build(context)
+            with gr.Tab("Compare", id="compare") as compare_tab:
+                models = compare.build(context)
+            with gr.Tab("Runs", id="runs"):
+                runs_tab.build(context)
+            with gr.Tab("Card", id="card") as card_tab:
+                card_preview.build(context, card_tab)
+        links.build(context, demo, tabs, panel)
+        if library.limits.models is None:  # a run that was added under Runs is offered everywhere
+            names = context.engines.names
+            _offer(inspect_tab, [panel.shipped, panel.model], lambda: [list(library.traces), names()])
+            _offer(compare_tab, models, lambda: [names(), names()])
+    demo.queue(max_size=library.limits.queue, default_concurrency_limit=8)
+    return demo
+
+
+def _offer(tab: gr.Tab, lists: list[gr.Dropdown], choices: Callable[[], list[list[str]]]) -> None:
+    """Fills the lists anew whenever the tab is opened."""
+    import gradio as gr
+
+    def fill() -> list[gr.Dropdown]:
+        return [gr.Dropdown(names) for names in choices()]
+
+    tab.select(fill, None, lists, show_progress="hidden", api_visibility="private", queue=False)
+
+
+def launch_kwargs(**changes: Any) -> dict[str, Any]:
+    """Arguments for `demo.launch`: our look, nothing logged or shared, uploads of at most 64 MB."""
+    settings: dict[str, Any] = {
+        "theme": theme(),
+        "css": css(),
+        "js": (Path(__file__).parent / "view" / "page.js").read_text(encoding="utf-8"),
+        "run_history": False,
+        "enable_monitoring": False,
+        "max_file_size": "64mb",
+        "footer_links": ["api"],
+    }
+    return settings | changes
