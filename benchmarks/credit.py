@@ -3,7 +3,7 @@
     erpo-hub train builtin:tiny-reasoner "builtin:expressions?operands=4" --algorithm grpo --max-steps 150 \\
         --output-dir runs/credit/grpo-150 --per-device-train-batch-size 64 --learning-rate 2e-4 \\
         --max-completion-length 64 --seed 100
-    python benchmarks/credit.py runs/credit/grpo-150/model --out docs/evidence/credit/grpo-150.jsonl
+    python benchmarks/credit.py runs/credit/grpo-150/model --out runs/credit/grpo-150.jsonl
 
 A token's credit is what it changes of the chance to be right, V(prefix with it) - V(prefix without it), each
 V the share of right answers among fresh continuations. They are drawn in two halves: products of the halves'
@@ -79,7 +79,7 @@ def measure(policy, reference, tokenizer, grader, question: dict, prompt: list[i
     def right(completions: list[list[int]]) -> list[float]:
         texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
         columns = {name: [value] * len(texts) for name, value in question.items() if name != "prompt"}
-        return [float(score >= 1) for score in grader.grade(texts, columns.pop("answer"), **columns)]
+        return [float((score or 0) >= 1) for score in grader.grade(texts, columns.pop("answer"), **columns)]
 
     def continued(prefixes: list[list[int]], number: int) -> list[list[int]]:
         drawn = generate_completions(policy, [prompt + ids for ids in prefixes], decoding, number)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -34,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 
 from erpo_hub.errors import UserError  # noqa: E402
 from erpo_hub.publish import bundle as bundle_module  # noqa: E402
-from erpo_hub.publish import commit  # noqa: E402
+from erpo_hub.publish import patience  # noqa: E402
 from erpo_hub.publish.bundle import build_bundle, check_bundle  # noqa: E402
 from erpo_hub.publish.hub import push_bundle  # noqa: E402
 from tests.hub_server import HubServer  # noqa: E402
@@ -124,12 +126,12 @@ def scene(xet: bool = True) -> Iterator[Scene]:
         ).folder
         with HubServer(folder / "hub") as hub:
             stage = Scene(hub, folder, made)
-            clock = types.SimpleNamespace(sleep=stage.slept.append)
+            clock = types.SimpleNamespace(sleep=stage.slept.append, monotonic=time.monotonic)
             with (
                 mock.patch.dict(os.environ, environment),
                 mock.patch.object(_http, "time", clock),
-                mock.patch.object(commit, "time", clock),
-                mock.patch.object(commit, "SILENCE", 1.0),
+                mock.patch.object(patience, "time", clock),
+                mock.patch.object(patience, "DEADLINE", 1.0),
                 mock.patch.object(constants, "HF_HUB_OFFLINE", False),
                 mock.patch.object(constants, "HF_HUB_DISABLE_XET", not xet),
                 mock.patch.object(constants, "HF_HUB_CACHE", str(folder / "cache")),
@@ -292,11 +294,74 @@ def no_token(stage: Scene) -> str:
         return stage.push()
 
 
+def portal(pattern: str, action: str = "status") -> Callable[[Scene], str]:
+    """A page with status 200 in place of the Hub's answer: a login page, or a proxy's notice."""
+    page = b"<!doctype html><html><title>Log in to the network</title></html>"
+    return failing(
+        pattern, action, status=200, body=page, times=FOREVER, headers={"content-type": "text/html"}
+    )
+
+
+def answering(pattern: str, body: bytes, action: str = "status") -> Callable[[Scene], str]:
+    return failing(pattern, action, status=200, body=body, times=FOREVER)
+
+
+def circling(pattern: str) -> Callable[[Scene], str]:
+    def act(stage: Scene) -> str:
+        stage.hub.fail(
+            f"{pattern}|/round", status=307, times=FOREVER, headers={"location": f"{stage.hub.url}/round"}
+        )
+        return stage.push()
+
+    return act
+
+
+def on_the_second_push(fault: Callable[[Scene], str]) -> Callable[[Scene], str]:
+    def act(stage: Scene) -> str:
+        stage.publish_earlier_version()
+        return fault(stage)
+
+    return act
+
+
+def stale_head(stage: Scene) -> str:
+    """The Hub tells of the commit before somebody else's, which holds exactly the bundle's files."""
+    stage.push()
+    stage.before = stage.commits()
+    old = stage.hub.commits(REPO)[0].oid
+    stage.hub.push_as_someone_else(REPO, "config.json", b"{}")
+    told = json.dumps({"id": REPO, "sha": old, "tags": [], "siblings": []}).encode()
+    stage.hub.fail("GET /api/models/alice/erpo(/revision/[^/]*)?$", status=200, body=told, times=FOREVER)
+    return stage.push()
+
+
+def buried_commit(stage: Scene) -> str:
+    """The commit lands, its answer is lost, and somebody pushes on top of it."""
+    stage.hub.middleware.when_lost.append(lambda: stage.hub.push_as_someone_else(REPO, "config.json", b"{}"))
+    stage.hub.fail(COMMIT, "lost")
+    outcome = stage.push()
+    stage.hub.middleware.when_lost.clear()
+    stage.before += 1 if outcome.startswith("published") else 0  # the next push commits on top of theirs
+    return outcome
+
+
+def card_not_text(stage: Scene) -> str:
+    stage.hub.state.create("models", REPO, "alice")
+    stage.hub.push_as_someone_else(REPO, "README.md", b"\xff\xfe\x00")
+    outcome = stage.push()
+    stage.options = {"force": True}
+    return outcome
+
+
+FOREVER = 10_000
 COMMIT = XET["commit"]
+JSON_ENDPOINTS = {name: at for name, at in EVERY.items() if name not in ("LFS PUT", "LFS verify")}
+README = "(GET|HEAD) .*/resolve/"
+DONE = json.dumps({"success": True, "commitOid": "0" * 40, "commitUrl": "https://hub/x", "hookOutput": ""})
 CASES: dict[str, tuple[Callable[[Scene], str], bool]] = {
     **{f"503 once: {name}": (failing(pattern), xet) for name, (pattern, xet) in EVERY.items()},
-    **{f"503 that lasts: {name}": (failing(p, times=10_000), x) for name, (p, x) in EVERY.items()},
-    "forbidden (403): Xet token": (failing(XET["Xet token"], status=403, times=10_000), True),
+    **{f"503 that lasts: {name}": (failing(p, times=FOREVER), x) for name, (p, x) in EVERY.items()},
+    "forbidden (403): Xet token": (failing(XET["Xet token"], status=403, times=FOREVER), True),
     "429, Retry-After 17 s: commit": (failing(COMMIT, status=429, headers={"Retry-After": "17"}), True),
     "429, Retry-After 17 s: preupload": (
         failing(XET["preupload"], status=429, headers={"Retry-After": "17"}),
@@ -304,11 +369,10 @@ CASES: dict[str, tuple[Callable[[Scene], str], bool]] = {
     ),
     "connection reset: commit": (failing(COMMIT, "reset"), True),
     "connection reset: LFS PUT": (failing(LFS["LFS PUT"], "reset"), False),
-    "connection reset that lasts: LFS PUT": (failing(LFS["LFS PUT"], "reset", times=10_000), False),
     "stall: commit": (failing(COMMIT, "stall", seconds=20), True),
     "stall: LFS PUT": (failing(LFS["LFS PUT"], "stall", seconds=20), False),
     "commit landed, answer lost": (failing(COMMIT, "lost"), True),
-    "commit landed, every answer lost": (failing(COMMIT, "lost", times=10_000), True),
+    "commit landed, every answer lost": (failing(COMMIT, "lost", times=FOREVER), True),
     "pull request opened, answer lost": (lost_pull_request, True),
     "somebody else pushes meanwhile": (somebody_elses_push, True),
     "expired token (401)": (lambda s: s.push(token="hf_" + "x" * 34), True),
@@ -319,6 +383,60 @@ CASES: dict[str, tuple[Callable[[Scene], str], bool]] = {
     "SIGKILL during the upload (Xet)": (killed_at(XET["Xet token"], applied=True), True),
     "SIGKILL between upload and commit": (killed_at(COMMIT, applied=False), True),
     "SIGKILL after the commit was sent": (killed_at(COMMIT, applied=True), True),
+    **{f"login page (200) that lasts: {name}": (portal(p), x) for name, (p, x) in EVERY.items()},
+    "login page (200) that lasts: card on the Hub": (on_the_second_push(portal(README)), True),
+    **{f"JSON cut off: {n}": (answering(p, b'{"files": [{"pa'), x) for n, (p, x) in JSON_ENDPOINTS.items()},
+    **{f"JSON of another kind: {n}": (answering(p, b"[7]"), x) for n, (p, x) in JSON_ENDPOINTS.items()},
+    **{
+        f"a byte at a time, without end: {name}": (failing(p, "trickle", seconds=0.4, times=FOREVER), x)
+        for name, (p, x) in EVERY.items()
+    },
+    **{f"redirected in a circle: {name}": (circling(p), x) for name, (p, x) in EVERY.items()},
+    **{
+        f"connection reset that lasts: {name}": (failing(p, "reset", times=FOREVER), x)
+        for name, (p, x) in EVERY.items()
+        if name != "Xet token"
+    },
+    **{
+        f"status {status} once: commit": (failing(COMMIT, status=status), True)
+        for status in (507, 520, 524, 599)
+    },
+    "status 520 that lasts: preupload": (failing(XET["preupload"], status=520, times=FOREVER), True),
+    **{
+        f"commit landed, answered {status}": (failing(COMMIT, "landed", status=status), True)
+        for status in (400, 401, 403, 404, 409, 500, 507, 520, 524, 599)
+    },
+    "commit landed, answered by a login page": (portal(COMMIT, "landed"), True),
+    "commit landed, JSON cut off": (answering(COMMIT, b'{"succ', "landed"), True),
+    "commit landed, answer lost, somebody pushed on top": (buried_commit, True),
+    "commit said to be done, nothing there": (answering(COMMIT, DONE.encode()), True),
+    "an old head that holds the files": (stale_head, True),
+    "create: another operation under way (409) that lasts": (
+        failing(
+            XET["create repository"],
+            status=409,
+            times=FOREVER,
+            body=b"Cannot create repo: another conflicting operation is in progress",
+        ),
+        True,
+    ),
+    "create: conflict (409) without an address": (
+        failing(XET["create repository"], status=409, times=FOREVER),
+        True,
+    ),
+    "create: made, answered 520": (failing(XET["create repository"], "landed", status=520), True),
+    **{
+        f"429, Retry-After is not a number: {name}": (
+            failing(XET[name], status=429, headers={"Retry-After": "soon"}),
+            True,
+        )
+        for name in ("create repository", "preupload", "commit")
+    },
+    "429, Retry-After of 30 years: preupload": (
+        failing(XET["preupload"], status=429, headers={"Retry-After": "999999999"}),
+        True,
+    ),
+    "card on the Hub is not text": (card_not_text, True),
     "offline mode": (offline, True),
     "no token": (no_token, True),
 }
@@ -348,14 +466,17 @@ Made by `python benchmarks/reliability.py --write`; don't edit it by hand.
 
 A push is one `create_commit`. huggingface_hub repeats uploads and listings itself (six attempts in half a
 minute, hf_xet for four minutes); around the commit request, which it does not repeat, erpo-hub does: 408,
-429 with Retry-After, 5xx, dropped and silent connections, each time with fresh operations on top of the
-head that the content was made for. After every failure it compares the head's files with the bundle's, so a
-commit whose answer was lost is recognised and never made twice. What was uploaded stays uploaded: running
-the same command again goes on from there.
+429 with Retry-After, every status from 500 on, dropped connections, each time with fresh operations on top
+of the head that the content was made for. Every request has a deadline (25 s, and a second for each 32 KiB
+that it sends), whatever trickles in meanwhile; a slow answer, or one that is not the Hub's, is asked for
+once more. After every failure the files on the branch are compared with the bundle's, so a commit whose
+answer was lost or wrong is recognized and never made twice. What was uploaded stays uploaded: running the
+same command again goes on from there.
 
 Each row is a fresh repository on the test Hub (`tests/hub_server`: real HTTP, the real client, Xet through
 a local store), a fault, and then the same command once more. "Commits" counts what the push has left:
-commits on `main` and pull requests. "Waited" is the time between retries, counted and not slept.
+commits on `main` and pull requests. "Waited" is the time between retries, counted and not slept;
+the deadline is one second here.
 """
 
 

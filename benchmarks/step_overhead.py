@@ -69,7 +69,7 @@ class Stopwatch:
 
         trainer._get_per_token_logps_and_entropies = scored
         if isinstance(trainer, ERPOTrainer):
-            self._wrap(trainer, "_token_advantages", "advantages and metrics")
+            self._wrap(trainer, "_credit_of", "advantages and metrics")
             score = trainer._score
 
             def rescored(model: Any, out: dict) -> Any:

@@ -1,19 +1,19 @@
 """What docs/evidence.md says of a comparison beyond its report: clipping, cut-off answers, other baselines.
 
-    python benchmarks/study_details.py docs/evidence/default-expressions --seeds 8-15
-    python benchmarks/study_details.py docs/evidence/countdown-clipping --baseline grpo
+    python benchmarks/study_details.py docs/evidence/default-expressions.parquet --seeds 8-15
+    python benchmarks/study_details.py docs/evidence/countdown-clipping.parquet --baseline grpo
 
-Reads the cell.json files and prints two tables. p-values are not adjusted.
+Reads the study's Parquet file (benchmarks/evidence.py) and prints two tables. p-values are not adjusted.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evidence import read_cells
 
 from erpo_hub.evaluation.statistics import crossed_comparison, mean_and_error
 
@@ -21,14 +21,13 @@ Cells = dict[str, dict[int, dict[str, Any]]]
 
 
 def read(study: Path, first: int, last: int) -> Cells:
-    """Trained cells by method and seed."""
+    """Trained cells by method and seed; methods by name."""
     methods: Cells = {}
-    for file in sorted(study.glob("cells/*/seed-*/cell.json")):
-        found = json.loads(file.read_text(encoding="utf-8"))
+    for found in read_cells(study):
         cell = found["cell"]
         if cell["preset"] and first <= cell["seed"] <= last:
             methods.setdefault(cell["name"], {})[cell["seed"]] = found
-    return methods
+    return dict(sorted(methods.items()))
 
 
 def clipping(cells: dict[int, dict[str, Any]]) -> tuple[float, float]:

@@ -282,15 +282,16 @@ def summarise(args: argparse.Namespace, cells: list[Path], started: float) -> No
             ]
             data["against_warm_up"].append({"measure": measure, "name": method, **crossed_comparison(moved)})
     write_json(args.out / "summary.json", data)
-    text = report.markdown() + "\n## Each pair, and each method against the start\n\n" + _lines(data)
-    (args.out / "report.md").write_text(text, encoding="utf-8")
-    print(report.table() + "\n\n" + _lines(data), flush=True)
+    section = pairs_section(data)
+    (args.out / "report.md").write_text(report.markdown() + section, encoding="utf-8")
+    print(report.table() + "\n" + section, flush=True)
 
 
-def _lines(data: dict[str, Any]) -> str:
+def pairs_section(data: dict[str, Any]) -> str:
+    """What summary.json adds to the report."""
     rows = [(f"ERPO minus GRPO, seed {p['seed']} ({p['test']})", p) for p in data["pairs"]]
     rows += [(f"{p['name'].upper()} minus the warmed-up model", p) for p in data["against_warm_up"]]
-    return "".join(
+    return "\n## Each pair, and each method against the start\n\n" + "".join(
         f"- {what}, {p['measure']}: {100 * p['difference']:+.1f} points "
         f"[{100 * p['interval'][0]:+.1f}, {100 * p['interval'][1]:+.1f}], p = {p['p_value']:.3f}\n"
         for what, p in rows

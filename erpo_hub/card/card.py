@@ -123,7 +123,7 @@ def environment() -> Any:
         autoescape=False,  # Markdown, not HTML: model text goes through the filters below
     )
     made.filters |= {"fence": markdown.fence, "code": markdown.code, "plain": markdown.plain}
-    made.filters |= {"alt": markdown.alt, "percent": words.share}
+    made.filters |= {"alt": markdown.alt, "address": markdown.address, "percent": words.share}
     made.filters |= {"listed": lambda v: markdown.plain(", ".join(v) if isinstance(v, list) else v)}
     made.filters |= {"number": words.number, "duration": words.duration}
     return made
@@ -148,7 +148,7 @@ def _generated_blocks(run: RunRecord, repo_id: str | None = None, space: str | N
 
 def picture(figure: Figure) -> str:
     caption = markdown.plain(figure.caption.strip())
-    image = f"![{markdown.alt(figure.alt)}]({figure.file})"
+    image = f"![{markdown.alt(figure.alt)}]({markdown.address(figure.file)})"
     return f"{image}\n\n*{caption}*" if caption else image
 
 
@@ -220,9 +220,9 @@ class Card:
             where = "which ships with erpo-hub" if base.source == "embedded" else "a local model"
             return f"{markdown.code(base.id)} ({where})"
         if not base.revision:
-            return f"[{markdown.plain(base.id)}](https://huggingface.co/{base.id})"
-        url = f"https://huggingface.co/{base.id}/tree/{base.revision}"
-        return f"[{markdown.plain(base.id)}]({url}) at revision `{base.revision[:12]}`"
+            return f"[{markdown.plain(base.id)}](https://huggingface.co/{markdown.address(base.id)})"
+        url = f"https://huggingface.co/{markdown.address(f'{base.id}/tree/{base.revision}')}"
+        return f"[{markdown.plain(base.id)}]({url}) at revision {markdown.code(base.revision[:12])}"
 
     @property
     def dataset_link(self) -> str:
@@ -230,7 +230,8 @@ class Card:
         if not data.id:
             return markdown.code(data.spec)
         revision = f"/tree/{data.revision}" if data.revision else ""
-        return f"[{markdown.plain(data.id)}](https://huggingface.co/datasets/{data.id}{revision})"
+        url = f"https://huggingface.co/datasets/{markdown.address(data.id + revision)}"
+        return f"[{markdown.plain(data.id)}]({url})"
 
     @property
     def final(self) -> Summary | None:
@@ -246,8 +247,10 @@ class Card:
         paired = self.paired
         lines = [
             ("Base model, before training", self.run.results.baseline),
-            (f"{title_of(paired.algorithm)}, the paired run", paired.final) if paired else ("", None),
-            (f"**{self.short}, this model**", self.final),
+            (f"{markdown.plain(title_of(paired.algorithm))}, the paired run", paired.final)
+            if paired
+            else ("", None),
+            (f"**{markdown.plain(self.short)}, this model**", self.final),
         ]
         return [(label, summary) for label, summary in lines if summary]
 
@@ -256,7 +259,8 @@ class Card:
         """What this model is set against, with the paired comparison (this model minus the other)."""
         found = [("the base model before training", self.run.results.comparison)]
         if self.paired:
-            found.append((f"the paired {title_of(self.paired.algorithm)} run", self.paired.comparison))
+            other = markdown.plain(title_of(self.paired.algorithm))
+            found.append((f"the paired {other} run", self.paired.comparison))
         return [(other, comparison) for other, comparison in found if comparison]
 
     @property
@@ -382,6 +386,12 @@ class Card:
             found.append(
                 "No license is recorded for the base model, so none is given here: look it up before use."
             )
-        if final and final.grader_timeouts:
-            found.append(f"{final.grader_timeouts} answers timed out in the grader and count as wrong.")
+        failures = (
+            {name: getattr(final, f"grader_{name}") for name in ("timeouts", "errors", "crashes")}
+            if final
+            else {}
+        )
+        if any(failures.values()):
+            said = ", ".join(f"{count} {name}" for name, count in failures.items())
+            found.append(f"The grader failed on some answers ({said}); they count as wrong.")
         return found

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import html
 import re
+from urllib.parse import quote
 
 MARKER = "erpo-hub:"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\ufeff\ud800-\udfff]")
 _BIDI = re.compile(r"[\u202a-\u202e\u2066-\u2069]")  # reorder the page around them
 _ACTIVE = re.compile(r"([`*_{}\[\]#|~$@^]|:(?=//)|(?<=www)\.)")
-_IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
+_SHOWN = re.compile(
+    r"""\b(?:src|srcset|poster|data|background)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']+))""", re.IGNORECASE
+)
 
 
 def clean(text: str) -> str:
@@ -48,6 +51,7 @@ def code(text: object, limit: int = 200) -> str:
 def plain(text: object) -> str:
     """Words in running text: HTML, Markdown and LaTeX signs lose their meaning."""
     shown = html.escape(clean(str(text)).replace("\n", " "), quote=False)
+    shown = re.sub(r"@(?=\w)", "@\u2060", shown)  # cmark-gfm links addresses even where @ is escaped
     return _ACTIVE.sub(r"\\\1", shown.replace("\\", "\0")).replace("\0", "&#92;")  # \\( would open LaTeX
 
 
@@ -56,7 +60,20 @@ def alt(text: str) -> str:
     return plain(text.replace("[", "(").replace("]", ")"))
 
 
-def local_images(markdown: str) -> list[str]:
-    """Relative addresses of the images that a Markdown text shows, fenced code left out."""
-    outside = re.sub(r"^(`{3,})[^\n]*\n.*?^\1`*\s*$", "", markdown, flags=re.MULTILINE | re.DOTALL)
-    return [a for a in _IMAGE.findall(outside) if "://" not in a and not a.startswith(("#", "data:"))]
+def address(text: str) -> str:
+    """A path in a link or image: it names no scheme and no other host, and can't leave the parentheses."""
+    return quote(clean(text).replace("\\", "/"), safe="/").lstrip("/")
+
+
+def images(text: str) -> list[str]:
+    """Addresses of the local files that a Markdown text shows, in Markdown or in HTML."""
+    from markdown_it import MarkdownIt
+
+    found: list[str] = []
+    blocks = MarkdownIt("commonmark").enable("table").parse(text)
+    for token in (t for block in blocks for t in (block, *(block.children or []))):
+        if token.type == "image":
+            found.append(str(token.attrs["src"]))
+        elif token.type in ("html_block", "html_inline"):
+            found += [html.unescape(a or b or c) for a, b, c in _SHOWN.findall(token.content)]
+    return [a for a in found if a and not re.match(r"(?:https?:)?//|data:|#", a, re.IGNORECASE)]

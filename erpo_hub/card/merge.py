@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UserError
-from .metadata import to_yaml
+from .metadata import from_yaml, to_yaml
 
 _BLOCK = re.compile(
     r"^<!-- erpo-hub:begin (?P<name>[a-z0-9-]+) (?P<hash>[0-9a-f]{12})(?P<yours> yours)? -->\n"
@@ -178,20 +178,28 @@ def _read_manifest(body: str) -> dict[str, Any]:
     match = _MANIFEST.search(body)
     try:
         manifest = json.loads(match["json"]) if match else {}
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         manifest = {}
-    return {"blocks": manifest.get("blocks", []), "keys": manifest.get("keys", {})}
+    blocks, keys = manifest.get("blocks"), manifest.get("keys")
+    return {
+        "blocks": [b for b in blocks if isinstance(b, str)] if isinstance(blocks, list) else [],
+        "keys": keys if isinstance(keys, dict) else {},
+    }
+
+
+def read_metadata(front: str) -> dict[str, Any]:
+    """A card's metadata from the text between its `---` lines. Raises UserError."""
+    try:
+        found = from_yaml(front) or {}
+    except UserError as error:
+        raise UserError(f"README.md: its metadata is not valid YAML ({error})") from error
+    if not isinstance(found, dict):
+        raise UserError("README.md: its metadata is not a list of keys and values")
+    return {str(key): value for key, value in found.items()}
 
 
 def _merge_metadata(existing: str, fresh: str, generated: dict[str, str]) -> dict[str, Any]:
-    import yaml
-
-    try:
-        old, new = yaml.safe_load(existing) or {}, yaml.safe_load(fresh) or {}
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"README.md: its metadata is not valid YAML ({' '.join(str(error).split())})"
-        ) from error
+    old, new = (read_metadata(text) for text in (existing, fresh))
     kept = {
         k: v for k, v in old.items() if digest(to_yaml(v)) != generated.get(k)
     }  # added or changed by hand

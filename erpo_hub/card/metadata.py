@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import UserError
 from ..record.format import RunRecord
 
 REGISTERED = {"openai/gsm8k": "gsm8k"}  # benchmark datasets that feed a leaderboard -> their task id
@@ -107,3 +108,29 @@ def to_yaml(data: Any) -> str:
     from huggingface_hub.utils import yaml_dump
 
     return yaml_dump(data, sort_keys=False).strip()
+
+
+MAX_YAML = 128 * 1024  # characters; the loader is slow and reads what anybody wrote
+_YAML_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError)
+
+
+def from_yaml(text: str) -> Any:
+    """A YAML value from anybody. Raises UserError in one clause: syntax, size, depth, aliases, odd values.
+
+    Aliases are refused because a few lines of them can stand for gigabytes.
+    """
+    import yaml
+
+    if len(text) > MAX_YAML:
+        raise UserError(f"longer than {MAX_YAML >> 10} Ki characters")
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise UserError("aliases (*) are not read: write the value out")
+            if depth > 32:
+                raise UserError("nested too deeply")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, *_YAML_DAMAGE) as error:  # a date of month 99, a number of 5,000 digits
+        raise UserError(" ".join(str(error).split())[:200] or type(error).__name__) from error

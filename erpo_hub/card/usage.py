@@ -23,9 +23,9 @@ def usage_snippet(run: RunRecord, repo_id: str | None = None) -> str:
         "",
         f"model_id = {where}",
         "tokenizer = AutoTokenizer.from_pretrained(model_id)",
-        f"model = {_class(adapter=adapter)}.from_pretrained(model_id)",
+        f"model = {_class(adapter=adapter)}.from_pretrained({_loaded(run.prompt)})",
         *(_chat if run.prompt.chat_template else _plain)(run.prompt, prompt),
-        f"output = model.generate(**inputs, max_new_tokens={budget}, do_sample=False)",
+        f"output = model.generate(**inputs, {_decoding(run.prompt, budget)})",
         'completion = output[0, inputs["input_ids"].shape[1] :]',
         "print(tokenizer.decode(completion, skip_special_tokens=True))",
     ]
@@ -42,8 +42,8 @@ def _imports(*, adapter: bool) -> list[str]:
     return ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
 
 
-def _plain(fed: Prompt, prompt: str) -> list[str]:
-    return [f"prompt = {fed.example or prompt!r}", 'inputs = tokenizer(prompt, return_tensors="pt")']
+def _plain(_: Prompt, prompt: str) -> list[str]:
+    return [f"prompt = {prompt!r}", 'inputs = tokenizer(prompt, return_tensors="pt")']
 
 
 def _chat(fed: Prompt, prompt: str) -> list[str]:
@@ -51,6 +51,17 @@ def _chat(fed: Prompt, prompt: str) -> list[str]:
     return [
         f"messages = {[*system, {'role': 'user', 'content': prompt}]!r}",
         "inputs = tokenizer.apply_chat_template(",
-        '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
+        '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt",',
+        *(f"    **{fed.chat_template_kwargs!r}," for _ in range(bool(fed.chat_template_kwargs))),
         ")",
     ]
+
+
+def _loaded(fed: Prompt) -> str:
+    return f'model_id, dtype="{fed.dtype}"' if fed.dtype and fed.dtype.isidentifier() else "model_id"
+
+
+def _decoding(fed: Prompt, budget: int) -> str:
+    """As the model was judged: greedy, ending where a completion ended in training."""
+    stop = f", eos_token_id={fed.stop_token_ids!r}" if fed.stop_token_ids else ""
+    return f"max_new_tokens={budget}, do_sample=False{stop}"

@@ -17,7 +17,7 @@ def run_app(
     try:
         import gradio  # noqa: F401
     except ImportError:
-        raise UserError('the app needs Gradio: pip install "erpo-hub[app]"') from None
+        raise UserError('the app needs Gradio: install erpo-hub with its extra "app"') from None
     from ..ui import build_demo, launch_kwargs
 
     alone = host in ("127.0.0.1", "localhost", "::1") and not share

@@ -36,11 +36,16 @@ def card(
     if out is None:
         typer.echo(render_card(run, sections=sections))
         return
-    if out.is_file():
-        text = update_card(out.read_text(encoding="utf-8"), run, sections=sections, force=force)
-    else:
-        text = render_card(run, sections=sections)
-    out.write_text(text, encoding="utf-8")
+    try:
+        if out.is_file():
+            text = update_card(out.read_text(encoding="utf-8"), run, sections=sections, force=force)
+        else:
+            text = render_card(run, sections=sections)
+        out.write_text(text, encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{out} is not UTF-8 text: mend it, or give another --out") from error
+    except OSError as error:
+        raise UserError(f"can't write {out} ({error.strerror}): give another --out") from error
     typer.echo(f"wrote {out}")
 
 
@@ -54,6 +59,8 @@ def _sections(given: list[str]) -> dict[str, str | None]:
             sections[name] = Path(path).read_text(encoding="utf-8") if path else None
         except OSError as error:
             raise UsageError(f"--section {item}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"--section {item}: not UTF-8 text") from error
     return sections
 
 
@@ -70,6 +77,9 @@ def push(
     check_only: Annotated[bool, typer.Option("--check-only", help="Say what is wrong.")] = False,
     traces: Annotated[str | None, typer.Option(help="Publish its traces as this dataset instead.")] = None,
     space: Annotated[str | None, typer.Option(help="A Space that shows it, for a link in the card.")] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="A file that erpo-hub did not make, by its name. Repeatable.")
+    ] = None,
 ) -> None:
     """Publish a bundle as exactly one commit.
 
@@ -80,7 +90,7 @@ def push(
     from ..publish.traces_dataset import push_traces
 
     if check_only:
-        problems = check_bundle(bundle, token=token)
+        problems = check_bundle(bundle, token=token, include=include or [])
         if problems:
             raise UserError(f"{bundle}: " + "; ".join(problems))
         typer.echo(f"{bundle} can be published")
@@ -110,6 +120,7 @@ def push(
         message=message,
         force=force,
         space=space,
+        include=include or [],
     )
     typer.echo(commit.pr_url or commit.commit_url)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_format
 import os
 import signal
 import sys
@@ -68,6 +69,7 @@ def train(
     eval_questions: Annotated[int | None, typer.Option(help="Held-out questions to judge on.")] = None,
     lora_r: Annotated[int | None, typer.Option(help="Train a LoRA adapter of this rank.")] = None,
     paired_run: Annotated[Path | None, typer.Option(help="Run to compare with, usually GRPO's.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="No chat template around text prompts.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     flags: Annotated[bool, typer.Option("--flags", help="List every ERPOConfig flag and exit.")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="One step on a tiny random model, offline.")] = False,
@@ -127,6 +129,7 @@ def train(
         resume=resume,
         paired_run=paired_run,
         evaluation=None if eval_questions is None else {"n": eval_questions},
+        plain=plain,
         **fields,
     )
     if "final" not in result.metrics:  # a process beside the first one, which judged the model
@@ -166,9 +169,16 @@ def evaluate(
     k: Annotated[int, typer.Option("-k", help="Completions a question.")] = 1,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option()] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option()] = 256,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Default: as in training, else 256.")] = None,
     batch_size: Annotated[int, typer.Option()] = 64,
     seed: Annotated[int, typer.Option()] = 0,
+    plain: Annotated[
+        bool | None, typer.Option("--plain/--chat", help="Text prompts bare or as chat; default as trained.")
+    ] = None,
+    chat_template_kwargs: Annotated[
+        str | None, typer.Option(help='JSON for the chat template, such as {"enable_thinking": false}.')
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the weights; default as trained.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json, resumable.")] = None,
     against: Annotated[
         Path | None, typer.Option(help="results.json of another model on the same questions.")
@@ -195,7 +205,8 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False, soft_wrap=True, markup=False)  # names may hold brackets
     how: dict[str, Any] = {"n": n, "k": k, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    how |= {"batch_size": batch_size, "seed": seed}
+    how |= {"batch_size": batch_size, "seed": seed, "plain": plain, "dtype": dtype}
+    how |= {"chat_template_kwargs": _json_object("--chat-template-kwargs", chat_template_kwargs)}
     log = out / "questions.jsonl" if out else None
     result = run(model, dataset, temperature=temperature, resume_path=log, **how)
     console.print(result.table())
@@ -210,6 +221,18 @@ def evaluate(
         console.print(robustness_table(found))
         if out:
             write_json(out / "robustness.json", found)
+
+
+def _json_object(option: str, text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json_format.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise UsageError(f'{option} {text}: give an object such as {{"enable_thinking": false}}')
+    return value
 
 
 @app.command(context_settings=FREE)
@@ -285,7 +308,7 @@ def trace(
             model,
             question,
             gold=gold,
-            grade=(lambda text: grader.grade([text], [gold])[0]) if gold else None,
+            grade=(lambda text: grader.grade([text], [gold])[0] or 0.0) if gold else None,
             extract=extract_answer,
             sensitivity=sensitivity,
             audit=audit,

@@ -36,6 +36,8 @@ class Evaluation:
     settings: dict[str, Any]
     questions: list[dict[str, Any]]
     grader_timeouts: int = 0
+    grader_errors: int = 0
+    grader_crashes: int = 0
     seconds: float = 0.0
     prompt_example: str = ""  # the literal text fed to the model for the first question
 
@@ -43,6 +45,11 @@ class Evaluation:
     def per_question(self) -> list[float]:
         """Fraction of right completions of each question."""
         return [sum(q["correct"]) / len(q["correct"]) for q in self.questions]
+
+    def add_failures(self, failures: dict[str, int]) -> None:
+        """Count grader failures by name ("timeouts", "errors", "crashes"); each scored 0."""
+        for name, count in failures.items():
+            setattr(self, f"grader_{name}", getattr(self, f"grader_{name}") + count)
 
     def summary(self) -> dict[str, Any]:
         """The numbers everything else (run.json, card, app) shows; entropies in nats, lengths in tokens."""
@@ -64,6 +71,8 @@ class Evaluation:
             "mean_entropy": _weighted(self._flat("entropies"), lengths),
             "pivot_entropy": _weighted(self._flat("pivot_entropies"), self._flat("pivots")),
             "grader_timeouts": self.grader_timeouts,
+            "grader_errors": self.grader_errors,
+            "grader_crashes": self.grader_crashes,
             "pass_at_k": {str(i): v for i, v in pass_at_k(counts, k).items()} if k > 1 else None,
             "mean_score": basic.fmean(self._flat("scores")),
             "per_question": per_question,
@@ -78,7 +87,8 @@ class Evaluation:
         """Read what `to_json` wrote. Raises UserError for any other file."""
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+            later = {"grader_errors": 0, "grader_crashes": 0}  # not in the files of earlier versions
+            return cls(**{name: (later | data)[name] for name in cls.__dataclass_fields__})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is not an evaluation that erpo-hub wrote ({error!r}): give a results.json"
@@ -103,8 +113,10 @@ class Evaluation:
         ]
         if s["pass_at_k"]:
             rows.insert(1, ("pass@k", "  ".join(f"{k}: {percent(v)}" for k, v in s["pass_at_k"].items())))
-        if s["grader_timeouts"]:
-            rows.append(("grader", f"{s['grader_timeouts']} time-outs, counted as wrong"))
+        failures = {name: s[f"grader_{name}"] for name in ("timeouts", "errors", "crashes")}
+        if any(failures.values()):
+            failed = ", ".join(f"{count} {name}" for name, count in failures.items())
+            rows.append(("grader", f"{failed}, counted as wrong"))
         lines = [f"{self.model} on {self.task}", *(f"  {name:<10} {value}" for name, value in rows)]
         return "\n".join(lines)
 
@@ -140,7 +152,7 @@ class QuestionLog:
     def __init__(self, path: str | os.PathLike, header: dict[str, Any]):
         self.path = Path(path)
         self.done: dict[int, dict] = {}
-        self.timeouts = 0
+        self.failures: dict[str, int] = {}  # of the grader, by name
         header = json.loads(json.dumps(header))  # as it will be read back
         kept = self._read(header)
         try:
@@ -153,9 +165,9 @@ class QuestionLog:
         if not kept:
             self._write([header])
 
-    def add(self, questions: list[dict], timeouts: int) -> None:
-        """Append finished questions, and how many grader time-outs they cost."""
-        self._write([{"grader_timeouts": timeouts}] * (timeouts > 0) + questions)
+    def add(self, questions: list[dict], failures: dict[str, int]) -> None:
+        """Append finished questions, and the grader's failures on them."""
+        self._write([{"grader_failures": failures}] * any(failures.values()) + questions)
 
     def close(self) -> None:
         self._file.close()
@@ -178,7 +190,8 @@ class QuestionLog:
                 elif "index" in record:
                     self.done[int(record["index"])] = record
                 else:
-                    self.timeouts += int(record["grader_timeouts"])
+                    for name, count in record["grader_failures"].items():
+                        self.failures[name] = self.failures.get(name, 0) + int(count)
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
                     f"{self.path}, line {number}: not a line of an evaluation ({error!r}); "

@@ -22,6 +22,8 @@ import torch
 from torch import nn
 
 from ..errors import UsageError, UserError
+from ..traces.asked import Asked, as_messages, asked_as, encode
+from ..traces.decoding import end_tokens
 from ..traces.loading import load, load_tokenizer
 from ..traces.pivots import find_pivots
 from .generation import Completion, Decoding, generate_completions, undisturbed
@@ -43,9 +45,12 @@ def evaluate(
     k: int = 1,
     temperature: float = 0.0,
     top_p: float = 1.0,
-    max_new_tokens: int = 256,
+    max_new_tokens: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    plain: bool | None = None,
+    chat_template_kwargs: dict[str, Any] | None = None,
+    dtype: Any = None,
     grader: Any = None,
     progress: bool = True,
     resume_path: str | os.PathLike | None = None,
@@ -59,8 +64,13 @@ def evaluate(
         n: questions; None takes the whole test split.
         k: completions a question; avg@k and unbiased pass@k are reported.
         temperature: 0 is greedy. Entropy is measured at this temperature, at 1 when greedy.
-        max_new_tokens: cut to what the model's context leaves room for (the summary shows the value used).
+        max_new_tokens: cut to what the model's context leaves room for (the summary shows the value used);
+            default: what the model was trained with by this package, else 256.
         batch_size: completions generated at once; part of what makes a result repeatable.
+        plain: text prompts stay bare; False asks them through the chat template where there is one.
+        chat_template_kwargs: for the chat template, such as `{"enable_thinking": False}`.
+        dtype: of a model loaded here. This and the two above default to how the model was trained, where its
+            tokenizer says so; else chat, no settings, and float32 on a CPU.
         grader: a `Grader`, reused; None opens one of the task's kind.
         progress: a bar on stderr, if that is a terminal.
         resume_path: a JSONL file of finished questions; an evaluation killed half-way goes on from it and
@@ -71,9 +81,11 @@ def evaluate(
     _check_settings(n, k, temperature, top_p, max_new_tokens, batch_size)
     started = time.perf_counter()
     task = _loaded(task)
-    model, tokenizer, name = load_model(model, tokenizer)
+    model, tokenizer, name = load_model(model, tokenizer, dtype)
+    asked = _asked(tokenizer, plain, chat_template_kwargs)
+    max_new_tokens = max_new_tokens or asked.max_new_tokens or 256
     rows = _questions(task, n)
-    prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows])
+    prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows], asked)
     decoding = _decoding(model, tokenizer, prompts, temperature, top_p, max_new_tokens)
     settings = {"n": len(rows), "k": k, "temperature": temperature, "top_p": top_p, "seed": seed}
     settings |= {"max_new_tokens": decoding.max_new_tokens, "batch_size": batch_size}
@@ -85,7 +97,8 @@ def evaluate(
         if resume_path is not None:
             what = settings | {"task": task.spec, "data": _digest(rows), "weights": _fingerprint(model)}
             log = stack.enter_context(closing(QuestionLog(resume_path, {"evaluation": what})))
-            done, result.grader_timeouts = dict(log.done), log.timeouts
+            done = dict(log.done)
+            result.add_failures(log.failures)
         if grader is None:
             from ..tasks.grading import Grader
 
@@ -95,13 +108,13 @@ def evaluate(
         for finished in _finished_questions(
             model, prompts, decoding, k, batch_size, seed, set(done), advance
         ):
-            before = grader.timeouts
+            before = grader.failures()
             questions = _grade(grader, tokenizer, finished, rows)
-            timeouts = grader.timeouts - before
-            result.grader_timeouts += timeouts
+            failures = {name: count - before[name] for name, count in grader.failures().items()}
+            result.add_failures(failures)
             done |= {question["index"]: question for question in questions}
             if log:
-                log.add(questions, timeouts)
+                log.add(questions, failures)
     result.questions = [done[q] for q in range(len(rows))]
     result.seconds = time.perf_counter() - started
     return result
@@ -133,7 +146,7 @@ def evaluate_robustness(
     how many prompts the rewrite could change}}.
     """
     task = _loaded(task)
-    model, tokenizer, name = load_model(model, tokenizer)
+    model, tokenizer, name = load_model(model, tokenizer, settings.get("dtype"))
 
     def summary(of: Any, temperature: float, condition: str) -> dict[str, Any]:
         how = settings | {"k": settings.get("k", 1) if temperature else 1, "temperature": temperature}
@@ -159,10 +172,15 @@ def evaluate_robustness(
     return result
 
 
-def load_model(model: Any, tokenizer: Any = None) -> tuple[nn.Module, Any, str]:
-    """A causal LM with its tokenizer and a name to show; whatever is already loaded passes through."""
+def load_model(model: Any, tokenizer: Any = None, dtype: Any = None) -> tuple[nn.Module, Any, str]:
+    """A causal LM with its tokenizer and a name to show; whatever is already loaded passes through.
+
+    From disk or the Hub: safetensors only, never remote code; an adapter on its base, which its config names.
+    dtype: default the one of its training where the tokenizer says so, else float32 on a CPU and the
+    checkpoint's type elsewhere.
+    """
     if isinstance(model, (str, os.PathLike)):
-        loaded, its_tokenizer = load(str(model))
+        loaded, its_tokenizer = load(str(model), dtype=dtype)
         return loaded, tokenizer or its_tokenizer, str(model)
     path = getattr(model.config, "_name_or_path", "")
     name = path or type(model).__name__
@@ -174,19 +192,16 @@ def load_model(model: Any, tokenizer: Any = None) -> tuple[nn.Module, Any, str]:
     return model, tokenizer, name
 
 
-def encode_prompts(tokenizer: Any, prompts: list) -> list[list[int]]:
-    """Token ids as TRL's trainer feeds them: text as it stands, chat messages through the chat template."""
-    if isinstance(prompts[0], str):
-        encoded = tokenizer(prompts)["input_ids"]
-    elif getattr(tokenizer, "chat_template", None):
-        encoded = tokenizer.apply_chat_template(
-            prompts, add_generation_prompt=True, tokenize=True, return_dict=True
-        )["input_ids"]
-    else:
-        raise UserError(
-            "the task's prompts are chat messages and the tokenizer has no chat template: "
-            "use an instruction-tuned model or a task with plain prompts"
-        )
+def _asked(tokenizer: Any, plain: bool | None, chat_template_kwargs: dict[str, Any] | None) -> Asked:
+    """How the model was asked in its training, with what the caller says otherwise."""
+    given: dict[str, Any] = {"plain": plain, "chat_template_kwargs": chat_template_kwargs}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(asked_as(tokenizer), **changes)
+
+
+def encode_prompts(tokenizer: Any, prompts: list, asked: Asked = Asked()) -> list[list[int]]:  # noqa: B008
+    """Token ids as the model was trained on them; text goes through the chat template where there is one."""
+    encoded = encode(tokenizer, [as_messages(tokenizer, prompt, asked) for prompt in prompts], asked)
     if not all(encoded):
         raise UserError(f"prompt {encoded.index([])} of the task has no tokens: remove it")
     return encoded
@@ -225,14 +240,14 @@ def _questions(task: Any, n: int | None) -> list[dict]:
 
 def _decoding(model, tokenizer, prompts, temperature, top_p, max_new_tokens) -> Decoding:
     """End tokens of tokenizer and model together, and a length that the model's context leaves room for."""
-    of_model = getattr(model, "generation_config", None) and model.generation_config.eos_token_id
-    of_model = of_model if isinstance(of_model, (list, tuple)) else [of_model]
-    eos = tuple(dict.fromkeys(token for token in (tokenizer.eos_token_id, *of_model) if token is not None))
+    eos = end_tokens(model, tokenizer)
     if not eos:
         raise UserError("neither the tokenizer nor the model has an end token: completions could never end")
     pad = eos[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     longest = max(map(len, prompts))
-    context = getattr(model.config, "max_position_embeddings", None) or longest + max_new_tokens
+    context = (
+        getattr(model.config.get_text_config(), "max_position_embeddings", None) or longest + max_new_tokens
+    )
     if longest >= context:
         raise UserError(
             f"a prompt has {longest} tokens and the model's context only {context}: drop long prompts"
@@ -287,7 +302,7 @@ def _grade(grader, tokenizer, finished: dict[int, list[Completion]], rows: list[
     for q, completions in finished.items():
         record: dict[str, Any] = {"index": q, "prompt": rows[q]["prompt"], "answer": rows[q]["answer"]}
         record |= {"completions": [next(text) for _ in completions]}
-        record |= {"scores": [float(next(scores)) for _ in completions]}
+        record |= {"scores": [float(next(scores) or 0) for _ in completions]}
         record |= {"correct": [score >= 1 for score in record["scores"]]}
         record |= {
             "lengths": [len(c.ids) for c in completions],

@@ -9,7 +9,6 @@ refuses. Imports no torch: it works from what `save_pretrained` wrote.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -23,18 +22,16 @@ from ..card.card import CARD_ERRORS, fallback_card, render_card
 from ..card.metadata import eval_result_files
 from ..errors import UserError
 from ..record.format import (
-    FILE,
     RunRecord,
     ShownRule,
     ShownTokens,
     TraceRow,
     load_record,
-    read_record,
     write_record,
 )
 from ..text import write_json
 from ..traces.trace import Trace
-from .check import FREE_TEXT, looks_like_path, machine_paths, problems_in
+from .check import FREE_TEXT, UNLISTED, check_bundle, file_digest, looks_like_path, machine_paths
 
 WEIGHTS_AND_TOKENIZER = (
     *(
@@ -60,7 +57,6 @@ WEIGHTS_AND_TOKENIZER = (
         "preprocessor_config.json",
     ),
 )
-UNLISTED = (FILE, "README.md")  # the record can't hold its own digest, and people edit the card
 JSON_TRACES = 8  # traces also written as JSON, for a reader with a browser; the Parquet file holds all
 
 
@@ -115,60 +111,6 @@ def build_bundle(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return Bundle(out_dir, public)
-
-
-def check_bundle(folder: str | Path, *, token: str | None = None) -> list[str]:
-    """Why a folder must not be published as a bundle, one line per problem; empty when it may be.
-
-    Covers `check.problems_in` (pickles, training state, access tokens, paths of this machine, broken weights)
-    and what makes a folder a bundle: run.json, a card whose metadata parses, weights, and files that the card
-    shows.
-    """
-    folder = Path(folder)
-    found = problems_in(folder, own_token=token)
-    if not folder.is_dir():
-        return found
-    if not any(folder.glob("*.safetensors")):
-        found.append("no *.safetensors: a bundle holds the weights or the adapter")
-    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
-        found.append("neither config.json nor adapter_config.json: nobody could load these weights")
-    return found + _record_problems(folder) + _card_problems(folder)
-
-
-def _record_problems(folder: Path) -> list[str]:
-    if not (folder / FILE).is_file():
-        return ["run.json is missing: build the folder with erpo_hub.publish.bundle.build_bundle"]
-    try:
-        run = read_record(folder)
-    except UserError as error:
-        return [str(error).replace(f"{folder}{os.sep}", "")]
-    return [
-        f"{row.file}: named in run.json but missing"
-        for row in run.traces
-        if not (folder / row.file).is_file()
-    ]
-
-
-def _card_problems(folder: Path) -> list[str]:
-    import yaml
-
-    from ..card.markdown import local_images
-    from ..card.merge import split_front_matter
-
-    try:
-        front, body = split_front_matter((folder / "README.md").read_text(encoding="utf-8"))
-        metadata = yaml.safe_load(front)
-    except FileNotFoundError:
-        return ["README.md is missing: render it with `erpo-hub card`"]
-    except yaml.YAMLError as error:
-        return [f"README.md: its metadata is not valid YAML ({' '.join(str(error).split())})"]
-    if not isinstance(metadata, dict) or not metadata:
-        return ["README.md: has no metadata between --- lines at its top; render it with `erpo-hub card`"]
-    return [
-        f"README.md: shows {image}, which is missing"
-        for image in local_images(body)
-        if not (folder / image).is_file()
-    ]
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -262,7 +204,7 @@ def _write_texts(run: RunRecord, folder: Path, sections: dict[str, str | None] |
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     made = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    run.files = {name: _digest(path) for name, path in made.items() if name not in UNLISTED}
+    run.files = {name: file_digest(path) for name, path in made.items() if name not in UNLISTED}
     write_record(run, folder)
     try:
         card = render_card(run, sections=sections)
@@ -272,12 +214,6 @@ def _write_texts(run: RunRecord, folder: Path, sections: dict[str, str | None] |
         )
         card = fallback_card(run)
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def _digest(path: Path) -> str:
-    """The file's sha256 in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- into place -------------------------------------------------------------------------------------------

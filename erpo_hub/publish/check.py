@@ -1,103 +1,230 @@
 """What may leave this machine: every reason why a folder must not be published, found before anything is
 sent.
 
-Looks at names (an allow-list), contents (access tokens, paths of this machine), weights (whole, safetensors)
-and the card. Left out: whether the model is any good. Imports no torch.
+A bundle publishes run.json, README.md, the files that run.json lists with their digests, and those that the
+user names; anything else in the folder is refused by its name. Contents are searched for secrets and for
+paths of this machine (secrets.py, contents.py), weights must be whole, nothing may bring code, and card and
+record must be readable. Left out: whether the model is any good. Imports no torch.
 """
 
 from __future__ import annotations
 
 import getpass
-import json
+import hashlib
 import os
 import re
-import struct
+import stat
 import tempfile
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+from urllib.parse import unquote
 
-PICKLE_SUFFIXES = {
-    ".bin",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".pkl",
-    ".pickle",
-    ".joblib",
-    ".npy",
-    ".npz",
-    ".msgpack",
-    ".h5",
-}
-OPTIMIZER = re.compile(
-    r"(^|/)(optimizer|scheduler|rng_state|scaler|trainer_state|training_args)[^/]*$|/?checkpoint-\d+/"
+from ..card.card import CARD_ERRORS, render_card
+from ..card.markdown import images
+from ..card.merge import read_metadata, split_front_matter
+from ..errors import UserError
+from ..record.format import FILE, RunRecord, read_record
+from .contents import BINARY, Contents, pieces, read_contents, tensor_names
+from .secrets import Secrets, is_credential, is_environment_file
+
+UNLISTED = (FILE, "README.md")  # the record can't hold its own digest, and people edit the card
+PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".msgpack", ".h5"}
+TRAINING_STATE = re.compile(
+    r"(^|/)(optimizer|scheduler|rng_state|scaler|trainer_state|training_args)[^/]*$|(^|/)checkpoint-\d+/"
 )
-ALLOWED_SUFFIXES = {
-    ".safetensors",
-    ".json",
-    ".jsonl",
-    ".md",
-    ".png",
-    ".parquet",
-    ".yaml",
-    ".txt",
-    ".model",
-    ".jinja",
-}
-ALLOWED_NAMES = {".gitattributes", "LICENSE", "NOTICE"}
+SPACE_KINDS = {".py", ".whl", ".css", ".js", ".html", ".toml", ".json", ".md", ".png", ".txt", ".yaml"}
 VOCABULARY = {
-    "tokenizer.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "added_tokens.json",
-    "tokenizer.model",
+    *("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "tokenizer.model"),
 }
-TOKEN = re.compile(rb"\b(?:hf|api_org)_[A-Za-z0-9]{30,}\b")
+FREE_TEXT = {"prompt", "answer", "example", "system", "samples", "chat_template", "completion"}
 FOREIGN_HOME = re.compile(r"(?<![\w.:/~-])(?:/home/|/Users/|[A-Za-z]:\\Users\\)[\w.-]+")
-_SECRET_VARIABLE = re.compile(r"(TOKEN|API_KEY|SECRET|PASSWORD)S?$")
+MAX_UNLISTED = 64 << 20  # bytes of a file that is refused anyway, up to which its secrets are told too
+MAX_NAME, MAX_PATH = 255, 1024  # bytes
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # on Windows
+_CODE_KEYS = {"auto_map", "custom_pipelines"}  # of configs: names of Python files that transformers would run
 
 
-def problems_in(
-    folder: Path, *, own_token: str | None = None, also_allowed: frozenset[str] = frozenset()
-) -> list[str]:
-    """Why `folder` must not be published, one line per problem; empty when it may be.
+def check_bundle(folder: str | Path, *, token: str | None = None, include: Collection[str] = ()) -> list[str]:
+    """Why a folder must not be published as a bundle, one line per problem; empty when it may be.
 
-    own_token: a token that must not appear in any file, besides those that the environment holds.
-    also_allowed: suffixes beyond those of a bundle (a Space holds code).
+    token: one that must not stand in any file, besides the secrets that this machine holds. include: names
+    of files that the bundler did not make and that are to be published too. No line shows a secret.
     """
-    folder = Path(folder)
+    folder, secrets = Path(folder), Secrets(token)
     if not folder.is_dir():
         return [f"{folder}: no such folder"]
-    files = sorted(p for p in folder.rglob("*") if not p.is_dir() or p.is_symlink())
-    found: list[str] = []
-    secrets = own_secrets(own_token)
-    for path in files:
-        name = path.relative_to(folder).as_posix()
-        found += _name_problems(path, name, also_allowed)
-        if path.is_file() and not path.is_symlink():
-            found += content_problems(path, name, secrets)
-    return found + list(_weights_problems(folder))
+    names, found = _listing(folder)
+    run, record_problems = _read_run(folder, names)
+    listed = _listed(run)
+    leaks: list[str] = []
+    wrong: list[str] = [*found, *record_problems]
+    for name in sorted(names):
+        published = run is None or name in listed or name in include or name in UNLISTED
+        if not published:
+            wrong.append(
+                f"{name}: not made by erpo-hub, so not published; add --include {name}, or remove it"
+            )
+        if published or names[name] <= MAX_UNLISTED:
+            hits, others = _file_problems(folder / name, name, secrets)
+            leaks += hits
+            wrong += others if published else []
+        if published:
+            wrong += _kind_problems(name)
+    wrong += [f"{name}: named with --include but missing" for name in include if name not in names]
+    if run is not None:
+        wrong += _list_problems(folder, names, listed, include)
+        wrong += _adapter_problems(folder, names, run)
+    if not any(name.endswith(".safetensors") and "/" not in name for name in names):
+        wrong.append("no *.safetensors: a bundle holds the weights or the adapter")
+    if not {"config.json", "adapter_config.json"} & set(names):
+        wrong.append("neither config.json nor adapter_config.json: nobody could load these weights")
+    wrong += [*_index_problems(folder, names), *_card_problems(folder, names)]
+    return list(dict.fromkeys(_shown(secrets.redact(line)) for line in leaks + wrong))
 
 
-def _name_problems(path: Path, name: str, also_allowed: frozenset[str]) -> Iterator[str]:
-    if path.is_symlink():
-        yield f"{name}: a link, which can't be published; copy the file itself"
-    elif OPTIMIZER.search(name):
+def published_files(folder: Path, include: Collection[str] = ()) -> dict[str, Path]:
+    """Name -> path of what a push of this checked bundle sends."""
+    run, _ = _read_run(folder, _listing(folder)[0])
+    return {name: folder / name for name in sorted({*UNLISTED, *_listed(run), *include})}
+
+
+def folder_problems(folder: Path, *, token: str | None = None) -> list[str]:
+    """The same for the folder of a Space, which holds code and no record."""
+    secrets = Secrets(token)
+    names, found = _listing(folder)
+    for name in sorted(names):
+        hits, others = _file_problems(folder / name, name, secrets)
+        found += [*hits, *others, *_kind_problems(name)]
+        if PurePosixPath(name).suffix not in SPACE_KINDS:
+            found.append(f"{name}: a kind of file that a Space does not hold; remove it")
+    return [_shown(secrets.redact(line)) for line in found]
+
+
+def traces_problems(file: Path, *, token: str | None = None) -> list[str]:
+    """What must not leave this machine in a Parquet file of traces."""
+    secrets = Secrets(token)
+    hits, others = _file_problems(file, "traces/traces.parquet", secrets)
+    return [_shown(secrets.redact(line)) for line in hits + others]
+
+
+def _shown(line: str) -> str:
+    """One printable line of bounded length: names and values come from anybody."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return line if len(line) <= 400 else line[:400] + "…"
+
+
+# --- names ---
+
+
+def _listing(folder: Path) -> tuple[dict[str, int], list[str]]:
+    """Name -> size of every regular file, and what is wrong with names and kinds of entries."""
+    names: dict[str, int] = {}
+    problems: list[str] = []
+    spellings: dict[str, str] = {}
+
+    def unreadable(error: OSError) -> None:
+        problems.append(f"{error.filename}: can't be read ({error.strerror})")
+
+    for root, folders, files in os.walk(folder, onerror=unreadable):
+        for entry in sorted(folders + files):
+            path = Path(root, entry)
+            name = path.relative_to(folder).as_posix()
+            what = path.lstat()
+            problem: str | None = _name_problem(entry, name) or _entry_problem(what)
+            same = spellings.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+            if same != name:
+                problem = f"differs from {same} in capitals only, which many machines take for one file"
+            if problem:
+                problems.append(f"{name}: {problem}")
+            elif stat.S_ISREG(what.st_mode):
+                names[name] = what.st_size
+    return names, problems
+
+
+def _name_problem(entry: str, name: str) -> str | None:
+    try:
+        length = len(entry.encode())
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; rename it"
+    odd = any(c in '<>:"\\|?*' or unicodedata.category(c)[0] == "C" for c in entry)
+    if odd or entry != entry.strip() or entry.endswith(".") or _RESERVED.match(entry):
+        return "its name can't be used on every system; rename it with letters, digits, - _ and ."
+    if entry != unicodedata.normalize("NFC", entry):
+        return "its name has accents in a form that many systems spell otherwise; rename it"
+    if entry.casefold() == ".git" or length > MAX_NAME or len(name.encode()) > MAX_PATH:
+        return "its name can't be published; rename it"
+    return None
+
+
+def _entry_problem(what: os.stat_result) -> str | None:
+    if stat.S_ISLNK(what.st_mode):
+        return "a link, which can't be published; copy the file itself"
+    if stat.S_ISDIR(what.st_mode):
+        return None
+    if not stat.S_ISREG(what.st_mode):
+        return "a pipe, socket or device, which can't be published; remove it"
+    if what.st_nlink > 1:
+        return "a hard link to a file that has another name too; copy the file itself"
+    return None
+
+
+def _kind_problems(name: str) -> Iterator[str]:
+    if TRAINING_STATE.search(name):
         yield f"{name}: training state, which has no place in a published model; remove it"
-    elif path.suffix in PICKLE_SUFFIXES:
+    elif PurePosixPath(name).suffix.lower() in PICKLES:
         yield f"{name}: may hold a pickle, which runs code when loaded; save it as safetensors or remove it"
-    elif path.suffix not in ALLOWED_SUFFIXES | also_allowed and path.name not in ALLOWED_NAMES:
-        yield f"{name}: a kind of file that a bundle does not hold; remove it"
 
 
-def own_secrets(own_token: str | None = None) -> list[bytes]:
-    """Tokens and keys that this machine holds: the given one, the saved one, those of the environment."""
-    from huggingface_hub import get_token
+# --- contents ---
 
-    values = [v for k, v in os.environ.items() if _SECRET_VARIABLE.search(k)]
-    return [v.encode() for v in {*values, own_token or "", get_token() or ""} if len(v) >= 16]
+
+def _file_problems(path: Path, name: str, secrets: Secrets) -> tuple[list[str], list[str]]:
+    """Secrets in a file, and what else is wrong inside it."""
+    contents = read_contents(path)
+    leaks = list(_leaks(path, name, contents, secrets))
+    wrong = [f"{name}: {contents.problem}"] if contents.problem else []
+    if path.suffix not in BINARY and path.name not in VOCABULARY:
+        wrong += _path_problems(name, contents.texts)
+        if contents.value is not None:
+            wrong += _config_problems(name, contents.value)
+    return leaks, wrong
+
+
+def _leaks(path: Path, name: str, contents: Contents, secrets: Secrets) -> Iterator[str]:
+    kind = path.suffix
+    for number, text in enumerate(contents.texts):
+        if hit := secrets.find(text):
+            counted = hit[1] and number == 0 and kind not in {".safetensors", ".parquet"}
+            place = f":{hit[1]}" if counted else ""
+            yield f"{name}{place}: holds {hit[0].strip()}; remove it and revoke it"
+            return
+    found = _credential_in(contents.value)
+    found = found or next((raw for piece in pieces(path) if (raw := secrets.find_bytes(piece))), None)
+    if found:
+        yield f"{name}: holds {found}; remove it and revoke it"
+    elif kind not in {".json", ".md", ".py"} and contents.texts and is_environment_file(contents.texts[0]):
+        yield f"{name}: has the shape of a .env file; remove it"
+
+
+def _credential_in(value: Any) -> str | None:
+    """What a JSON or YAML value gives away by the names of its keys."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, list):
+            waiting += item
+        elif isinstance(item, dict):
+            if item.get("type") == "service_account" or {"private_key_id", "client_email"} <= set(item):
+                return "a service account"
+            if {"username", "key"} <= set(item) and re.fullmatch(r"[0-9a-f]{32}", str(item["key"])):
+                return "a Kaggle key"
+            for key, inner in item.items():
+                if isinstance(inner, str) and is_credential(str(key), inner):
+                    return f"a value for {key}"
+            waiting += item.values()
+    return None
 
 
 def machine_paths() -> list[str]:
@@ -107,78 +234,43 @@ def machine_paths() -> list[str]:
     return sorted((s.rstrip("/") + "/" for s in shown if s.strip("/")), key=len, reverse=True)
 
 
-def content_problems(path: Path, name: str, secrets: list[bytes]) -> Iterator[str]:
-    """What is wrong inside one file that is to be published under `name`; secrets: see `own_secrets`."""
-    if path.suffix == ".safetensors":
-        header, problem = read_safetensors_header(path)
-        if problem:
-            yield f"{name}: {problem}"
-        data = json.dumps(header).encode()
-    elif path.suffix == ".parquet":
-        data = _parquet_text(path)
-    else:
-        data = path.read_bytes()
-    if TOKEN.search(data) or any(secret in data for secret in secrets):
-        yield f"{name}{_line_of_token(data, secrets)}: holds an access token; remove it and revoke that token"
-    if path.suffix in {".png", ".model", ".whl"} or path.name in VOCABULARY:
-        return
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        yield f"{name}: is not UTF-8 text"
-        return
-    yield from _path_problems(name, text)
-    if path.suffix == ".json":
-        yield from _json_problems(path, name, text)
-
-
-def _line_of_token(data: bytes, secrets: list[bytes]) -> str:
-    places = [m.start() for m in [TOKEN.search(data)] if m] + [data.find(s) for s in secrets if s in data]
-    return f":{data.count(bytes([10]), 0, min(places)) + 1}"
-
-
-def _path_problems(name: str, text: str) -> Iterator[str]:
-    roots = machine_paths()
+def _path_problems(name: str, texts: list[str]) -> Iterator[str]:
+    roots, user = machine_paths(), getpass.getuser()
     in_trace = name.startswith("traces/")  # a model may well write about somebody's home folder
-    user = getpass.getuser()
-    for number, line in enumerate(text.splitlines(), 1):
-        hit = next((root for root in roots if root in line), None)
-        if hit is None and not in_trace and (match := FOREIGN_HOME.search(line)):
-            hit = match.group()
-        if hit is None and len(user) > 3 and re.search(rf"[/\\]{re.escape(user)}[/\\]", line):
-            hit = user
-        if hit is not None:
-            yield f"{name}:{number}: holds a path of this machine ({hit}); write a relative path"
-            return
+    for part, text in enumerate(texts):
+        for number, line in enumerate(text.splitlines(), 1):
+            hit = next((root for root in roots if root in line), None)
+            if hit is None and not in_trace and (match := FOREIGN_HOME.search(line)):
+                hit = match.group()
+            if hit is None and len(user) > 3 and re.search(rf"[/\\]{re.escape(user)}[/\\]", line):
+                hit = user
+            if hit is not None:
+                place = f":{number}" if part == 0 else ""
+                yield f"{name}{place}: holds a path of this machine ({hit}); write a relative path"
+                return
 
 
-def _json_problems(path: Path, name: str, text: str) -> Iterator[str]:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        yield f"{name}:{error.lineno}: is not valid JSON ({error.msg})"
-        return
+def _config_problems(name: str, value: Any) -> Iterator[str]:
+    """Absolute paths in the values of a JSON file, and keys that make a loader run somebody's code."""
     if name.startswith("traces/"):
         return
-    for where, value in _strings(content):
-        if looks_like_path(value):
-            yield f"{name}: {where} is an absolute path ({value}); write a relative one"
-
-
-FREE_TEXT = {"prompt", "answer", "example", "system", "samples", "chat_template", "completion"}
-
-
-def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """Every string of a JSON value with its place, except free text, which may look like anything."""
-    if isinstance(value, str):
-        yield where, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if key not in FREE_TEXT:
-                yield from _strings(item, f"{where}.{key}".lstrip("."))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _strings(item, f"{where}[{index}]")
+    waiting: list[tuple[str, Any]] = [("", value)]
+    while waiting:
+        where, item = waiting.pop()
+        if isinstance(item, str) and looks_like_path(item):
+            yield f"{name}: {where} is an absolute path ({item[:200]}); write a relative one"
+        elif isinstance(item, list):
+            waiting += [(f"{where}[{index}]", inner) for index, inner in enumerate(item)]
+        elif isinstance(item, dict):
+            if name != "run.json":
+                yield from (
+                    f"{name}: {key} names code to be run; remove it" for key in _CODE_KEYS if item.get(key)
+                )
+                mapped = item.get("auto_mapping")
+                library = str(mapped.get("parent_library")) if isinstance(mapped, dict) else "transformers."
+                if not library.startswith("transformers."):
+                    yield f"{name}: auto_mapping names code to be run; remove it"
+            waiting += [(f"{where}.{k}".lstrip("."), v) for k, v in item.items() if k not in FREE_TEXT]
 
 
 def looks_like_path(value: str) -> bool:
@@ -190,35 +282,99 @@ def looks_like_path(value: str) -> bool:
     )
 
 
-def read_safetensors_header(path: Path) -> tuple[dict[str, Any], str | None]:
-    """The header of a safetensors file and what is wrong with the file, if anything (cut off, no header)."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        raw = file.read(8)
-        length = struct.unpack("<Q", raw)[0] if len(raw) == 8 else 0
-        if not 2 <= length <= min(size - 8, 100_000_000):
-            return {}, "is not a safetensors file, or was cut off"
-        try:
-            header = json.loads(file.read(length))
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            return {}, "has no readable safetensors header"
-    ends = [t["data_offsets"][1] for key, t in header.items() if key != "__metadata__"]
-    if 8 + length + max(ends, default=0) != size:
-        return (
-            header,
-            f"was cut off: {size:,} bytes, where its header tells of {8 + length + max(ends, default=0):,}",
-        )
-    return header, None
+# --- what makes a folder a bundle ---
 
 
-def _parquet_text(path: Path) -> bytes:
-    import pyarrow.parquet as pq
+def _read_run(folder: Path, names: Collection[str]) -> tuple[RunRecord | None, list[str]]:
+    """The record, or None with the reason."""
+    if FILE not in names:
+        return None, ["run.json is missing: build the folder with erpo_hub.publish.bundle.build_bundle"]
+    try:
+        run = read_record(folder)
+        if not run.files:
+            raise UserError(f"{folder / FILE} does not list the bundle's files: build the bundle again")
+        render_card(run)
+    except (*CARD_ERRORS, UserError) as error:
+        return None, [str(error).replace(f"{folder}{os.sep}", "")]
+    rows = {row.file for row in run.traces}
+    unnamed = [n for n in run.files if n.startswith("traces/") and n.endswith(".json") and n not in rows]
+    return run, [
+        *(f"{name}: named in run.json but missing" for name in sorted(rows - set(names))),
+        *(
+            f"{name}: listed in run.json, but not among its traces; build the bundle again"
+            for name in unnamed
+        ),
+    ]
 
-    return json.dumps(pq.read_table(path).to_pylist(), default=str, ensure_ascii=False).encode()
+
+def _listed(run: RunRecord | None) -> dict[str, str]:
+    return {} if run is None else {k: v for k, v in run.files.items() if k not in UNLISTED}
 
 
-def _weights_problems(folder: Path) -> Iterator[str]:
-    for index in sorted(folder.glob("*.safetensors.index.json")):
-        shards = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
-        for shard in sorted(s for s in shards if not (folder / s).is_file()):
-            yield f"{shard}: named in {index.name} but missing"
+def _list_problems(
+    folder: Path, names: Collection[str], listed: dict[str, str], include: Collection[str]
+) -> Iterator[str]:
+    for name, digest in listed.items():
+        if name not in names:
+            yield f"{name}: listed in run.json but missing; build the bundle again"
+        elif name not in include and file_digest(folder / name) != digest:
+            yield f"{name}: changed since the bundle was made; build it again, or add --include {name}"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal; empty where it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _adapter_problems(folder: Path, names: Collection[str], run: RunRecord) -> Iterator[str]:
+    if "adapter_config.json" not in names:
+        return
+    config = read_contents(folder / "adapter_config.json").value
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    recorded = run.base_model.id if run.base_model else None
+    if base != recorded:
+        yield f"adapter_config.json: its base is {base!r:.200}, where run.json says {recorded!r:.200}"
+    revision = config.get("revision") if isinstance(config, dict) else None
+    if revision and run.base_model and run.base_model.revision not in (None, revision):
+        yield f"adapter_config.json: its base's revision is {revision!r:.100}, which run.json does not say"
+
+
+def _index_problems(folder: Path, names: Collection[str]) -> Iterator[str]:
+    """What an index of weights says that is not so."""
+    for index in sorted(n for n in names if n.endswith(".safetensors.index.json") and "/" not in n):
+        value = read_contents(folder / index).value
+        shards = value.get("weight_map") if isinstance(value, dict) else None
+        if not isinstance(shards, dict) or not shards or not all(isinstance(s, str) for s in shards.values()):
+            yield f"{index}: has no weight_map from tensors to files"
+            continue
+        for shard in sorted(set(shards.values())):
+            if shard not in names or "/" in shard:
+                yield f"{shard}: named in {index} but missing"
+            elif read_contents(folder / shard).problem is None:
+                named = {tensor for tensor, file in shards.items() if file == shard}
+                if lost := sorted(named - tensor_names(folder / shard)):
+                    yield f"{index}: {lost[0]} is not in {shard}"
+
+
+def _card_problems(folder: Path, names: Collection[str]) -> list[str]:
+    if "README.md" not in names:
+        return ["README.md is missing: render it with `erpo-hub card`"]
+    try:
+        front, body = split_front_matter((folder / "README.md").read_text(encoding="utf-8"))
+        metadata = read_metadata(front)
+    except (OSError, ValueError):
+        return []  # told already by its contents
+    except UserError as error:
+        return [str(error)]
+    if not metadata:
+        return ["README.md: has no metadata between --- lines at its top; render it with `erpo-hub card`"]
+    shown = dict.fromkeys(unquote(image.partition("#")[0].partition("?")[0]) for image in images(body))
+    return [
+        f"README.md: shows {image}, which is not in the bundle"
+        for image in shown
+        if image.removeprefix("./") not in names
+    ]

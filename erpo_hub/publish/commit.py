@@ -1,32 +1,29 @@
 """One commit, whatever the network does: the retry that huggingface_hub does not have around `create_commit`.
 
-Uploads are retried by the client itself; its commit request is not, because a lost answer may hide a commit
-that landed. Here every attempt starts from the head it expects (`parent_commit`) with fresh operations, and
-after each failure the files at the head tell "it had landed" from "it had not" and from "somebody else
-pushed". Works for models, datasets and Spaces. Left out: which files to send (hub.py, space.py,
-traces_dataset.py).
+A lost answer may hide a commit that landed. Every attempt starts from the head it expects (`parent_commit`)
+with fresh operations, and after every failure, of whatever kind, the files at the branch tell "it had landed"
+from "it had not" and from "somebody else pushed". Works for models, datasets and Spaces. Left out: which
+files to send (hub.py, space.py, traces_dataset.py), how long to wait (patience.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ..errors import UserError
+from . import patience
+from .patience import TOLD, OddAnswer, ask, client_gave_up, may_pass, retried, status_of, wait_after
 
-WAITS = (1.0, 2.0, 4.0, 8.0, 8.0)  # seconds before each retry
-LONGEST_WAIT = 300.0  # of a Retry-After that is honoured
-SILENCE = 120.0  # seconds without a byte after which a request counts as lost
-RETRIED = {408, 429, 500, 502, 503, 504}
-_XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
-_CLIENT_RETRIES = re.compile(r"/(preupload|tree|xet-write-token|resolve)/|/info/lfs/")
+_COMMIT_ID = re.compile(r"[0-9a-f]{7,64}")
+MAX_FILES = 100_000  # of a repository; a listing that goes on is not one
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,13 @@ class Content:
 
     files: Mapping[str, Path | bytes]
     deleted: tuple[str, ...] = ()
+    digests: dict[tuple[str, bool], str] = field(default_factory=dict)  # weights are hashed once
+
+    def digest(self, path: str, *, large: bool) -> str:
+        """The id under which the Hub holds a file."""
+        if (path, large) not in self.digests:
+            self.digests[path, large] = file_oid(self.files[path], large=large)
+        return self.digests[path, large]
 
     def operations(self) -> list[Any]:
         """Fresh operations: the client changes them, so they serve one attempt only."""
@@ -70,114 +74,213 @@ def commit_once(
     """Sends `content` as exactly one commit on top of `head`, or as none where nothing would change.
 
     head: the commit that `content` was made against (`head_of`). Raises UserError when somebody else pushes
-    meanwhile, and the client's own errors when retries are used up.
+    meanwhile, and the client's own errors (patience.FAILURES) when retries are used up.
     """
-    where: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
-    if same_files(api, content, revision=head, **where):
-        return Outcome(_as_commit(api, head, message, **where), made=False)
-    if create_pr and (found := _open_pull(api, content, message, **where)):
+    push = _Push(
+        api, {"repo_id": repo_id, "repo_type": repo_type}, content, head, message, revision, create_pr
+    )
+    if same_files(api, content, revision=head, **push.where) and push.is_the_tip(head):
+        return Outcome(push.as_commit(head), made=False)
+    if create_pr and (found := push.open_pull()):
         return Outcome(found, made=False)
-    for attempt in range(len(WAITS) + 1):
+    for attempt in range(len(patience.WAITS) + 1):
         try:
-            with patience(), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*data file.*")
-                info = api.create_commit(
-                    operations=content.operations(),
-                    commit_message=message,
-                    parent_commit=head,
-                    revision=revision,
-                    create_pr=create_pr,
-                    **where,
-                )
+            info = ask(push.send)
+            push.check(info.oid)
             return Outcome(info, made=info.oid != head)
-        except retryable_errors() as error:
-            if not (may_pass(error) or status_of(error) == 412) or client_gave_up(error):
-                raise
-            if landed := _landed(api, content, head, message, revision, create_pr, where):
+        except TOLD as error:
+            if landed := push.landed(error):
                 return Outcome(landed, made=True, recovered=True)
-            if attempt == len(WAITS):
+            again = (may_pass(error, attempt) or status_of(error) == 412) and not client_gave_up(error)
+            if attempt == len(patience.WAITS) or not again:
                 raise
-            time.sleep(wait_after(error, attempt))
+            patience.pause(wait_after(error, attempt))
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def head_of(api: Any, repo_id: str, *, repo_type: str = "model", revision: str | None = None) -> str:
     """The commit at the tip of a branch."""
-    return retried(lambda: api.repo_info(repo_id, repo_type=repo_type, revision=revision).sha)
+
+    def read() -> str:
+        head = api.repo_info(repo_id, repo_type=repo_type, revision=revision).sha
+        if not isinstance(head, str) or not _COMMIT_ID.fullmatch(head):
+            raise OddAnswer(f"no commit id in the answer about {repo_id}")
+        return head
+
+    return retried(read)
 
 
-def _landed(
-    api: Any,
-    content: Content,
-    head: str,
-    message: str,
-    revision: str | None,
-    create_pr: bool,
-    where: dict[str, Any],
-) -> Any | None:
-    """The commit that a failed attempt made after all, or None. Raises UserError for somebody else's."""
-    if create_pr:
-        return _open_pull(api, content, message, **where)
-    now = head_of(api, revision=revision, **where)
-    if now == head:
+@dataclass(frozen=True)
+class _Push:
+    """One push under way."""
+
+    api: Any
+    where: dict[str, Any]
+    content: Content
+    head: str
+    message: str
+    revision: str | None
+    create_pr: bool
+
+    def reach_xet(self) -> None:
+        """Asks for leave to upload as hf_xet will. Its own request, in Rust, knows no deadline."""
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
+
+        kind, repo_id = self.where["repo_type"], self.where["repo_id"]
+        place = "None?create_pr=1" if self.create_pr else quote(self.revision or "main", safe="")
+        url = f"{self.api.endpoint}/api/{kind}s/{repo_id}/xet-write-token/{place}"
+        answer = http_backoff("GET", url, headers=build_hf_headers(token=self.api.token))
+        hf_raise_for_status(answer)
+        if not isinstance(answer.json()["casUrl"], str):
+            raise OddAnswer("no address to upload to")
+
+    def send(self) -> Any:
+        from huggingface_hub.utils._runtime import is_xet_available
+
+        if is_xet_available():
+            self.reach_xet()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*data file.*")
+            return self.api.create_commit(
+                operations=self.content.operations(),
+                commit_message=self.message,
+                parent_commit=self.head,
+                revision=self.revision,
+                create_pr=self.create_pr,
+                **self.where,
+            )
+
+    def check(self, oid: Any) -> None:
+        """Raises OddAnswer where the Hub names a commit that does not hold the files."""
+        try:
+            held = isinstance(oid, str) and self.holds(oid)
+        except TOLD as error:
+            if status_of(error) != 404:
+                return  # not to be seen now: the Hub's word stands
+            held = False
+        if not held:
+            raise OddAnswer("the commit that it names does not hold the files")
+
+    def holds(self, revision: str) -> bool:
+        return same_files(self.api, self.content, revision=revision, waits=patience.WAITS[:1], **self.where)
+
+    def tips(self) -> list[str]:
+        """The branch's head as two parts of the Hub tell it: one of them may lag behind the other."""
+        branch = self.revision or "main"
+
+        def refs() -> list[str]:
+            found = self.api.list_repo_refs(self.where["repo_id"], repo_type=self.where["repo_type"])
+            return [str(b.target_commit) for b in found.branches if b.name == branch]
+
+        told = [head_of(self.api, revision=self.revision, **self.where), *retried(refs, patience.WAITS[:1])]
+        return list(dict.fromkeys(told))
+
+    def is_the_tip(self, head: str) -> bool:
+        """Whether `head` is where the branch stands; a stale answer is given some time."""
+        for wait in (*patience.WAITS, 0.0):
+            if self.create_pr or self.tips() == [head]:
+                return True
+            patience.pause(wait)
+        raise UserError(
+            f"the Hub's answers about {self.where['repo_id']} differ on its newest commit, so one is old:"
+            " wait some minutes"
+        )
+
+    def landed(self, error: BaseException) -> Any | None:
+        """The commit that a failed attempt made after all, or None. Raises UserError for somebody else's."""
+        try:
+            if self.create_pr:
+                return self.open_pull()
+            moved = [tip for tip in self.tips() if tip != self.head]
+            for tip in moved:
+                if self.holds(tip):
+                    return self.as_commit(tip)
+                if earlier := self.below(tip):
+                    return self.as_commit(earlier)
+        except TOLD:
+            return None  # nothing to be seen: the failure itself is told
+        if moved and (may_pass(error) or status_of(error) == 412):
+            raise UserError(
+                f"somebody else pushed to {self.where['repo_id']} meanwhile (head is {moved[0][:12]}):"
+                " nothing of yours was committed; look at their change, then commit on top of it"
+            )
         return None
-    if same_files(api, content, revision=now, **where):
-        return _as_commit(api, now, message, **where)
-    raise UserError(
-        f"somebody else pushed to {where['repo_id']} meanwhile (head is {now[:12]}): nothing of yours was"
-        " committed; look at their change and run the same command again to commit on top of it"
-    )
 
+    def below(self, tip: str) -> str | None:
+        """Our commit under one that somebody made on top of it."""
+        commits = retried(
+            lambda: list(islice(self.api.list_repo_commits(revision=tip, **self.where), 50)), ()
+        )
+        for commit in commits:
+            if commit.commit_id == self.head:
+                return None
+            if commit.title == self.message and self.holds(commit.commit_id):
+                return commit.commit_id
+        return None
 
-def _open_pull(api: Any, content: Content, message: str, *, repo_id: str, repo_type: str) -> Any | None:
-    """An open pull request of this user that holds exactly these files."""
-    author = retried(lambda: api.whoami()["name"])
-    query = {"author": author, "discussion_type": "pull_request", "discussion_status": "open"}
-    pulls = retried(lambda: list(api.get_repo_discussions(repo_id, repo_type=repo_type, **query)))
-    for pull in pulls:
-        if pull.title != message:
-            continue
-        revision = f"refs/pr/{pull.num}"
-        if same_files(api, content, revision=revision, repo_id=repo_id, repo_type=repo_type):
-            head = head_of(api, repo_id=repo_id, repo_type=repo_type, revision=revision)
-            return _as_commit(api, head, message, repo_id=repo_id, repo_type=repo_type, pull=pull.num)
-    return None
+    def open_pull(self) -> Any | None:
+        """An open pull request of this user that holds exactly these files."""
+        author = retried(lambda: self.api.whoami()["name"])
+        query = {"author": author, "discussion_type": "pull_request", "discussion_status": "open"}
+        pulls = retried(lambda: list(islice(self.api.get_repo_discussions(**self.where, **query), 1000)))
+        for pull in pulls:
+            revision = f"refs/pr/{pull.num}"
+            if pull.title == self.message and same_files(
+                self.api, self.content, revision=revision, **self.where
+            ):
+                return self.as_commit(head_of(self.api, revision=revision, **self.where), pull.num)
+        return None
 
+    def as_commit(self, oid: str, pull: int | None = None) -> Any:
+        from huggingface_hub import CommitInfo
 
-def _as_commit(
-    api: Any, oid: str, message: str, *, repo_id: str, repo_type: str, pull: int | None = None
-) -> Any:
-    from huggingface_hub import CommitInfo
-
-    prefix = "" if repo_type == "model" else f"{repo_type}s/"
-    base = f"{api.endpoint}/{prefix}{repo_id}"
-    url = f"{base}/discussions/{pull}" if pull else None
-    return CommitInfo(f"{base}/commit/{oid}", message, "", oid, _endpoint=api.endpoint, pr_url=url)
+        prefix = "" if self.where["repo_type"] == "model" else f"{self.where['repo_type']}s/"
+        base = f"{self.api.endpoint}/{prefix}{self.where['repo_id']}"
+        url = f"{base}/discussions/{pull}" if pull else None
+        return CommitInfo(
+            f"{base}/commit/{oid}", self.message, "", oid, _endpoint=self.api.endpoint, pr_url=url
+        )
 
 
 # --- comparing --------------------------------------------------------------------------------------------
 
 
-def same_files(api: Any, content: Content, *, repo_id: str, repo_type: str, revision: str) -> bool:
+def same_files(
+    api: Any,
+    content: Content,
+    *,
+    repo_id: str,
+    repo_type: str,
+    revision: str,
+    waits: Sequence[float] | None = None,
+) -> bool:
     """Whether every file of `content` stands at `revision` as it is here, and every deleted one is gone.
 
     Sizes are compared first, so that a large file is hashed only where it could be the same.
     """
-    remote = remote_files(api, repo_id, repo_type, revision)
+    remote = remote_files(api, repo_id, repo_type, revision, waits)
     if not set(content.files) <= set(remote) or set(content.deleted) & set(remote):
         return False
-    pairs = [(data, remote[path]) for path, data in content.files.items()]
-    if any(_size(data) != known.size for data, known in pairs):
+    pairs = [(path, remote[path]) for path in content.files]
+    if any(_size(content.files[path]) != known.size for path, known in pairs):
         return False
-    return all(_digest(data, large=known.lfs is not None) == _oid(known) for data, known in pairs)
+    return all(content.digest(path, large=known.lfs is not None) == _oid(known) for path, known in pairs)
 
 
-def remote_files(api: Any, repo_id: str, repo_type: str, revision: str) -> dict[str, Any]:
+def remote_files(
+    api: Any, repo_id: str, repo_type: str, revision: str, waits: Sequence[float] | None = None
+) -> dict[str, Any]:
     """Path -> RepoFile of everything at a revision."""
-    listing = retried(
-        lambda: list(api.list_repo_tree(repo_id, repo_type=repo_type, revision=revision, recursive=True))
-    )
-    return {item.path: item for item in listing if hasattr(item, "size")}
+
+    def read() -> dict[str, Any]:
+        listing = api.list_repo_tree(repo_id, repo_type=repo_type, revision=revision, recursive=True)
+        items = list(islice(listing, MAX_FILES + 1))
+        found = {item.path: item for item in items if hasattr(item, "size")}
+        if len(items) > MAX_FILES or not all(isinstance(_oid(item), str) for item in found.values()):
+            raise OddAnswer(f"the list of {repo_id}'s files is not one")
+        return found
+
+    return retried(read, waits)
 
 
 def _oid(known: Any) -> str:
@@ -188,7 +291,7 @@ def _size(data: Path | bytes) -> int:
     return len(data) if isinstance(data, bytes) else data.stat().st_size
 
 
-def _digest(data: Path | bytes, *, large: bool) -> str:
+def file_oid(data: Path | bytes, *, large: bool = False) -> str:
     """The SHA-256 of a large file, git's blob id of a regular one."""
     digest = hashlib.sha256() if large else hashlib.sha1(b"blob %d\0" % _size(data))
     if isinstance(data, bytes):
@@ -198,74 +301,3 @@ def _digest(data: Path | bytes, *, large: bool) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
-
-
-# --- patience ---------------------------------------------------------------------------------------------
-
-
-def retryable_errors() -> tuple[type[Exception], ...]:
-    """What a request that may be repeated raises: an HTTP status, or a connection that broke or went silent.
-
-    The client wraps a failed LFS upload in RuntimeError; its cause is judged.
-    """
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return (HfHubHTTPError, httpx2.TransportError, RuntimeError, OSError)
-
-
-def may_pass(error: BaseException) -> bool:
-    """Whether the same request could succeed later."""
-    import httpx2
-
-    if isinstance(error, RuntimeError) and error.__cause__ is not None:
-        return may_pass(error.__cause__)
-    status = status_of(error)
-    return status in RETRIED if status is not None else isinstance(error, httpx2.TransportError)
-
-
-def client_gave_up(error: BaseException) -> bool:
-    """Whether the client has repeated this request itself, six times in half a minute: uploads, listings."""
-    if isinstance(error, RuntimeError | ConnectionError):  # a failed LFS upload, wrapped; a failed Xet upload
-        return True
-    request = getattr(error, "_request", None) or getattr(getattr(error, "response", None), "request", None)
-    return request is not None and _CLIENT_RETRIES.search(request.url.path) is not None
-
-
-def status_of(error: BaseException) -> int | None:
-    """The HTTP status behind an error; hf_xet's errors name it in their text alone."""
-    told = _XET_STATUS.search(str(error)) if isinstance(error, ConnectionError) else None
-    return int(told[1]) if told else getattr(getattr(error, "response", None), "status_code", None)
-
-
-def wait_after(error: BaseException, attempt: int) -> float:
-    """Seconds before the next attempt: Retry-After where the server gave one, else the usual back-off."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    asked = headers.get("retry-after", "")
-    return min(float(asked), LONGEST_WAIT) if asked.isdigit() else WAITS[attempt]
-
-
-def retried(call: Any) -> Any:
-    """The result of a request that changes nothing, repeated while its failure may pass."""
-    for attempt in range(len(WAITS) + 1):
-        try:
-            with patience():
-                return call()
-        except retryable_errors() as error:
-            if attempt == len(WAITS) or not may_pass(error) or client_gave_up(error):
-                raise
-            time.sleep(wait_after(error, attempt))
-    raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-@contextmanager
-def patience() -> Iterator[None]:
-    """Within it, a request of huggingface_hub fails when it hears nothing for SILENCE seconds."""
-    from huggingface_hub.utils import get_session
-
-    client = get_session()
-    before, client.timeout = client.timeout, SILENCE
-    try:
-        yield
-    finally:
-        client.timeout = before

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import UserError
-from .commit import retryable_errors, status_of
+from .patience import FAILURES, OddAnswer, TooSlow, status_of
 
 
 @contextmanager
@@ -20,39 +20,48 @@ def no_commit_on_failure(
     try:
         yield
     except UserError as error:
-        raise type(error)(f"{error}; {kept}") if type(error) is UserError else error from error.__cause__
-    except retryable_errors() + (ValueError,) as error:
+        if type(error) is not UserError:
+            raise
+        raise UserError(f"{error}; {kept}; run again: {again}") from error.__cause__
+    except FAILURES as error:
         reason = explain(error, repo_id)
         if hardware and status_of(error) in (402, 403):
             reason = _explain_hardware(status_of(error), repo_id, hardware)
-        if reason is None:
-            raise
         raise UserError(f"{reason}; {kept}; try again with: {again}") from error
 
 
-def explain(error: BaseException, repo_id: str) -> str | None:
-    """One clause about an error of the Hub or the network; None for any other error."""
+def explain(error: BaseException, repo_id: str) -> str:
+    """One clause about an error of the Hub or the network."""
     import httpx2
-    from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
-    if isinstance(error, RuntimeError) and error.__cause__ is not None:
-        return explain(error.__cause__, repo_id)
+    said = " ".join(str(error).split())[:200]
     if isinstance(error, OfflineModeIsEnabled):
         return "offline mode is on: unset HF_HUB_OFFLINE to reach the Hub"
     if isinstance(error, RevisionNotFoundError):
         return f"{repo_id} has no such revision"
     if isinstance(error, RepositoryNotFoundError):
         return f"{repo_id} does not exist, or your token may not see it"
+    if isinstance(error, TooSlow):
+        return "the Hub did not finish an answer in time: the connection or the Hub is too slow"
+    if isinstance(error, httpx2.TooManyRedirects):
+        return "the Hub's address leads in a circle: is a proxy or a login page in between?"
+    if isinstance(error, HFValidationError):
+        return f"the Hub's client refuses the request ({said})"
+    if isinstance(error, OddAnswer | httpx2.DecodingError | httpx2.InvalidURL):
+        return f"what answered is not the Hub: is a proxy or a login page in between? ({said})"
+    if (status := status_of(error)) is not None:
+        return _explain_status(status, error, repo_id)
     if isinstance(error, httpx2.TransportError):
-        return f"the connection to the Hub failed ({type(error).__name__}: {error})"
+        return f"the connection to the Hub failed ({type(error).__name__}: {said})"
     if isinstance(error, OSError) and error.filename:
         return f"can't read {error.filename} ({error.strerror})"
-    if isinstance(error, ValueError) and "metadata" in str(error).lower():
-        return f"the Hub refuses the card's metadata: {' '.join(str(error).split())}"
-    status = status_of(error)
-    if status is None and isinstance(error, ConnectionError | TimeoutError):
-        return f"the upload to the Hub failed ({' '.join(str(error).split())})"
-    return None if status is None else _explain_status(status, error, repo_id)
+    return f"the transfer to or from the Hub failed ({type(error).__name__}: {said})"
 
 
 def _explain_hardware(status: int | None, repo_id: str, hardware: str) -> str:
@@ -66,8 +75,8 @@ def _explain_hardware(status: int | None, repo_id: str, hardware: str) -> str:
 
 
 def _explain_status(status: int, error: BaseException, repo_id: str) -> str:
-    said = getattr(error, "server_message", None) or ""
-    told = f" ({' '.join(said.split())})" if said else ""
+    said = " ".join((getattr(error, "server_message", None) or "").split())[:200]
+    told = f" ({said})" if said else ""
     known = {
         401: "your token is not valid or has expired: make a new one and run `hf auth login`",
         402: f"the Hub asks for a paid plan for {repo_id}{told}",

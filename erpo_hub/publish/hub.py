@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +18,29 @@ from ..card.card import with_address
 from ..card.merge import is_ours, merge_cards, split_front_matter
 from ..errors import UsageError, UserError
 from ..methods.catalog import title_of
-from ..record.format import read_record
+from ..record.format import RunRecord, read_record
 from ..version import __version__
 from . import commit
-from .bundle import check_bundle
+from .check import check_bundle, published_files
 from .failures import no_commit_on_failure
+from .patience import TOLD, OddAnswer, retried
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
 
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+MAX_CARD = 1 << 20  # bytes of a card on the Hub that is merged
 _OURS = re.compile(r"(figures|traces|\.eval_results)/.+|[^/]+\.safetensors|[^/]+\.safetensors\.index\.json")
+
+
+def refuse_unreachable_base(run: RunRecord, what: str) -> None:
+    """Raises UserError for an adapter whose base nobody else could load: a folder, or the embedded model."""
+    base = run.base_model
+    if run.adapter is not None and base is not None and base.source in ("local", "embedded"):
+        raise UserError(
+            f"{what}: an adapter of {base.id!r}, which is not on the Hub: nobody else could load it; train "
+            "on a Hub id, or train all weights"
+        )
 
 
 def push_bundle(
@@ -41,6 +54,7 @@ def push_bundle(
     message: str | None = None,
     force: bool = False,
     space: str | None = None,
+    include: Collection[str] = (),
     endpoint: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> CommitInfo:
@@ -54,6 +68,7 @@ def push_bundle(
         force: replace a card that people have edited inside its generated blocks, or did not get from
         erpo-hub.
         space: a Space that shows this model; the card's worked example links to it.
+        include: names of files in the folder that erpo-hub did not make and that are to be published too.
         endpoint: the Hub's address; default HF_ENDPOINT, else https://huggingface.co.
         report: is told in one line what happened; default: stderr.
 
@@ -65,18 +80,24 @@ def push_bundle(
         check_repo_id(space)
     if create_pr and revision not in (None, "main"):
         raise UsageError("create_pr proposes a change to main: leave revision out")
-    if problems := check_bundle(folder, token=token):
+    if problems := check_bundle(folder, token=token, include=include):
         more = f" (and {len(problems) - 1} more: `erpo-hub push --check-only`)" if len(problems) > 1 else ""
         raise UserError(f"{folder} can't be published: {problems[0]}{more}")
-    api = hub_api(token, endpoint)
-    again = f"erpo-hub push {folder} {repo_id}"
+    refuse_unreachable_base(read_record(folder), str(folder))
+    given = {"--revision": revision, "--message": message, "--space": space}
+    options = [part for option, value in given.items() if value for part in (option, value)]
+    options += [part for name in include for part in ("--include", name)]
+    options += ["--private" if private else "--public"] if private is not None else []
+    options += [o for o, on in (("--create-pr", create_pr), ("--force", force)) if on]
+    again = shlex.join(["erpo-hub", "push", str(folder), repo_id, *options])
     with no_commit_on_failure(repo_id, kept=f"the bundle is kept in {folder}", again=again):
+        api = hub_api(token, endpoint)
         prepare_repo(api, repo_id, private=private, revision=revision, create_pr=create_pr)
         head = commit.head_of(api, repo_id, revision=revision)
         outcome = commit.commit_once(
             api,
             repo_id,
-            _content(api, folder, repo_id, head, force, space),
+            _content(api, folder, repo_id, head, force, space, include),
             head=head,
             message=message or _message(folder),
             revision=revision,
@@ -91,14 +112,10 @@ def hub_api(token: str | None, endpoint: str | None) -> HfApi:
     from huggingface_hub import HfApi, get_token, is_offline_mode
 
     if is_offline_mode():
-        raise UserError(
-            "offline mode is on: unset HF_HUB_OFFLINE to reach the Hub; nothing was sent, nothing is lost"
-        )
+        raise UserError("offline mode is on: unset HF_HUB_OFFLINE to reach the Hub; nothing was sent")
     token = token or get_token()
     if token is None:
-        raise UserError(
-            "no Hub token: run `hf auth login`, or set HF_TOKEN; nothing was sent, nothing is lost"
-        )
+        raise UserError("no Hub token: run `hf auth login`, or set HF_TOKEN; nothing was sent")
     return HfApi(endpoint=endpoint, token=token, library_name="erpo-hub", library_version=__version__)
 
 
@@ -106,7 +123,7 @@ def check_repo_id(repo_id: str) -> None:
     """Raises UsageError for anything that can't be the name of a repository."""
     if not _REPO_ID.fullmatch(repo_id) or "--" in repo_id or ".." in repo_id or len(repo_id) > 96:
         raise UsageError(
-            f"{repo_id!r} is no repository name: write it as user/name, of letters, digits, - _ and ."
+            f"{repo_id!r} is not a repository name: write it as user/name, of letters, digits, - _ and ."
         )
 
 
@@ -123,19 +140,24 @@ def prepare_repo(
     """Makes the repository and the branch where they are missing. Harmless when repeated."""
     from huggingface_hub.errors import RevisionNotFoundError
 
+    def exists() -> bool:
+        return retried(lambda: api.repo_exists(repo_id, repo_type=repo_type))
+
     # `create_repo(exist_ok=True)` alone hides a refusal where the repository exists already
-    if not create_pr and not commit.retried(lambda: api.repo_exists(repo_id, repo_type=repo_type)):
-        commit.retried(
-            lambda: api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True, **space)
-        )
+    if not create_pr and not exists():
+        try:
+            retried(
+                lambda: api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True, **space)
+            )
+        except TOLD:
+            if not exists():  # made after all, or by somebody else at the same moment
+                raise
     if revision is None:
         return
     try:
-        commit.retried(lambda: api.repo_info(repo_id, repo_type=repo_type, revision=revision))
+        retried(lambda: api.repo_info(repo_id, repo_type=repo_type, revision=revision))
     except RevisionNotFoundError:
-        commit.retried(
-            lambda: api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True)
-        )
+        retried(lambda: api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True))
 
 
 def what_happened(outcome: commit.Outcome, repo_id: str) -> str:
@@ -156,16 +178,21 @@ def to_stderr(line: str) -> None:
 def _message(folder: Path) -> str:
     run = read_record(folder)
     method = title_of(run.algorithm)
-    return f"Publish {run.name}: {method}, {run.cost.steps} steps (erpo-hub {__version__})"
+    steps = "" if run.cost.steps is None else f", {run.cost.steps} steps"
+    return f"Publish {run.name}: {method}{steps} (erpo-hub {__version__})"
 
 
 def _content(
-    api: HfApi, folder: Path, repo_id: str, head: str, force: bool, space: str | None
+    api: HfApi,
+    folder: Path,
+    repo_id: str,
+    head: str,
+    force: bool,
+    space: str | None,
+    include: Collection[str],
 ) -> commit.Content:
     """The bundle's files, its card merged with the Hub's, and what an earlier bundle left there to delete."""
-    files: dict[str, Path | bytes] = {
-        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    files: dict[str, Path | bytes] = {**published_files(folder, include)}
     remote = commit.remote_files(api, repo_id, "model", head)
     card = with_address(
         (folder / "README.md").read_text(encoding="utf-8"), read_record(folder), repo_id, space
@@ -180,12 +207,28 @@ def keep_edits(api: HfApi, repo_id: str, ours: str, head: str, force: bool, repo
 
     A card that a trainer generated is no edit. Raises UserError for edits inside blocks, unless `force`.
     """
-    if "README.md" not in commit.remote_files(api, repo_id, repo_type, head):
+    there = commit.remote_files(api, repo_id, repo_type, head).get("README.md")
+    if there is None:
         return ours
-    local = commit.retried(
-        lambda: api.hf_hub_download(repo_id, "README.md", repo_type=repo_type, revision=head)
-    )
-    there = Path(os.fspath(local)).read_text(encoding="utf-8")
-    if not is_ours(there) and "generated_from_trainer" in split_front_matter(there)[0]:
+
+    def read() -> bytes:
+        local = api.hf_hub_download(repo_id, "README.md", repo_type=repo_type, revision=head)
+        data = Path(os.fspath(local)).read_bytes()
+        if there.lfs is None and commit.file_oid(data) != there.blob_id:
+            Path(os.fspath(local)).unlink()  # out of the cache
+            raise OddAnswer("README.md is not the file that the listing names")
+        return data
+
+    if there.size > MAX_CARD:
+        raise UserError(f"README.md in {repo_id} is larger than {MAX_CARD >> 20} MiB: make it smaller")
+    try:
+        text = retried(read).decode("utf-8")
+    except UnicodeDecodeError as error:
+        if force:
+            return ours
+        raise UserError(
+            f"README.md in {repo_id} is not UTF-8 text: mend it, or replace it (--force)"
+        ) from error
+    if not is_ours(text) and "generated_from_trainer" in split_front_matter(text)[0]:
         return ours
-    return merge_cards(there, ours, force=force)
+    return merge_cards(text, ours, force=force)

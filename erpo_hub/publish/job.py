@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, UserError
-from ..version import __version__
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, to_stderr
+from .patience import ask, retried
+from .source import install_source
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo
@@ -32,7 +35,7 @@ def submit_job(
     flavor: str = "a10g-small",
     token: str | None = None,
     script: str | None = None,
-    package: str | None = None,
+    package: str | Path | None = None,
     env: Mapping[str, str] | None = None,
     resume: bool = False,
     follow: bool = True,
@@ -48,7 +51,8 @@ def submit_job(
         token: becomes the job's secret HF_TOKEN; default: the saved one. Required one way or the other.
         script: a PEP 723 script or its URL in place of the `erpo-hub train` command, given the same
         arguments.
-        package: requirement that installs erpo-hub; default this version.
+        package: how the job installs erpo-hub: a requirement, or a wheel, which is sent to the bucket.
+        Default: what is installed here (see source.py).
         resume: go on with the run that an earlier job to the same `repo_id` left.
         follow: show the job's log until it ends. Ctrl-C stops the showing, not the job.
 
@@ -63,7 +67,7 @@ def submit_job(
     api = hub_api(token, endpoint)
     again = resume_command(arguments, repo_id, timeout, flavor, script)
     with no_commit_on_failure(repo_id, kept="no job was started", again="the same command", hardware=flavor):
-        namespace = api.whoami()["name"]
+        namespace = retried(lambda: str(api.whoami()["name"]))
         job = _start(api, namespace, arguments, repo_id, timeout, flavor, script, package, env, resume)
     report(f"job {job.id} started on {flavor}, for at most {timeout}: {job.url}")
     report(f"if it ends too early, go on with: {again}")
@@ -80,17 +84,23 @@ def _start(
     timeout: str | int,
     flavor: str,
     script: str | None,
-    package: str | None,
+    package: str | Path | None,
     env: Mapping[str, str] | None,
     resume: bool,
 ) -> JobInfo:
     from huggingface_hub import Volume
 
-    bucket = api.create_bucket(f"{namespace}/erpo-runs", private=True, exist_ok=True)
-    return api.run_uv_job(
+    found = install_source("tasks", package)
+    bucket = ask(lambda: api.create_bucket(f"{namespace}/erpo-runs", private=True, exist_ok=True))
+    requirement = found if isinstance(found, str) else f"erpo-hub[tasks] @ file://{RUNS}/wheels/{found.name}"
+    if isinstance(found, Path):
+        wheel: Any = [(found, f"wheels/{found.name}")]
+        ask(lambda: api.batch_bucket_files(bucket.bucket_id, add=wheel))
+    run = partial(
+        api.run_uv_job,
         script or "erpo-hub",
         script_args=training_command(arguments, repo_id, resume=resume, script=script is not None),
-        dependencies=[package or f"erpo-hub[tasks]=={__version__}"],
+        dependencies=[requirement],
         env=dict(env or {}),
         secrets={"HF_TOKEN": api.token},
         flavor=flavor,
@@ -98,6 +108,7 @@ def _start(
         volumes=[Volume(type="bucket", source=bucket.bucket_id, mount_path=RUNS)],
         namespace=namespace,
     )
+    return ask(run)
 
 
 def training_command(

@@ -12,25 +12,28 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..card.merge import split_front_matter
+from ..card.merge import read_metadata, split_front_matter
 from ..card.metadata import to_yaml
 from ..errors import UsageError, UserError
 from ..version import __version__
 from . import commit
-from .check import problems_in
+from .check import folder_problems
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, prepare_repo, to_stderr, what_happened
+from .patience import ask, retried
+from .source import install_source
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
 
 ZERO_GPU = "zero-a10g"
 PYTHON = "3.12"  # of the two that ZeroGPU offers, the newer
-CODE = frozenset({".py", ".whl", ".css", ".js", ".html", ".toml"})
 POLL = 2.0  # seconds between two looks at a build
 FAILED = {"BUILD_ERROR", "RUNTIME_ERROR", "CONFIG_ERROR", "NO_APP_FILE"}
 STARTING = {"BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING"}
@@ -60,7 +63,7 @@ def deploy_space(
         hardware: a flavor of the Hub; ZeroGPU by default. variables, secrets: settings of the Space.
         package: how the Space installs erpo-hub: a requirement ("erpo-hub[app]==0.1.0",
             "erpo-hub[app] @ git+https://...@commit") or a wheel, which is staged beside the app.
-            Default: this very version from PyPI.
+            Default: what is installed here (see source.py).
         wait: seconds to wait for the build; 0 doesn't.
         source: the template; default the one that comes with erpo-hub.
 
@@ -74,12 +77,13 @@ def deploy_space(
         return stage_space(
             Path(dry_run), repo_id, models, traces, hardware, package, private, source, endpoint
         )
-    api = hub_api(token, endpoint)
+    with no_commit_on_failure(repo_id, kept="nothing was committed", again="the same command"):
+        api = hub_api(token, endpoint)
     with tempfile.TemporaryDirectory() as scratch:
         folder = stage_space(
             Path(scratch) / "space", repo_id, models, traces, hardware, package, private, source, api.endpoint
         )
-        if problems := problems_in(folder, own_token=token, also_allowed=CODE):
+        if problems := folder_problems(folder, token=token):
             raise UserError(f"the Space can't be published: {problems[0]}")
         content = commit.Content(
             {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -98,7 +102,8 @@ def deploy_space(
             )
     report(what_happened(outcome, repo_id))
     if wait:
-        _wait(api, repo_id, outcome.info.oid, wait, report)
+        with no_commit_on_failure(repo_id, kept="the Space was published", again="the same command"):
+            _wait(api, repo_id, outcome.info.oid, wait, report)
     return outcome.info
 
 
@@ -121,7 +126,7 @@ def _prepare(
     private: bool | None,
 ) -> None:
     """Makes the Space with its settings, or brings those of an existing one up to date."""
-    existed = commit.retried(lambda: api.repo_exists(repo_id, repo_type="space"))
+    existed = retried(lambda: api.repo_exists(repo_id, repo_type="space"))
     prepare_repo(
         api,
         repo_id,
@@ -135,11 +140,11 @@ def _prepare(
     if not existed:
         return
     for key, value in variables.items():
-        commit.retried(lambda k=key, v=value: api.add_space_variable(repo_id, k, v))
+        retried(partial(api.add_space_variable, repo_id, key, value))
     for key, value in secrets.items():
-        commit.retried(lambda k=key, v=value: api.add_space_secret(repo_id, k, v))
-    if commit.retried(lambda: api.get_space_runtime(repo_id)).requested_hardware != hardware:
-        commit.retried(lambda: api.request_space_hardware(repo_id, hardware))  # type: ignore[arg-type]
+        retried(partial(api.add_space_secret, repo_id, key, value))
+    if retried(lambda: api.get_space_runtime(repo_id)).requested_hardware != hardware:
+        retried(lambda: api.request_space_hardware(repo_id, hardware))  # type: ignore[arg-type]
 
 
 # --- the folder ---
@@ -186,9 +191,7 @@ def template_folder(source: str | Path | None = None) -> Path:
 
 def _front_matter(front: str, models: Sequence[str], traces: str | None, hardware: str) -> dict[str, Any]:
     """The template's metadata with the versions pinned and what the Space shows linked."""
-    import yaml
-
-    data = dict(yaml.safe_load(front) or {})
+    data = read_metadata(front)
     data |= {
         "sdk": "gradio",
         "python_version": PYTHON,
@@ -198,7 +201,7 @@ def _front_matter(front: str, models: Sequence[str], traces: str | None, hardwar
     data["sdk_version"] = _installed("gradio") or data.get("sdk_version")
     if not data["sdk_version"]:
         raise UserError(
-            "which Gradio? install it (`pip install 'erpo-hub[app]'`), or set sdk_version in README.md"
+            "which Gradio? install erpo-hub with its extra `app`, or set sdk_version in README.md"
         )
     if traces:
         data["datasets"] = [traces]
@@ -216,14 +219,11 @@ def _requirement(
     folder: Path, repo_id: str, package: str | Path | None, private: bool | None, endpoint: str | None
 ) -> str:
     """The line of requirements.txt that installs erpo-hub; stages a wheel where one is given."""
-    text = str(package or f"erpo-hub[app]=={__version__}")
-    if not text.endswith(".whl"):
-        return text
-    wheel = Path(text)
-    if not wheel.is_file():
-        raise UserError(f"{wheel}: no such wheel; build one with `pip wheel --no-deps .`")
+    wheel = install_source("app", package)
+    if isinstance(wheel, str):
+        return wheel
     if private:
-        raise UserError("a private Space can't install a wheel staged in it: give package a released version")
+        raise UserError("a private Space can't install a wheel staged in it: give package a requirement")
     shutil.copyfile(wheel, folder / wheel.name)
     base = (endpoint or "https://huggingface.co").rstrip("/")
     return f"erpo-hub[app] @ {base}/spaces/{repo_id}/resolve/main/{wheel.name}"
@@ -243,7 +243,7 @@ def _wait(api: HfApi, repo_id: str, oid: str, seconds: float, report: Callable[[
     """Until this commit runs. Raises UserError after showing the log of a build or a start that failed."""
     deadline = time.monotonic() + seconds
     while True:
-        runtime = commit.retried(lambda: api.get_space_runtime(repo_id))
+        runtime = retried(lambda: api.get_space_runtime(repo_id))
         stage, running = str(runtime.stage), runtime.raw.get("sha")
         if running in (None, oid) and stage not in STARTING:
             break
@@ -251,7 +251,7 @@ def _wait(api: HfApi, repo_id: str, oid: str, seconds: float, report: Callable[[
             raise UserError(f"{repo_id} is still {stage} after {seconds:.0f} s: look at its page on the Hub")
         time.sleep(POLL)
     if stage in FAILED:
-        lines = list(api.fetch_space_logs(repo_id, build=stage == "BUILD_ERROR"))
+        lines = ask(lambda: list(islice(api.fetch_space_logs(repo_id, build=stage == "BUILD_ERROR"), 10_000)))
         for line in lines[-40:]:
             report(line.rstrip("\n"))
         raise UserError(

@@ -5,6 +5,7 @@ The card has marked blocks like a model's (merge.py), so what people add to it s
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..card.merge import Block, compose
 from ..errors import UserError
 from ..traces.trace import Trace
 from . import commit
-from .check import content_problems, own_secrets
+from .check import traces_problems
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, keep_edits, prepare_repo, to_stderr, what_happened
 
@@ -59,12 +60,14 @@ def push_traces(
     """
     check_repo_id(repo_id)
     records = load_traces(traces)
-    api = hub_api(token, endpoint)
+    named = isinstance(traces, str | Path)
     with tempfile.TemporaryDirectory() as scratch:
         file = Trace.to_parquet(records, Path(scratch) / "traces.parquet")
-        if problem := next(content_problems(file, "traces/traces.parquet", own_secrets(token)), None):
-            raise UserError(f"the traces can't be published: {problem}")
-        with no_commit_on_failure(repo_id, kept="nothing is lost", again=f"erpo-hub push --traces {repo_id}"):
+        if problems := traces_problems(file, token=token):
+            raise UserError(f"the traces can't be published: {problems[0]}")
+        again = f"erpo-hub push {shlex.quote(str(traces))} --traces {repo_id}" if named else "the same call"
+        with no_commit_on_failure(repo_id, kept="the traces are kept where they are", again=again):
+            api = hub_api(token, endpoint)
             prepare_repo(
                 api, repo_id, repo_type="dataset", private=private, revision=revision, create_pr=create_pr
             )

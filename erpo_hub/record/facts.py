@@ -110,7 +110,7 @@ def base_model(model_id: str, model: Any) -> BaseModel:
         source=source,
         license=next(iter(_texts(card.get("license"))), None),
         language=_texts(card.get("language")) or None,
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=_base_parameters(model),
         architecture=(config.architectures or [type(model).__name__])[0],
     )
 
@@ -119,6 +119,15 @@ def _texts(value: Any) -> list[str]:
     """The texts among one value or a list of them: people write anything into a card, YAML reads `no` as
     false."""
     return [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str)]
+
+
+def _base_parameters(model: Any) -> int:
+    """Without what an adapter adds: its own layers, and its copies of layers that it trains whole."""
+    added: tuple[str, ...] = ()
+    if hasattr(model, "peft_config"):
+        prefix = getattr(model.base_model, "prefix", "") or "prompt_encoder"
+        added = (prefix, ".modules_to_save.", ".trainable_tokens_delta")
+    return sum(p.numel() for name, p in model.named_parameters() if not any(part in name for part in added))
 
 
 def _card_data(where: str | Path) -> dict[str, Any]:

@@ -114,6 +114,9 @@ class Prompt:
     chat_template: bool = False
     system: str | None = None
     example: str | None = None  # the literal text fed to the model
+    chat_template_kwargs: dict[str, Any] | None = None
+    dtype: str | None = None  # of the weights in training, such as "float32"
+    stop_token_ids: list[int] | None = None
 
 
 @dataclass
@@ -134,6 +137,8 @@ class Summary:
     mean_entropy: float | None = None
     pivot_entropy: float | None = None
     grader_timeouts: int = 0
+    grader_errors: int = 0
+    grader_crashes: int = 0
     pass_at_k: dict[str, float] | None = None
     mean_score: float | None = None
     per_question: list[float] = field(default_factory=list)
@@ -269,7 +274,7 @@ def read_record(place: str | Path) -> RunRecord:
             text = file.read(MAX_BYTES).decode("utf-8")
         data = parse(text)
     except FileNotFoundError:
-        raise UserError(f"{path.parent} has no {path.name}: give the folder of a run or a bundle") from None
+        raise UserError(f"{place}: no {FILE} there; give the folder of a run or a bundle") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a run record: not UTF-8 text") from None
     except RecursionError:

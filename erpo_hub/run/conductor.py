@@ -17,10 +17,11 @@ from typing import Any
 
 from ..record import facts
 from ..record.format import RunRecord, Summary, read_as, read_record
+from ..tasks.tasks import load_data
 from .checks import check_arguments, check_evaluation, check_optimizer, no_half_made_folder
 from .lock import locked
 from .outcome import Pair, compared, count_cost, graded_by, make_bundle, prompt_block, share_baseline
-from .preparation import load_data, make_arguments, make_trainer, prepare_folder
+from .preparation import make_arguments, make_trainer, prepare_folder
 from .publishing import Publishing
 from .resume import Standing, carry_over, standing
 from .steps import Run, check_same_run, evaluation_settings, train
@@ -53,6 +54,7 @@ def train_and_push(
     resume: bool = False,
     paired_run: str | Path | None = None,
     evaluation: dict[str, Any] | None = None,
+    plain: bool = False,
     **config_overrides: Any,
 ) -> TrainResult:
     """Train a model on a task and publish checkpoint, card, results and traces in one commit.
@@ -73,6 +75,7 @@ def train_and_push(
             where `max_steps` is larger than it was, and left as it is where it is not.
         paired_run: folder of a run to compare with (the same task and held-out questions), usually GRPO's.
         evaluation: keyword arguments for `evaluate`; default: greedy on up to 512 held-out questions.
+        plain: text prompts stay bare; by default a model with a chat template is asked through it.
         config_overrides: any field of `ERPOConfig`.
 
     Raises UserError (one line): wrong call or data, an output folder in use, a push that failed (the bundle
@@ -95,9 +98,10 @@ def train_and_push(
         from ..tasks.grading import Grader
 
         grader = stack.enter_context(Grader(task.grader))
-        trainer, model_id = make_trainer(model, config, task, grader, reward_funcs, peft_config)
+        trainer, model_id, task = make_trainer(model, config, task, grader, reward_funcs, peft_config, plain)
         record = facts.start_record(folder.name, algorithm, config, usual, task, trainer.model, model_id)
         check_optimizer(trainer)
+        publishing.check_base(record)
         if stands.before is not None:
             check_same_run(stands.before, record, folder)
         bundle = folder / "bundle"
@@ -126,7 +130,7 @@ def _judge_and_train(run: Run, model_id: str, stands: Standing) -> None:
     baseline = run.evaluate("baseline", model_id)
     if baseline is not None:
         run.record.results.baseline = read_as(Summary, baseline.summary())
-        run.record.prompt = prompt_block(run.task, baseline)
+        run.record.prompt = prompt_block(run, baseline)
     train(run, stands)
     run.trainer.save_model(str(run.saved))
 

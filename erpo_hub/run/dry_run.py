@@ -21,8 +21,10 @@ from datasets import Dataset
 
 from ..errors import UsageError, UserError
 from ..record.format import read_record
+from ..tasks.prompts import shape_prompts
+from ..tasks.rows import read_rows
 from ..tasks.specs import parse_spec
-from ..tasks.tasks import Task, load_task, read_rows, shape_prompts
+from ..tasks.tasks import Task, load_task
 from ..traces.loading import EMBEDDED_MODEL
 
 # What a recipe may hold beside the fields of ERPOConfig: arguments and options of `erpo-hub train`, and
@@ -218,7 +220,7 @@ def stand_in_task(text: str) -> Task:
         {prompt: question, answer: f"{how}, so \\boxed{{{gold}}}" if boxed else f"{how}\n#### {gold}"}
         for question, how, gold in QUESTIONS
     ]
-    rows = Dataset.from_list(shape_prompts(spec, read_rows(table, spec)))
+    rows = Dataset.from_list(shape_prompts(spec, read_rows(table, spec.text, prompt=prompt, answer=answer)))
     train, test = (
         rows.select(range(len(rows) - HELD_OUT)),
         rows.select(range(len(rows) - HELD_OUT, len(rows))),

@@ -62,12 +62,20 @@ def share_baseline(pair: Pair, run: Run) -> None:
         shutil.copy(log, target)
 
 
-def prompt_block(task: Any, evaluated: Any) -> Prompt:
-    prompt = task.test[0]["prompt"]
-    if isinstance(prompt, str):
-        return Prompt(example=evaluated.prompt_example)
-    system = next((m["content"] for m in prompt if m["role"] == "system"), None)
-    return Prompt(chat_template=True, system=system, example=evaluated.prompt_example)
+def prompt_block(run: Run, evaluated: Any) -> Prompt:
+    """How the model is asked: the literal prompt, and what a reader needs to ask in the same way."""
+    from ..traces.asked import asked_as
+
+    asked, prompt = asked_as(run.trainer.processing_class), run.task.test[0]["prompt"]
+    messages = [] if isinstance(prompt, str) else prompt
+    return Prompt(
+        chat_template=bool(messages),
+        system=next((m["content"] for m in messages if m["role"] == "system"), None),
+        example=evaluated.prompt_example,
+        chat_template_kwargs=asked.chat_template_kwargs or None,
+        dtype=asked.dtype,
+        stop_token_ids=list(run.trainer.eos_token_ids),
+    )
 
 
 def count_cost(run: Run) -> None:
@@ -121,6 +129,14 @@ def _traces(run: Run) -> list[Any]:
         )
         extra = {k: [v] for k, v in row.items() if k not in ("prompt", "answer")}
         score = run.grader.grade([trace.completion], [row["answer"]], **extra)[0]
-        traces.append(trace.replace(gold=row["answer"], correct=score >= 1.0))
+        answer = _answer(run.grader, trace.completion, row["answer"])
+        traces.append(trace.replace(gold=row["answer"], correct=score >= 1.0, answer=answer))
     model.train(training)
     return traces
+
+
+def _answer(grader: Any, completion: str, gold: str) -> str | None:
+    """What the grader reads as the completion's answer; None where it states none."""
+    from ..tasks.grading import extract_answer, gym_answer
+
+    return extract_answer(completion) if grader.kind == "math" else gym_answer(completion, gold) or None

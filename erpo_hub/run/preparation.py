@@ -7,16 +7,26 @@ for long.
 from __future__ import annotations
 
 import copy
+import functools
+import inspect
+import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, UserError
 from ..methods.catalog import METHODS
-from ..tasks.tasks import Task, load_task
+from ..tasks.grading import completion_text
+from ..tasks.prompts import through_chat
+from ..tasks.tasks import Task
 from ..text import one_line
+from ..traces.asked import Asked, encode, remember
 from ..traces.loading import EMBEDDED_MODEL, load_tokenizer, model_source, one_error
+from ..train.checks import check_room, longest_in_characters
 from ..train.config import ERPOConfig
+
+logger = logging.getLogger(__name__)
 
 # The embedded model is so small that a step of 64 completions costs well under a second on one core.
 EMBEDDED_DEFAULTS: dict[str, Any] = {
@@ -54,42 +64,6 @@ def prepare_folder(output_dir: str | Path, resume: bool) -> Path:
     return folder
 
 
-def load_data(dataset: Any, eval_dataset: Any, *, seed: int) -> Task:
-    """A task from a spec, a Task, or a `datasets.Dataset`. Raises UserError as `load_task` does."""
-    from datasets import Dataset
-
-    if isinstance(dataset, str):
-        if eval_dataset is None or isinstance(eval_dataset, str):
-            return load_task(dataset, seed=seed, eval_spec=eval_dataset)
-        task = load_task(dataset, seed=seed)
-        return Task(**{**vars(task), "test": _checked(eval_dataset, "eval_dataset")})
-    if isinstance(dataset, Task):
-        return dataset
-    if not isinstance(dataset, Dataset):
-        raise UsageError(
-            f"dataset is a {type(dataset).__name__}: give a task spec, a Task or a datasets.Dataset"
-        )
-    train = _checked(dataset, "dataset")
-    if eval_dataset is None:
-        split = train.train_test_split(test_size=min(512, max(1, len(train) // 10)), seed=seed)
-        train, test = split["train"], split["test"]
-    else:
-        test = _checked(eval_dataset, "eval_dataset")
-    return Task(spec="a dataset passed from Python", source="python", train=train, test=test, grader="math")
-
-
-def _checked(dataset: Any, name: str) -> Any:
-    missing = [column for column in ("prompt", "answer") if column not in dataset.column_names]
-    if missing:
-        raise UserError(
-            f"{name} has no column {' and no column '.join(map(repr, missing))} (it has "
-            f"{', '.join(dataset.column_names) or 'none'}): rename its columns to prompt and answer"
-        )
-    if not any(answer for answer in dataset["answer"]):
-        raise UserError(f"{name}: no row has an answer to grade against: fill the answer column")
-    return dataset
-
-
 def make_arguments(
     algorithm: str, args: ERPOConfig | None, overrides: dict[str, Any], model: Any, folder: Path
 ) -> ERPOConfig:
@@ -108,6 +82,13 @@ def make_arguments(
         raise UsageError(
             "load_best_model_at_end picks the best of several looks at held-out data: the last model is "
             "judged and published, so leave it off"
+        )
+    kept_apart = config.hub_model_id and "checkpoint" in str(getattr(config.hub_strategy, "value", ""))
+    if config.push_to_hub and not (kept_apart and config.hub_private_repo):
+        raise UsageError(
+            "push_to_hub makes a second repository, with a commit at every save: give repo_id (--push-to "
+            "NAME/MODEL) instead, which publishes once at the end; checkpoints can be kept on the Hub by "
+            "hub_strategy='checkpoint' with a hub_model_id of their own and hub_private_repo=True"
         )
     if config.max_steps <= 0 and config.num_train_epochs <= 0:
         raise UsageError("max_steps and num_train_epochs are both 0: there is nothing to train")
@@ -142,21 +123,33 @@ def _machine_defaults() -> dict[str, Any]:
 
 
 def make_trainer(
-    model: Any, config: ERPOConfig, task: Task, grader: Any, reward_funcs: Any, peft_config: Any
-) -> tuple[Any, str]:
-    """The trainer with its model loaded, and the model's name for the record."""
+    model: Any, config: ERPOConfig, task: Task, grader: Any, reward_funcs: Any, peft_config: Any, plain: bool
+) -> tuple[Any, str, Task]:
+    """The trainer with its model loaded, the model's name for the record, and the task as it is asked."""
     from ..tasks.grading import correctness_reward
     from ..train.trainer import ERPOTrainer
 
     model_id = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "") or "unnamed"
-    if reward_funcs is None:
-        reward_funcs = [correctness_reward(grader)]
-    tokenizer = None
     if isinstance(model, str):
         model, tokenizer = load_policy(model, config)
+    else:
+        tokenizer = load_tokenizer(model_id)
+    tokenizer.padding_side = tokenizer.truncation_side = "left"
     _check_peft(peft_config)
     if len(task.train) == 0:
         raise UserError(f"{task.spec}: there is no row to train on")
+    chat = _asks_text(task) and bool(getattr(tokenizer, "chat_template", None)) and not plain
+    if chat:
+        logger.warning(
+            "the tokenizer has a chat template: text prompts are asked through it, as what a user says "
+            "(--plain or plain=True keeps them bare)"
+        )
+        task = replace(task, train=through_chat(task.train), test=through_chat(task.test))
+    if reward_funcs is None:
+        reward_funcs = [correctness_reward(grader)]
+    elif chat:
+        several = isinstance(reward_funcs, list | tuple)
+        reward_funcs = [_on_text(f) for f in (reward_funcs if several else [reward_funcs])]
     try:
         trainer = ERPOTrainer(
             model,
@@ -169,7 +162,71 @@ def make_trainer(
         )
     except ValueError as error:
         raise UsageError(f"TRL refuses these arguments: {error}") from error
-    return trainer, model_id
+    _ask_alike(trainer, plain=_asks_text(task) and plain, system=_system(task))
+    return trainer, model_id, task
+
+
+def _asks_text(task: Task) -> bool:
+    return isinstance(task.train[0]["prompt"], str)
+
+
+def _system(task: Task) -> str | None:
+    """The system turn that all questions share, where they do."""
+    turns = {
+        next((m["content"] for m in prompt if m["role"] == "system"), None)
+        for prompt in task.train["prompt"]
+        if not isinstance(prompt, str)
+    }
+    return turns.pop() if len(turns) == 1 else None
+
+
+def _on_text(reward: Any) -> Any:
+    """A reward function written for text prompts, given their text though they are asked as chat."""
+    if isinstance(reward, str) or not callable(reward) or hasattr(reward, "config"):
+        return reward
+
+    def as_text(prompts: list, completions: list) -> dict[str, list[str]]:
+        return {
+            "prompts": [p[-1]["content"] for p in prompts],
+            "completions": [completion_text(c) for c in completions],
+        }
+
+    if inspect.iscoroutinefunction(reward):
+
+        @functools.wraps(reward)
+        async def later(prompts: list, completions: list, **columns: Any) -> Any:
+            return await reward(**as_text(prompts, completions), **columns)
+
+        return later
+
+    @functools.wraps(reward)
+    def call(prompts: list, completions: list, **columns: Any) -> Any:
+        return reward(**as_text(prompts, completions), **columns)
+
+    return call
+
+
+def _ask_alike(trainer: Any, *, plain: bool, system: str | None) -> None:
+    """Leave in tokenizer and generation config how the model is asked and what ends a completion.
+
+    The evaluation, the traces and whoever loads the published model read it there. Raises UserError where a
+    prompt with a completion of full length does not fit the context.
+    """
+    args, tokenizer = trainer.args, trainer.processing_class
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    asked = Asked(
+        plain=plain,
+        system=system,
+        chat_template_kwargs=dict(args.chat_template_kwargs or {}),
+        dtype=str(policy.dtype).removeprefix("torch."),
+        max_new_tokens=args.max_completion_length,
+    )
+    remember(tokenizer, asked)
+    inner = policy.get_base_model() if hasattr(policy, "get_base_model") else policy
+    inner.generation_config.eos_token_id = list(trainer.eos_token_ids)
+    prompts = longest_in_characters([*trainer.train_dataset["prompt"]])
+    longest = max(len(ids) for ids in encode(tokenizer, prompts, asked))
+    check_room(policy, longest, args.max_completion_length)
 
 
 def load_policy(name: str, config: ERPOConfig) -> tuple[Any, Any]:
@@ -189,9 +246,7 @@ def load_policy(name: str, config: ERPOConfig) -> tuple[Any, Any]:
     path = model_source(name, kwargs.get("revision"))
     with one_error(name):
         model = create_model_from_path(path, **kwargs)
-    tokenizer = load_tokenizer(name, kwargs.get("revision"))
-    tokenizer.padding_side = tokenizer.truncation_side = "left"
-    return model, tokenizer
+    return model, load_tokenizer(name, kwargs.get("revision"))
 
 
 def _check_peft(peft_config: Any) -> None:

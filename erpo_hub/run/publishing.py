@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UsageError, UserError
+from ..record.format import RunRecord
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class Publishing:
             raise UserError(
                 "no Hugging Face token found: run `hf auth login`, set HF_TOKEN, or train with push=False"
             )
+
+    def check_base(self, record: RunRecord) -> None:
+        """Raises UserError where the run makes an adapter that nobody else could load."""
+        from ..publish.hub import refuse_unreachable_base
+
+        if self.push:
+            refuse_unreachable_base(record, f"{self.repo_id}")
 
     def publish(self, bundle: Path) -> str:
         """The address of the commit, or of the pull request that proposes it."""

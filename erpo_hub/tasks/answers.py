@@ -1,72 +1,168 @@
-r"""Where the final answer stands in a text, and when two short answers are plainly the same.
+r"""Where the final answer stands in a text.
 
-Pure string functions: no process, no SymPy. What they cannot decide (`\frac12` against `0.5`) is left to
-math-verify in `grading`. Imports the standard library only.
+Linear in the length of the text: each pattern is tried on a window of it and on a bounded number of places.
+What the words around an answer mean is `prose`'s matter, what it says `notation`'s, whether two say the same
+`verdict`'s. Imports the standard library only.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
-from fractions import Fraction
+from dataclasses import dataclass
 
-MAX_ANSWER = 2_000  # characters; a longer answer is compared as text only, never parsed
+from .prose import MAX_LINE, MAX_PLACES, choice_letter, last_matches, last_value, value_after
 
+MAX_TEXT = 40_000  # characters at the end of a completion that are searched for an answer
 MAX_BOX = 10_000  # characters scanned for the brace that closes a box
-MAX_BOXES = 20  # unclosed boxes tried, from the last backwards
 
-_ANSWER_IS = re.compile(r"\banswer\s{0,9}(?:is|=|:)\s{0,9}[:=]?", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\$?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+(?![\d/]))?")
-_PLAIN = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:,\d{3})+)?(?:\.\d+)?")
-# Arithmetic between a digit or a closing bracket and the next operand, `(3)(4)` too.
-_OPERATION = re.compile(
-    r"[\d.)}\]]\s*(?:\\(?:times|cdot|ast|div)|[-+*×·⋅÷−])\s*(?:\\left\s*)?[-+]?[\d.(\[{\\]|\)\s*\("
+_RUN_ON = re.compile(
+    r"\n\s{0,9}(?:\#{1,6}\s|\*\*)?(?:Question|Problem|Exercise|Q|Human|User|Instruction|Example)"
+    r"\s?\d{0,4}\s?[:.]|[ \t](?:Question|Problem)\s?\d{0,4}:|"
+    r"<\|(?:im_end|endoftext|eot_id|end_of_text|im_start)\|>|</s>|<end_of_turn>"
 )
-_SCIENTIFIC = re.compile(r"(\d)\s*(?:\\times|\\cdot|[*×·⋅])\s*10\s*\^\s*(?:\{\s*[-+]?\d+\s*\}|[-+]?\d+)")
-_DIVISION = re.compile(r"[\d)}]\s*/\s*[\d({]|\\[dt]?frac\b")
-_TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
+_HASH = re.compile(r"^[ \t]{0,9}####[ \t]*(?=\S)(.{0,1000})|[^\n#]####[ \t]+(.{0,1000})", re.MULTILINE)
+_ANSWER_IS = re.compile(
+    r"\banswers?\b\**(?:[ \t]+(?:to|of|for|in)\b[^\n.:$]{0,40}?|\s?\([^()\n]{0,30}\))?\**\s{0,3}"
+    r"(?:(?:is|are|was|will be|would be|must be|should be|equals|becomes)\b"
+    r"(?:[ \t]+(?:therefore|thus|then|hence))?|=|:|：)"
+    r"|答案(?:是|为|：|:)|答え[はが：:]|(?:الجواب|الإجابة)(?: هو| هي|:)"
+    r"|\brespuesta(?: es|:)|\bréponse(?: est|\s?:)|\bAntwort(?: ist| lautet|:)",
+    re.IGNORECASE,
+)
+_OPTION_IS = re.compile(
+    r"\b(?:option|choice)\s*\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:right|correct|answer)\b"
+    r"|\b(?:option|choice|statement) is:?\s+\**\(?([A-J])\b",
+    re.IGNORECASE,
+)
+_NEGATIVE = re.compile(r"(?<![\d)%] )\b(?:minus|negative) (?=[\d$\\])")
+_HASHED_NUMBER = re.compile(r"\n#### (-?\d{1,30}(?:\.\d{1,30})?)\s*$", re.ASCII)
+_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+_CONNECTED = re.compile(r"[\s$,;.*\\()\[\]]{0,20}(?:and|or)?[\s$,;*\\()\[\]]{0,20}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """An answer and how it was marked: "box", "tag", "hash", "said", "bold", or "" (it stands last)."""
+
+    text: str
+    mark: str
 
 
 def extract_answer(text: str) -> str | None:
-    r"""The final answer of a completion, or None when it states none.
+    r"""The final answer of a completion, or None where it states none.
 
-    In this order: the last `\boxed{...}` (braces nest; `\boxed 7` too), what follows the last `####`, what
-    follows the last "answer is", the last number that stands on its own. A number that is an operand of an
-    unfinished sum (`11-1` at the end) is not an answer.
+    Only what follows the last `</think>` counts; an unclosed `<think>` gives None. In this order: the last
+    `<answer>...</answer>`; the last `\boxed{...}` (with those it is joined to by "and"); GSM8K's `####` with
+    an answer behind it (a Markdown heading is none); what follows the last "answer is"; bold text or math at
+    the end; the last number. What a model writes on its own after the answer ("Question: ...") is cut off.
     """
-    marked = marked_answer(text)
-    if marked is None:
-        marked = _said_answer(text)
-    return marked if marked is not None else _last_number(text)
+    found = find_answer(text)
+    return found.text if found else None
+
+
+def find_answer(text: str) -> Found | None:
+    """As `extract_answer`, with the kind of mark. Linear in the length of `text`."""
+    shown = _shown(text)
+    if shown is None:
+        return None
+    if tagged := _tagged(shown):
+        return tagged
+    plain = _HASHED_NUMBER.search(shown, max(0, len(shown) - 60))
+    if plain and shown.count("####") == 1 and "\\boxed" not in shown:
+        return Found(plain[1], "hash")  # GSM8K's own form, read at once
+    shown = _without_run_on(shown)
+    if (boxed := _boxed(shown)) is not None:
+        return Found(boxed, "box")
+    if "\\boxed" in shown[-MAX_BOX:] and _unclosed(shown):
+        return None
+    shown = _NEGATIVE.sub("-", shown[-MAX_TEXT:])
+    return _marked(shown) or _unmarked(shown)
 
 
 def marked_answer(text: str) -> str | None:
-    r"""The content of the last `\boxed{...}` or, without one, the line after the last `####`."""
-    boxed = _last_boxed(text)
+    r"""The content of the last box or, without one, the answer behind GSM8K's `####`."""
+    boxed = _boxed(text)
+    return boxed if boxed is not None else _hashed(text[-MAX_TEXT:])
+
+
+def is_stated(text: str) -> bool:
+    """Whether a text says "the answer is" or has a tag, near its start."""
+    return bool(_ANSWER_IS.search(text[:MAX_LINE])) or "</think>" in text or "<answer>" in text
+
+
+def _shown(text: str) -> str | None:
+    """What the reader is shown: the text behind the last `</think>`; None where the thinking goes on."""
+    for end in ("</think>", "</thinking>", "</reasoning>", "<channel|>", "<|channel|>final<|message|>"):
+        if (place := text.rfind(end)) >= 0:
+            text = text[place + len(end) :]
+    return None if "<think>" in text or "<thinking>" in text else text
+
+
+def _tagged(text: str) -> Found | None:
+    """The content of the last closed `<answer>`; a box or a mark inside it goes first."""
+    end = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, end) if end >= 0 else text.rfind("<answer>")
+    if start < 0:
+        return None
+    inner = text[start + len("<answer>") : end if end >= 0 else len(text)].strip()[-MAX_BOX:]
+    boxed = _boxed(inner)
     if boxed is not None:
-        return boxed
-    _, mark, tail = text.rpartition("####")
-    line = tail.strip().split("\n", 1)[0].strip()
-    return line if mark and line else None
+        return Found(boxed, "tag")
+    if len(inner.split()) > 3 and (found := _marked(inner) or _unmarked(inner)):
+        return Found(found.text, "tag")
+    return Found(inner, "tag") if inner else None
 
 
-def _last_boxed(text: str) -> str | None:
-    """Content of the last box that closes; one cut off by the token limit does not count."""
-    end = len(text)
-    for _ in range(MAX_BOXES):
+def _without_run_on(text: str) -> str:
+    """The text up to the first new question behind a marked answer."""
+    firsts = [place + len(mark) for mark in ("\\boxed", "####") if (place := text.find(mark)) >= 0]
+    if said := _ANSWER_IS.search(text[:MAX_TEXT]):
+        firsts.append(said.end())
+    if not firsts:
+        return text
+    start = min(firsts)
+    cut = _RUN_ON.search(text, start, start + MAX_TEXT)
+    return text[: cut.start()] if cut and re.search(r"[\dA-Za-z\\]", text[start : cut.start()]) else text
+
+
+def _boxed(text: str) -> str | None:
+    """Content of the last box that closes, and of the boxes just before it: "\\boxed{1} and \\boxed{2}"."""
+    contents: list[str] = []
+    end = edge = len(text)
+    for _ in range(MAX_PLACES):
         start = max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))
         if start < 0:
-            return None
-        tail = text[start : start + MAX_BOX].removeprefix("\\boxed").removeprefix("\\fbox").lstrip()
-        if tail[:1] == "{":
-            close = _closing_brace(tail)
-            if close is not None:
-                return tail[1:close].strip()
-        elif tail and (short := re.match(r"[-+]?[\w.,/]+", tail)):
-            return short.group().rstrip(".,")
+            break
+        content, length = _box(text[start : start + MAX_BOX])
         end = start
-    return None
+        if content is None:
+            if contents:
+                break
+            continue
+        gap = text[start + length : edge]
+        if contents and not (
+            length and start + length <= edge and gap.strip(" \n") and _CONNECTED.fullmatch(gap)
+        ):
+            if not start + length > edge:
+                break
+            continue
+        if content not in contents:
+            contents.insert(0, content)
+        edge = start
+    return ", ".join(contents) if contents else None
+
+
+def _box(tail: str) -> tuple[str | None, int]:
+    """The content of the box that opens `tail`, and the box's length; (None, 0) where it does not close."""
+    command = 6 if tail.startswith("\\boxed") else 5
+    rest = tail[command:].lstrip()
+    skipped = len(tail) - len(rest)
+    if rest[:1] == "{":
+        close = _closing_brace(rest)
+        return (None, 0) if close is None else (rest[1:close].strip(), skipped + close + 1)
+    if rest and (short := re.match(r"[-+]?[\w.,/]+", rest)):
+        return short.group().rstrip(".,"), skipped + short.end()
+    return None, 0
 
 
 def _closing_brace(text: str) -> int | None:
@@ -79,83 +175,75 @@ def _closing_brace(text: str) -> int | None:
     return None
 
 
-def _said_answer(text: str) -> str | None:
-    """What follows the last "answer is" or "answer:", to the end of its sentence."""
-    found = _last_match(_ANSWER_IS, text)
-    if found is None:
-        return None
-    said = text[found.end() :].lstrip().split("\n", 1)[0]
-    math = re.match(r"[*\s]*\$([^$]+)\$", said)
-    if math and not math.group(1)[:1].isspace():
-        return math.group(1).strip()
-    stop = _SENTENCE_END.search(said)
-    said = said[: stop.start()] if stop else said
-    return said.strip().strip("*`\"'").strip() or None
+def _unclosed(text: str) -> bool:
+    """Whether the text ends inside a box that the token limit cut off."""
+    start = text.rfind("\\boxed")
+    return text[start + 6 :].lstrip()[:1] == "{" and _closing_brace(text[start + 6 :]) is None
 
 
-def _last_number(text: str) -> str | None:
-    """The last number outside a glued sum: `7` of `3+4=7`, `1/2`, `-3`; None for `11-1` or `12*`."""
-    found = _last_match(_NUMBER, text)
-    if found is None:
-        return None
-    before, after = text[max(0, found.start() - 2) : found.start()], text[found.end() :].rstrip()
-    operand_before = re.search(r"[\w)][-+*/^]$", before) or (
-        found.group()[0] in "+-" and re.search(r"[\w)]$", before)
-    )
-    if operand_before or re.fullmatch(r"[-+*/^]+", after):
-        return None
-    return found.group().replace("$", "").removeprefix("+")
-
-
-def _last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
-
-
-def as_number(text: str) -> Fraction | None:
-    """The value of a plain decimal such as `72`, `-3.50`, `$1,234`; None for everything else."""
-    text = (
-        text.strip().removeprefix("\\$").strip("$ ").removesuffix(".").replace("{,}", ",").replace("\\!", "")
-    )
-    if len(text) > 100 or not any(c.isdigit() for c in text) or not _PLAIN.fullmatch(text):
-        return None
-    return Fraction(text.replace(",", ""))
-
-
-def as_text(answer: str) -> str:
-    r"""An answer as it is compared as text: no case, no `$`, no `\text{}`, no space, no final stop."""
-    answer = _TEXT_COMMAND.sub(r"\1", answer).replace("$", "").strip().removesuffix(".")
-    answer = re.sub(r"\\[,;!: ]|\s+", "", answer).casefold()
-    letter = re.fullmatch(r"\(([a-z])\)", answer)  # a choice: "(B)" is "B"
-    return letter.group(1) if letter else answer
-
-
-def is_unfinished(candidate: str, value: Fraction) -> bool:
-    r"""Whether an answer leaves to the grader what the question asked for: the arithmetic.
-
-    `3+4*2-1` has the value 10, but who answers with it has only copied the question; a policy finds that out
-    within a few hundred steps of training. `value` is the gold answer's. Past the last `=`, a sum, a
-    difference or a product of numbers is unfinished, a division too where the value is whole. `7/2`, `2^5`
-    and `1.2\times 10^3` are ways to write a number.
-    """
-    stated = candidate.rpartition("=")[2]
-    if _OPERATION.search(_SCIENTIFIC.sub(r"\1", stated)):
-        return True
-    return value.denominator == 1 and _DIVISION.search(stated) is not None
-
-
-def quick_verdict(candidate: str, gold: str) -> bool | None:
-    """Equal, different, or None where only mathematics can tell.
-
-    Two plain decimals are compared at six decimal places, as math-verify does. Where the gold answer is a
-    number, arithmetic that was not carried out is different from it.
-    """
-    if as_text(candidate) == as_text(gold):
-        return True
-    ours, theirs = as_number(candidate), as_number(gold)
-    if ours is not None and theirs is not None:
-        return round(ours, 6) == round(theirs, 6)
-    if len(candidate) > MAX_ANSWER or len(gold) > MAX_ANSWER:
-        return False
-    if theirs is not None and is_unfinished(candidate, theirs):
-        return False
+def _marked(text: str) -> Found | None:
+    hashed = _hashed(text)
+    if hashed is not None:
+        return Found(hashed, "hash")
+    if said := _said(text):
+        return Found(said, "said")
     return None
+
+
+def _hashed(text: str) -> str | None:
+    """GSM8K's mark: `####` and an answer. A heading ("#### Step 1") has a word there that is no answer."""
+    for match in last_matches(_HASH, text):
+        line = (match[1] or match[2] or "").strip().strip("*").strip()
+        label = re.match(r"(?:final )?answer\b\s*[:=]?\s*(.*)", line, re.IGNORECASE)
+        line = label[1].strip("* ") if label else line
+        if not line or re.match(r"[#\-]", line) and not re.match(r"-\s*[\d.$\\]", line):
+            continue
+        if re.match(r"[A-Za-z]", line) and not label:
+            words = line.split()
+            later = text[match.end() :].strip()
+            if (
+                line[-1] == ":"
+                or (later and not choice_letter(line))
+                or (len(words) > 4)
+                or re.match(r"(?:step|part|case|solution)\b", line, re.I)
+            ):
+                continue
+        if re.match(r"\d+[.)]\s+[A-Za-z*]", line) or re.match(
+            r"\d+\s+[a-z].*\n[ \t]*\S", line + text[match.end() : match.end() + 80]
+        ):
+            continue  # a heading: "#### 2. Total", "#### 3 boxes" with its text on the next line
+        value = value_after(line)
+        if value:
+            return value
+    return None
+
+
+def _said(text: str) -> str | None:
+    """What follows the last "answer is" that has an answer behind it."""
+    if option := next(last_matches(_OPTION_IS, text), None):
+        return option[1] or option[2]
+    for match in last_matches(_ANSWER_IS, text):
+        tail = text[match.end() : match.end() + MAX_LINE]
+        if (value := value_after(tail, said=True)) is not None:
+            return value
+    return None
+
+
+def _unmarked(text: str) -> Found | None:
+    """Without any mark: bold text at the end, else the math or the number that stands last."""
+    tail = text.rstrip()
+    block = tail[tail.rfind("\n\n") + 1 :][-2 * MAX_LINE :]
+    bold = next(last_matches(_BOLD, block), None)
+    if (
+        bold
+        and not re.search(r"\d", block[bold.end() :])
+        and not bold[1].rstrip().endswith(":")
+        and re.search(r"\d|\\|^\(?[A-J]\)?$", bold[1])
+    ):
+        value = last_value(bold[1])
+        if value:
+            return Found(value, "bold")
+    if re.fullmatch(r"\s*\(?[A-J]\)?\.?\s*", tail):
+        return Found(tail.strip().rstrip("."), "said")
+    value = last_value(tail[-MAX_TEXT:])
+    return Found(value, "") if value else None

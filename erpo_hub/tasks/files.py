@@ -1,39 +1,103 @@
-"""Rows of a local .jsonl, .json, .parquet or .csv as dictionaries. Leaves out what the columns mean.
+"""Rows of a local file or of a `save_to_disk` folder as dictionaries. Leaves out what the columns mean.
 
-Read plainly, not through `datasets`, which would keep a second copy in its cache and cannot name a bad line.
+Files are read plainly, not through `datasets`, which would keep a second copy in its cache and cannot name a
+bad line.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..errors import UserError
+
+KINDS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv")  # all but .parquet may end in .gz too
+
+
+def kind_of(path: Path) -> str | None:
+    """The format that a file's name states, one of KINDS; None for any other name."""
+    name = path.name.lower()
+    packed = name.endswith(".gz")
+    kind = Path(name.removesuffix(".gz")).suffix
+    return kind if kind in KINDS and not (packed and kind == ".parquet") else None
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Whether `save_to_disk` of a Dataset or a DatasetDict wrote this folder."""
+    return any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
 
 
 def read_file(path: Path) -> list[dict[str, Any]]:
     """All rows of a file. Raises UserError where it is empty or not what its name says."""
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty; give rows with prompt and answer")
+    kind = kind_of(path) or ".jsonl"
     try:
-        if path.suffix == ".parquet":
+        if kind == ".parquet":
             return _parquet(path)
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            if path.suffix == ".csv":
-                rows = list(csv.DictReader(stream))
-            elif path.suffix == ".json":
-                rows = json.load(stream)
+        with _text(path) as stream:
+            if kind in (".csv", ".tsv"):
+                rows = _table(path, stream, "\t" if kind == ".tsv" else ",")
+            elif kind == ".json":
+                rows = _json(path, stream.read())
             else:
-                rows = [
-                    _json_line(path, number, line) for number, line in enumerate(stream, 1) if line.strip()
-                ]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as {path.suffix[1:]} ({error}); correct the file") from error
+                rows = _json_lines(path, stream)
+    except (OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as {kind[1:]} ({error}); correct the file") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path}: is not a list of rows; give objects with prompt and answer")
     return rows
+
+
+def read_saved(path: Path) -> Any:
+    """The Dataset or DatasetDict of a `save_to_disk` folder. Raises UserError for a damaged one."""
+    import pyarrow as pa
+    from datasets import load_from_disk
+
+    try:
+        return load_from_disk(str(path))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path}: cannot be read as a saved dataset ({reason}); save it again") from error
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[TextIO]:
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as stream:
+            yield stream
+    else:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            yield stream
+
+
+def _table(path: Path, stream: TextIO, delimiter: str) -> list[dict[str, Any]]:
+    rows = list(csv.DictReader(stream, delimiter=delimiter))
+    if long := next((number for number, row in enumerate(rows, 2) if None in row), None):
+        raise UserError(
+            f"{path}: row {long} has more cells than the header; quote cells with a {delimiter!r}"
+        )
+    return rows
+
+
+def _json(path: Path, text: str) -> Any:
+    """A JSON document; where that fails after its first value, JSON lines under a .json name."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        lines = text.splitlines()
+        if not error.msg.startswith("Extra data") or not lines[0].rstrip().endswith("}"):
+            raise
+        return _json_lines(path, lines)
+
+
+def _json_lines(path: Path, lines: Any) -> list[Any]:
+    return [_json_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:

@@ -1,64 +1,75 @@
-r"""Is this completion right? Graded in processes that can be killed, and the reward functions made of it.
+r"""Is this completion right? The grader, and the reward functions made of it.
 
-math-verify can hang for good on `9**9**9**9`. Its own alarm works in a main thread only, so an answer is
-scored in a `pebble` process that is killed after `timeout` seconds. Time-outs, scorers that raise and
-processes that die are three counters, logged and warned about: no failure turns into a silent zero.
-Plain numbers and equal strings are decided here, without a process. Imports no torch.
+Most answers are numbers, choices, words or lists of numbers and are decided here (`verdict`). The rest goes
+to math-verify in a process that the kernel ends when its CPU time is used up (`processes`, `gym`). Time-outs,
+scorers that raise and processes that die are three counters, logged and warned about: no failure turns into a
+silent zero. Imports no torch.
 """
 
 from __future__ import annotations
 
-import logging
 import re
-import sys
-import threading
-import types
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, TimeoutError, wait
-from multiprocessing.context import SpawnContext, SpawnProcess
+from functools import lru_cache
 from typing import Any
 
 from . import gym as scoring
-from .answers import extract_answer, marked_answer, quick_verdict
+from .answers import Found, extract_answer, find_answer, marked_answer
+from .golds import accepted_answers, gradable
+from .notation import tidy
+from .processes import FAILURES, Job, Processes
+from .verdict import is_words, quick_verdict
 
-__all__ = ["Grader", "correctness_reward", "extract_answer", "format_reward"]
+__all__ = ["Grader", "correctness_reward", "extract_answer", "format_reward", "gradable"]
 
-logger = logging.getLogger(__name__)
-
-START_LIMIT = 120.0  # seconds for the first grading process to import its scorer
-_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+MAX_INLINE = 50_000  # characters; a longer completion is read in a grading process
 
 
 class Grader:
     """Grades completions against gold answers; a context manager around a pool of killable processes.
 
     Args:
-        kind: "math" (math-verify), or "reasoning-gym:<task>[?options]" (the library's own scorer).
-        timeout: seconds one answer may take; then its process is killed and it scores 0.0.
-        workers: grading processes. They start when the first answer needs one.
+        kind: "math", or "reasoning-gym:<task>[?options]" (the library's own scorer).
+        timeout: seconds of CPU time one answer may take; then its process is ended and it scores 0.0.
+        workers: grading processes, started when the first answer needs one; None: one a core, four at most.
 
-    Attributes:
+    Attributes (of all answers so far):
         timeouts: answers that ran past `timeout`.
-        errors: answers whose scorer raised.
-        crashes: answers whose process died (out of memory, a fault in native code).
+        errors: answers whose scorer raised, for want of memory too.
+        crashes: answers whose process died (killed from outside, a fault in native code).
     """
 
-    def __init__(self, kind: str = "math", *, timeout: float = 2.0, workers: int = 1):
+    def __init__(self, kind: str = "math", *, timeout: float = 2.0, workers: int | None = None):
         if kind != "math" and not kind.startswith("reasoning-gym:"):
             raise ValueError(f'kind={kind!r}: give "math" or "reasoning-gym:<task>"')
-        if timeout <= 0 or workers < 1:
+        if timeout <= 0 or (workers is not None and workers < 1):
             raise ValueError(f"timeout={timeout}, workers={workers}: both must be positive")
         if kind != "math":
-            scoring.reasoning_gym_dataset(
-                kind
-            )  # an unknown task or a missing package shows here, not in a worker
+            scoring.reasoning_gym_dataset(kind)  # an unknown task or a missing package shows here
         self.kind = kind
         self.timeout = timeout
-        self.workers = workers
-        self.timeouts = self.errors = self.crashes = 0
-        self._pool: Any = None
-        self._lock = threading.Lock()
+        self._processes = Processes(kind, timeout, workers)
+
+    @property
+    def workers(self) -> int:
+        return self._processes.workers
+
+    @property
+    def timeouts(self) -> int:
+        return self._processes.failures["timeouts"]
+
+    @property
+    def errors(self) -> int:
+        return self._processes.failures["errors"]
+
+    @property
+    def crashes(self) -> int:
+        return self._processes.failures["crashes"]
+
+    def failures(self) -> dict[str, int]:
+        """The three counters by name, as records and cards hold them."""
+        return dict(self._processes.failures)
 
     def __enter__(self) -> Grader:
         return self
@@ -68,28 +79,25 @@ class Grader:
 
     def close(self) -> None:
         """Stop the processes. The grader can be used again: the next answer starts new ones."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.stop()
-            pool.join()
+        self._processes.close()
 
     def grade(
-        self, completions: Sequence[str], answers: Sequence[str], **columns: Sequence[Any]
-    ) -> list[float]:
+        self, completions: Sequence[str], answers: Sequence[Any], **columns: Sequence[Any]
+    ) -> list[float | None]:
         """One score a completion: 1.0 right, 0.0 wrong; a reasoning-gym kind gives the library's score.
 
         Args:
             completions: the texts, as generated.
-            answers: their gold answers.
+            answers: their gold answers: text, a number, or a list of accepted answers.
             columns: the other columns of the rows; a reasoning-gym kind needs `entry`.
 
+        None stands where a gold answer cannot be graded (`gradable` says why).
         Raises ValueError where the lengths differ or `entry` is missing.
         """
         if len(completions) != len(answers):
             raise ValueError(f"{len(completions)} completions but {len(answers)} answers")
         if self.kind == "math":
-            jobs = [_math_job(text, gold) for text, gold in zip(completions, answers)]
+            jobs = [math_job(text, gold) for text, gold in zip(completions, answers)]
         else:
             entries = columns.get("entry")
             if entries is None or len(entries) != len(completions):
@@ -97,92 +105,64 @@ class Grader:
             jobs = [_gym_job(*row, self.kind) for row in zip(completions, answers, entries)]
         return self._run(jobs)
 
-    def _run(self, jobs: list[float | tuple[Any, ...]]) -> list[float]:
+    def _run(self, jobs: list[float | None | Job]) -> list[float | None]:
         """Scores of jobs: a number is a verdict already; equal calls in one batch are made once."""
-        pending: dict[tuple[Any, ...], Future] = {}
-        for job in jobs:
-            if isinstance(job, tuple) and job not in pending:
-                function, *args = job
-                pending[job] = self._started().schedule(function, args=args, timeout=self.timeout)
-        times = Counter(job for job in jobs if isinstance(job, tuple))
-        scores = {job: self._collect(job, future, times[job]) for job, future in pending.items()}
+        calls = Counter(job for job in jobs if isinstance(job, tuple))
+        scores = self._processes.run(calls)
         return [scores[job] if isinstance(job, tuple) else job for job in jobs]
 
-    def _collect(self, job: tuple[Any, ...], future: Future, times: int) -> float:
-        from pebble import ProcessExpired
 
-        error = future.exception()
-        if error is None:
-            return future.result()
-        if isinstance(error, TimeoutError):
-            self.timeouts += times
-            problem = f"took more than {self.timeout:g} s"
-        elif isinstance(error, ProcessExpired):
-            self.crashes += times
-            problem = f"ended its process ({error})"
-        else:
-            self.errors += times
-            problem = f"made the scorer raise {type(error).__name__}: {error}"
-        logger.warning("grading an answer %s; it scores 0: %.80r", problem, job[1])
-        return 0.0
-
-    def _started(self) -> Any:
-        from pebble import ProcessPool
-
-        with self._lock:
-            if self._pool is None:
-                pool = ProcessPool(
-                    max_workers=self.workers,
-                    initializer=scoring.warm_up,
-                    initargs=[self.kind],
-                    context=_CleanSpawn(),
-                )
-                ready = pool.schedule(scoring.ready)
-                if not wait([ready], timeout=START_LIMIT).done or ready.exception() is not None:
-                    pool.stop()
-                    pool.join()
-                    raise RuntimeError("no grading process could start; its own message is above")
-                self._pool = pool
-            return self._pool
+def math_job(completion: str, gold: Any) -> float | None | Job:
+    """The score of a completion, or the call that finds it; None for a gold answer that cannot be graded."""
+    golds = _golds(gold) if isinstance(gold, str) else _accepted(gold)
+    if not golds:
+        return None
+    if len(completion) > MAX_INLINE:
+        return (read_and_score, completion, golds)
+    return _judged(completion, golds)
 
 
-class _CleanProcess(SpawnProcess):
-    """A spawned process that does not run the caller's script again.
-
-    Forking is unsafe once torch has threads. Plain spawn imports `__main__` in the child, so a training
-    script without an `if __name__ == "__main__"` guard would train again there, and workers would load torch.
-    """
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's name
-        with _MAIN_LOCK:
-            main = sys.modules["__main__"]
-            sys.modules["__main__"] = types.ModuleType("__main__")
-            try:
-                return SpawnProcess._Popen(process_obj)
-            finally:
-                sys.modules["__main__"] = main
+def read_and_score(completion: str, golds: tuple[str, ...]) -> float:
+    """As `math_job`, all of it in the process that calls it."""
+    job = _judged(completion, golds)
+    return job[0](*job[1:]) if isinstance(job, tuple) else job
 
 
-class _CleanSpawn(SpawnContext):
-    Process = _CleanProcess
+def _judged(completion: str, golds: tuple[str, ...]) -> float | Job:
+    found = find_answer(completion)
+    unknown, candidate = [], ""
+    for gold in golds:
+        candidate = _candidate(found, completion, gold)
+        verdict = quick_verdict(candidate, gold) if candidate else False
+        if verdict:
+            return 1.0
+        if verdict is None:
+            unknown.append(gold)
+    return (scoring.score_math, candidate, tuple(unknown)) if unknown else 0.0
 
 
-_MAIN_LOCK = threading.Lock()
+def _candidate(found: Found | None, completion: str, gold: str) -> str:
+    """The answer to compare with a gold one: words stated without any mark are the last line."""
+    if found is not None and (found.mark or not is_words(tidy(gold))):
+        return found.text
+    if found is None and ("<think>" in completion or "\\boxed" in completion):
+        return ""
+    return completion.rstrip().rpartition("\n")[2].strip()[-1000:]
 
 
-def _math_job(completion: str, gold: str) -> float | tuple[Any, ...]:
-    gold = marked_answer(gold) or gold.strip()
-    candidate = extract_answer(completion)
-    if candidate is None:  # a text answer stated without any mark: the last line
-        candidate = completion.rstrip().rpartition("\n")[2].strip()
-    if not candidate:
-        return 0.0
-    verdict = quick_verdict(candidate, gold)
-    return (scoring.score_math, candidate, gold) if verdict is None else float(verdict)
+@lru_cache(maxsize=8192)
+def _golds(gold: str) -> tuple[str, ...]:
+    return _accepted(gold)
 
 
-def _gym_job(completion: str, gold: str, entry: str, kind: str) -> float | tuple[Any, ...]:
+def _accepted(gold: Any) -> tuple[str, ...]:
+    try:
+        return tuple(accepted_answers(gold))
+    except ValueError:
+        return ()
+
+
+def _gym_job(completion: str, gold: str, entry: str, kind: str) -> float | Job:
     candidate = gym_answer(completion, gold)
     if candidate and candidate == gold.strip():  # gsm_symbolic's scorer rejects its own negative answers
         return 1.0
@@ -195,9 +175,10 @@ def gym_answer(completion: str, gold: str) -> str:
     The last `<answer>...</answer>`, else a marked answer, else the last number where the gold answer is one
     word or number, else the whole completion: many of the library's answers are grids or sentences.
     """
-    tagged = _ANSWER_TAG.findall(completion)
-    if tagged:
-        return tagged[-1].strip()
+    end = completion.rfind("</answer>")
+    start = completion.rfind("<answer>", 0, max(end, 0))
+    if start >= 0:
+        return completion[start + len("<answer>") : end].strip()
     if (marked := marked_answer(completion)) is not None:
         return marked
     if completion.strip() != gold.strip() and gold and len(gold.split()) == 1:
@@ -224,36 +205,36 @@ def correctness_reward(grader: Grader) -> Callable[..., list[float | None]]:
 
     def correctness(
         completions: list[Any],
-        answer: Sequence[str | None],
+        answer: Sequence[Any],
         log_extra: Callable[[str, list], None] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         **columns: Any,
     ) -> list[float | None]:
         entries = columns.get("entry")
-        gradable = [i for i, gold in enumerate(answer) if has_gold(gold) or (entries and entries[i])]
-        before = grader.timeouts, grader.errors, grader.crashes
+        rows = [i for i, gold in enumerate(answer) if has_gold(gold) or (entries and entries[i])]
+        before = grader.failures()
         texts = [completion_text(completion) for completion in completions]
         scores = grader.grade(
-            [texts[i] for i in gradable],
-            [answer[i] or "" for i in gradable],
-            **({"entry": [entries[i] for i in gradable]} if entries else {}),
+            [texts[i] for i in rows],
+            ["" if answer[i] is None else answer[i] for i in rows],
+            **({"entry": [entries[i] for i in rows]} if entries else {}),
         )
         rewards: list[float | None] = [None] * len(completions)
-        for i, score in zip(gradable, scores):
+        for i, score in zip(rows, scores):
             rewards[i] = score
         if log_extra is not None:
             log_extra("answer", list(answer))
-            log_extra("extracted", [extract_answer(text) or "" for text in texts])
+            log_extra("extracted", [extract_answer(text[-MAX_INLINE:]) or "" for text in texts])
         if log_metric is not None:
-            after = grader.timeouts, grader.errors, grader.crashes
-            for name, old, new in zip(("timeouts", "errors", "crashes"), before, after):
-                log_metric(f"grader/{name}", float(new - old))
+            after = grader.failures()
+            for name in FAILURES:
+                log_metric(f"grader/{name}", float(after[name] - before[name]))
         return rewards
 
     return correctness
 
 
-def has_gold(answer: str | None) -> bool:
+def has_gold(answer: Any) -> bool:
     return answer is not None and bool(str(answer).strip())
 
 

@@ -1,54 +1,144 @@
 r"""What runs inside a grading process: math-verify and reasoning-gym's own scorers.
 
-Such a process can hang or die on a hostile answer; `grading` kills it and counts. So nothing here has a time
-limit of its own (math-verify's alarm is off), and nothing here may import torch. Heavy imports happen in
-`warm_up`, before the clock of the first answer starts.
+Such a process can hang or die on a hostile answer. The kernel ends it when it has used its CPU time
+(`limited`), refuses it memory (`prepare`), and ends it when the process that started it is gone. Importing
+this module, as the grading processes' template does, loads nothing heavy; `warm_up` does. Nothing here may
+import torch.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 from ..errors import UsageError
+from .notation import MAX_ANSWER, plain_characters, tidy
+from .verdict import as_set
 
 MEMORY_LIMIT = 4 << 30  # bytes of address space: a runaway power ends in MemoryError, not in the machine
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
-def warm_up(kind: str) -> None:
-    """Import and exercise the scorer once, and cap the memory of this process where the system can."""
+def warm_up() -> None:
+    """Import and exercise math-verify once, so that a process forked from this one starts at once."""
     for name in ("math_verify.parser", "math_verify.grader"):
         logging.getLogger(name).setLevel(logging.ERROR)  # "timeout is disabled": that is the intention
-    if kind == "math":
-        score_math(r"\frac{1}{2}", "0.5")
-    else:
+    score_math(r"\frac{1}{2}", [r"\frac{\sqrt{4}}{3}", r"x+\pi"])
+
+
+def prepare(kind: str) -> None:
+    """What a grading process does first: end with its parent, cap its memory, load its scorer."""
+    _end_with_parent()
+    warm_up()
+    if kind != "math":
         reasoning_gym_dataset(kind)
     try:
         import resource
     except ImportError:  # Windows
         return
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _end_with_parent() -> None:
+    """No grading process outlives the one that started it: the kernel's doing on Linux, a watch elsewhere."""
+    _let_go_of_template()
+    parent = os.getppid()
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:  # it died in between
+            os._exit(1)
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _let_go_of_template() -> None:
+    """Close this process's end of the pipe by which the fork server sees that its owner is gone.
+
+    multiprocessing hands it to every forked process, for grandchildren; a hanging one would keep it open.
+    """
+    from multiprocessing import forkserver
+
+    server: Any = forkserver._forkserver
+    if (pipe := getattr(server, "_forkserver_alive_fd", None)) is not None:
+        os.close(pipe)
+        server._forkserver_alive_fd = None
 
 
 def ready() -> None:
-    """The first job of a pool: comes back once `warm_up` is done."""
+    """The first job of a pool: comes back once `prepare` is done."""
 
 
-def score_math(candidate: str, gold: str) -> float:
-    """1.0 where math-verify finds the two answers equal, else 0.0."""
+def limited(limit: float, function: Callable[..., float], *args: Any) -> float:
+    """`function(*args)`, its process ended by the kernel after `limit` seconds of CPU time.
+
+    CPU time, not wall-clock: the verdict is the same on a busy machine. The signal has no handler, so that a
+    power worked out inside one C call ends too. Systems without this timer rely on the caller's clock.
+    """
+    if not hasattr(signal, "setitimer"):
+        return function(*args)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, limit)
+    try:
+        return function(*args)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def score_math(candidate: str, golds: Sequence[str]) -> float:
+    """1.0 where math-verify finds the answer equal to one of the gold answers, else 0.0."""
+    tried: set[tuple[str, str]] = set()
+    for spell in (str, tidy, _spelled_set):
+        for pair in ((spell(candidate), spell(gold)) for gold in golds):
+            if pair not in tried and _equal(_parse(pair[1]), _parse(pair[0])):
+                return 1.0
+            tried.add(pair)
+    return 0.0
+
+
+def _spelled_set(answer: str) -> str:
+    return as_set(tidy(answer))
+
+
+def _equal(gold: list[Any], found: list[Any]) -> bool:
     from math_verify import verify
 
-    return float(verify(_parse(gold), _parse(candidate), timeout_seconds=None))
+    return verify(gold, found, allow_set_relation_comp=True, timeout_seconds=None) and not (
+        gold and found and _apart(gold[0], found[0])
+    )
 
 
+def _apart(gold: Any, found: Any) -> bool:
+    """Whether two small numbers, equal at six decimal places, differ all the same: 2^{-98}, 2^{-99}."""
+    if not (getattr(gold, "is_number", False) and getattr(found, "is_number", False)):
+        return False
+    a, b = (complex(value.evalf(15)) for value in (gold, found))
+    return max(abs(a), abs(b)) < 0.01 and abs(a - b) > 5e-5 * max(abs(a), abs(b))
+
+
+@lru_cache(maxsize=256)
 def _parse(answer: str) -> list[Any]:
     """What math-verify reads in an answer, as LaTeX first: only so is `\frac12` a half."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
-    bare = answer.strip().strip("$").strip()
+    bare = plain_characters(answer[:MAX_ANSWER]).strip().strip("$").strip()
     configs = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
     return parse(f"${bare}$", extraction_config=configs, parsing_timeout=None)
 

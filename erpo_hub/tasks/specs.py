@@ -1,7 +1,7 @@
 """What a user types to name a task, taken apart and checked: no data is read here.
 
     openai/gsm8k?config=main        a Hub dataset
-    data/train.jsonl?prompt=q       a local .jsonl, .json, .parquet or .csv
+    data/train.jsonl?prompt=q       a local file (see `files`) or a folder that save_to_disk wrote
     reasoning-gym:chain_sum?max_terms=3
     builtin:expressions?operands=4
 
@@ -23,8 +23,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..errors import UsageError, UserError
+from .files import KINDS, is_saved_dataset, kind_of
 
-FILE_KINDS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 EXAMPLES = "openai/gsm8k, data/train.jsonl, reasoning-gym:chain_sum or builtin:expressions"
 PROMPT_OPTIONS = ("chat", "system", "append")
 FILE_OPTIONS = ("prompt", "answer")
@@ -63,7 +63,7 @@ def parse_spec(text: str) -> Spec:
                 )
             return spec
     path = Path(name).expanduser()
-    if path.suffix in FILE_KINDS or path.exists() or name.startswith((".", "/", "~")):
+    if kind_of(path) or path.exists() or name.startswith((".", "/", "~")):
         return _file_spec(text, path, options)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         check_names(text, options, HUB_OPTIONS)
@@ -76,8 +76,11 @@ def parse_spec(text: str) -> Spec:
 def _file_spec(text: str, path: Path, options: dict[str, str]) -> Spec:
     if not path.exists():
         raise UserError(f"{path}: no such file; check the path")
-    if not path.is_file() or path.suffix not in FILE_KINDS:
-        raise UsageError(f"{path}: not a dataset file; give one of {', '.join(FILE_KINDS)}")
+    if not is_saved_dataset(path) and not (path.is_file() and kind_of(path)):
+        raise UsageError(
+            f"{path}: not a dataset file; give one of {', '.join(KINDS)}, packed as .gz or not, or a folder "
+            "that save_to_disk wrote"
+        )
     check_names(text, options, FILE_OPTIONS)
     return Spec(text, "file", str(path), options)
 
@@ -143,9 +146,7 @@ def reasoning_gym_config(spec: Spec, *, seed: int, size: int) -> tuple[str, Any]
     try:
         from reasoning_gym.factory import DATASETS
     except ImportError as error:
-        raise UserError(
-            f"{spec.text}: needs the reasoning-gym package; pip install 'erpo-hub[tasks]'"
-        ) from error
+        raise UserError(f"{spec.text}: needs the reasoning-gym package: pip install reasoning-gym") from error
     import reasoning_gym  # noqa: F401 - registers the tasks
 
     if spec.name not in DATASETS:

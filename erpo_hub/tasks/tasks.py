@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -18,28 +19,17 @@ from urllib.parse import quote
 
 from ..errors import UsageError, UserError
 from . import hub_data
-from .answers import marked_answer
 from .expressions import ExpressionOptions, prompts, solution
-from .files import read_file
+from .files import is_saved_dataset, read_file, read_saved
 from .gym import dump_entry, reasoning_gym_dataset
-from .specs import Spec, convert, parse_spec, typed_options
+from .prompts import appended_by, prompt_text, question, shape_prompts
+from .rows import Row, read_rows, table_of
+from .specs import Spec, parse_spec, typed_options
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-PROMPT_COLUMNS = ("prompt", "question", "problem")
-ANSWER_COLUMNS = ("answer", "solution")
-TRL_ARGUMENTS = {
-    "prompts",
-    "completions",
-    "completion",
-    "completion_ids",
-    "trainer_state",
-    "log_extra",
-    "log_metric",
-}
-
-Row = dict[str, Any]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,9 +99,33 @@ def load_task(
     for name, size in (("train_size", train_size), ("test_size", test_size)):
         if size is not None and size < 1:
             raise UsageError(f"{name}={size}: give 1 or more")
-    parsed = parse_spec(spec)
-    task = _load(parsed, seed, train_size, test_size)
-    return task if eval_spec is None else _with_eval(task, parse_spec(eval_spec), seed, test_size)
+    task = _load(parse_spec(spec), seed, train_size, test_size)
+    return task if eval_spec is None else _with_eval_spec(task, parse_spec(eval_spec), seed, test_size)
+
+
+def load_data(dataset: Any, held_out: Any = None, *, seed: int = 0) -> Task:
+    """A task from a spec, a `Task` or a `datasets.Dataset`, with held-out rows of any of these kinds.
+
+    dataset: a DatasetDict gives its train split, and its test split where there is one. held_out: all rows of
+    a Dataset, the test rows of a spec or a Task; None holds some of `dataset` out. Whatever is given, train
+    and test share no prompt: what is in both leaves the train split, with a warning.
+
+    Raises UserError or UsageError, one line each, as `load_task` does.
+    """
+    if isinstance(dataset, str):
+        task = load_task(dataset, seed=seed)
+    elif isinstance(dataset, Task):
+        task = dataset
+    else:
+        task = _python_task(dataset, seed)
+    if isinstance(held_out, str):
+        return _with_eval_spec(task, parse_spec(held_out), seed, None)
+    if isinstance(held_out, Task):
+        return _with_eval(task, held_out.test, held_out.grader, held_out.spec)
+    if held_out is not None:
+        rows = _read_dataset(held_out, "eval_dataset")
+        return _with_eval(task, _dataset(_gold_rows(rows), "eval_dataset"), "math", "eval_dataset")
+    return replace(task, train=_apart(task.train, task.test, task.spec))
 
 
 def _load(spec: Spec, seed: int, train_size: int | None, test_size: int | None) -> Task:
@@ -123,45 +137,93 @@ def _load(spec: Spec, seed: int, train_size: int | None, test_size: int | None) 
         train, test = _reasoning_gym_rows(spec, seed, train_size or 2048, test_size or 256)
         grader = f"reasoning-gym:{spec.name}{_query(spec.own_options())}"
     elif spec.source == "file":
-        train, test = _hold_out(file_rows(spec), spec.text, seed, test_size)
+        train, test = _split(*_file_rows(spec), spec.text, seed, test_size)
     else:
-        train, test, revision, licence = _hub_rows(spec, seed, test_size)
+        found = hub_data.load(spec)
+        revision, licence = found.revision, found.license
+        given = None if found.test is None else _read(table_of(found.test, spec.text), spec)
+        train, test = _split(_read(table_of(found.train, spec.text), spec), given, spec.text, seed, test_size)
     if spec.source in ("file", "hub") and train_size is not None:
         train = _draw(train, train_size, seed)
     return Task(
         spec.text,
         spec.source,
-        train=_dataset(shape_prompts(spec, train), spec),
-        test=_dataset(shape_prompts(spec, test), spec),
+        train=_dataset(shape_prompts(spec, train), spec.text),
+        test=_dataset(shape_prompts(spec, test), spec.text),
         grader=grader,
         revision=revision,
         license=licence,
     )
 
 
-def _with_eval(task: Task, spec: Spec, seed: int, test_size: int | None) -> Task:
-    """The task with the test rows of another spec (a file's: all); a training file gives up no others."""
-    if spec.source == "file":
-        rows = [row for row in shape_prompts(spec, file_rows(spec)) if row["answer"]]
-        test = _dataset(_draw(rows, test_size, seed) if test_size else rows, spec)
-        grader = "math"
-    else:
-        other = _load(spec, seed, None, test_size)
-        test, grader = other.test, other.grader
-    if grader.partition("?")[0] != task.grader.partition("?")[0]:
+def _python_task(dataset: Any, seed: int) -> Task:
+    from datasets import DatasetDict
+
+    train, test = dataset, None
+    if isinstance(dataset, DatasetDict):
+        if "train" not in dataset:
+            raise UsageError(f"dataset has the splits {', '.join(dataset)}: give one of them")
+        train, test = dataset["train"], dataset.get("test")
+    held_out = None if test is None else _read_dataset(test, "dataset")
+    rows, held_out = _split(_read_dataset(train, "dataset"), held_out, "dataset", seed, None)
+    return Task(
+        "a dataset passed from Python",
+        "python",
+        train=_dataset(rows, "dataset"),
+        test=_dataset(held_out, "dataset"),
+        grader="math",
+    )
+
+
+def _read_dataset(dataset: Any, name: str) -> list[Row]:
+    from datasets import Dataset
+
+    if not isinstance(dataset, Dataset):
         raise UsageError(
-            f"{spec.text}: is graded by {grader}, the training task by {task.grader}; use one kind"
+            f"{name} is a {type(dataset).__name__}: give a task spec, a Task or a datasets.Dataset"
         )
+    return read_rows(table_of(dataset, name), name)
+
+
+def _with_eval_spec(task: Task, spec: Spec, seed: int, test_size: int | None) -> Task:
+    """The task with the test rows of another spec: all rows of a file, the held-out ones of other sources."""
+    if spec.source != "file":
+        other = _load(spec, seed, None, test_size)
+        return _with_eval(task, other.test, other.grader, spec.text)
+    rows, test = _file_rows(spec)
+    rows = shape_prompts(spec, _gold_rows(rows if test is None else test))
+    rows = _draw(rows, test_size, seed) if test_size else rows
+    return _with_eval(task, _dataset(rows, spec.text), "math", spec.text)
+
+
+def _with_eval(task: Task, test: Dataset, grader: str, name: str) -> Task:
+    """The task with other test rows; a file or Dataset then trains on the rows it had held out, too."""
+    if grader.partition("?")[0] != task.grader.partition("?")[0]:
+        raise UsageError(f"{name}: is graded by {grader}, the training task by {task.grader}; use one kind")
     train = task.train
-    if task.source == "file":
+    if task.source in ("file", "python"):
         from datasets import concatenate_datasets
 
         train = concatenate_datasets([task.train, task.test])
-    held_out = {prompt_text(prompt) for prompt in test["prompt"]}
-    keep = [i for i, prompt in enumerate(train["prompt"]) if prompt_text(prompt) not in held_out]
+    return replace(task, train=_apart(train, test, task.spec, name), test=test)
+
+
+def _apart(train: Dataset, test: Dataset, name: str, other: str = "its test split") -> Dataset:
+    """The train rows whose question is not asked in the test rows, whatever stands around it."""
+    held_out = {question(prompt, appended_by(other)) for prompt in test["prompt"]}
+    keep = [i for i, p in enumerate(train["prompt"]) if question(p, appended_by(name)) not in held_out]
     if not keep:
-        raise UserError(f"{task.spec}: every training prompt is also in {spec.text}; evaluate on other rows")
-    return replace(task, train=train.select(keep), test=test)
+        raise UserError(f"{name}: every training prompt is also in {other}; evaluate on other rows")
+    if len(keep) == len(train):
+        return train
+    _say_overlap(len(train) - len(keep), name, other)
+    return train.select(keep)
+
+
+def _say_overlap(count: int, name: str, other: str) -> None:
+    logger.warning(
+        "%s: %d training rows ask what is also in %s: they are left out of training", name, count, other
+    )
 
 
 def _expression_rows(spec: Spec, seed: int, train_size: int, test_size: int) -> tuple[list[Row], list[Row]]:
@@ -223,83 +285,54 @@ def _query(options: dict[str, str]) -> str:
     return "?" + "&".join(f"{key}={quote(value)}" for key, value in options.items()) if options else ""
 
 
-def file_rows(spec: Spec) -> list[Row]:
-    """All rows of a local file. Raises UserError for an empty or unreadable one."""
-    return read_rows(read_file(Path(spec.name)), spec)
-
-
-def _hub_rows(
-    spec: Spec, seed: int, test_size: int | None
-) -> tuple[list[Row], list[Row], str | None, str | None]:
-    found = hub_data.load(spec)
-    train = read_rows(found.train, spec)
-    if found.test is None:
-        return *_hold_out(train, spec.text, seed, test_size), found.revision, found.license
-    test = [row for row in read_rows(found.test, spec) if row["answer"]]
-    test = test if test_size is None else _draw(test, test_size, seed)
-    held_out = {prompt_text(row["prompt"]) for row in test}
-    train = [row for row in train if prompt_text(row["prompt"]) not in held_out]
-    return train, test, found.revision, found.license
-
-
-def read_rows(table: Iterable[Row], spec: Spec) -> list[Row]:
-    """Rows of any table as {"prompt", "answer", ...}: known column names, a marked gold answer taken out.
-
-    An answer such as GSM8K's `... #### 42` becomes `42`; the whole text is kept as `solution`.
-    Raises UserError for a missing column, no rows, or no gold answer at all.
-    """
-    table = list(table)
-    if not table:
-        raise UserError(f"{spec.text}: has no rows; give some with prompt and answer")
-    columns = list(dict.fromkeys(key for row in table for key in row))
-    prompt_column = _column(spec, "prompt", PROMPT_COLUMNS, columns)
-    answer_column = _column(spec, "answer", ANSWER_COLUMNS, columns)
-    rows = []
-    for number, raw in enumerate(table, 1):
-        row = {key: raw.get(key) for key in columns if key not in TRL_ARGUMENTS}
-        prompt = _checked_prompt(row.pop(prompt_column), f"{spec.text}: row {number}")
-        gold = row.pop(answer_column)
-        text = "" if gold is None else str(gold).strip()
-        marked = marked_answer(text)
-        if marked is not None:
-            row["solution"] = text
-        rows.append({**row, "prompt": prompt, "answer": marked or text})
-    if not any(row["answer"] for row in rows):
-        raise UserError(
-            f"{spec.text}: no row has a gold answer in {answer_column!r}; nothing could be graded"
+def _file_rows(spec: Spec) -> tuple[list[Row], list[Row] | None]:
+    """All rows of a local file or saved dataset, and those of its test split where it has one."""
+    path = Path(spec.name)
+    if not is_saved_dataset(path):
+        return _read(read_file(path), spec), None
+    saved = read_saved(path)
+    splits = {"train": saved} if hasattr(saved, "features") else saved
+    if "train" not in splits:
+        raise UsageError(
+            f"{spec.text}: has the splits {', '.join(splits)}; save one of them and give its folder"
         )
-    return rows
+    rows = [_read(table_of(splits[name], spec.text), spec) for name in ("train", "test") if name in splits]
+    return rows[0], rows[1] if len(rows) > 1 else None
 
 
-def _checked_prompt(prompt: Any, where: str) -> Any:
-    """A prompt as text or as chat messages; a number from a table becomes text."""
-    if isinstance(prompt, list):
-        if not prompt or not all(isinstance(m, dict) and {"role", "content"} <= set(m) for m in prompt):
-            raise UserError(f"{where}: its chat prompt is not a list of messages with role and content")
-        return prompt
-    text = "" if prompt is None else str(prompt)
-    if not text.strip():
-        raise UserError(f"{where} has an empty prompt; remove or complete it")
-    return text
+def _read(table: list[Row], spec: Spec) -> list[Row]:
+    return read_rows(table, spec.text, prompt=spec.options.get("prompt"), answer=spec.options.get("answer"))
 
 
-def _column(spec: Spec, role: str, known: Iterable[str], columns: list[str]) -> str:
-    asked = spec.options.get(role)
-    for name in [asked] if asked else known:
-        if name in columns:
-            return name
-    wanted = repr(asked) if asked else " or ".join(repr(name) for name in known)
-    raise UserError(f"{spec.text}: no {wanted} column (it has: {', '.join(columns)}); say ?{role}=<column>")
+def _gold_rows(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row["answer"]]
+
+
+def _split(
+    train: list[Row], test: list[Row] | None, text: str, seed: int, test_size: int | None
+) -> tuple[list[Row], list[Row]]:
+    """Train and test rows that share no question; without a test split some train rows are held out."""
+    if test is None:
+        return _hold_out(train, text, seed, test_size)
+    test = _gold_rows(test)
+    test = test if test_size is None else _draw(test, test_size, seed)
+    held_out = {question(row["prompt"]) for row in test}
+    kept = [row for row in train if question(row["prompt"]) not in held_out]
+    if not kept:
+        raise UserError(f"{text}: every training prompt is also in its test split; evaluate on other rows")
+    if len(kept) < len(train):
+        _say_overlap(len(train) - len(kept), text, "its test split")
+    return kept, test
 
 
 def _hold_out(rows: list[Row], text: str, seed: int, test_size: int | None) -> tuple[list[Row], list[Row]]:
     """For the test split: a tenth of the distinct prompts with a gold answer, at most 512 or `test_size`."""
-    gold = {prompt_text(row["prompt"]): row for row in rows if row["answer"]}
-    if len({prompt_text(row["prompt"]) for row in rows}) < 2:
+    gold = {question(row["prompt"]): row for row in _gold_rows(rows)}
+    if len({question(row["prompt"]) for row in rows}) < 2:
         raise UserError(f"{text}: has one question only; two are needed, one to train on and one held out")
     wanted = test_size or min(512, max(1, len(gold) // 10))
     chosen = set(random.Random(f"hold out/{seed}").sample(sorted(gold), min(wanted, max(1, len(gold) - 1))))
-    train = [row for row in rows if prompt_text(row["prompt"]) not in chosen]
+    train = [row for row in rows if question(row["prompt"]) not in chosen]
     return train, [row for prompt, row in gold.items() if prompt in chosen]
 
 
@@ -308,34 +341,6 @@ def _draw(rows: list[Row], size: int, seed: int) -> list[Row]:
     if size >= len(rows):
         return rows
     return [rows[i] for i in sorted(random.Random(f"draw/{seed}").sample(range(len(rows)), size))]
-
-
-def shape_prompts(spec: Spec, rows: list[Row]) -> list[Row]:
-    """Prompts with `append` after them and, for `chat=true` or `system=...`, as chat messages."""
-    system, append = spec.options.get("system"), spec.options.get("append", "")
-    chat = convert(spec.text, "chat", spec.options.get("chat", "true" if system else "false"), bool)
-    if system and not chat:
-        raise UsageError(f"{spec.text}: system=... needs chat messages; leave out chat=false")
-    if not chat and not append:
-        return rows
-    lead = [{"role": "system", "content": system}] if system else []
-    shaped = []
-    for row in rows:
-        prompt = row["prompt"]
-        if not isinstance(prompt, str):
-            raise UsageError(
-                f"{spec.text}: its prompts are chat messages already; leave out chat, system and append"
-            )
-        text = prompt + append
-        shaped.append({**row, "prompt": [*lead, {"role": "user", "content": text}] if chat else text})
-    return shaped
-
-
-def prompt_text(prompt: str | list[dict[str, Any]]) -> str:
-    """A prompt as plain text: chat messages are joined by blank lines."""
-    if isinstance(prompt, str):
-        return prompt
-    return "\n\n".join(str(message["content"]) for message in prompt)
 
 
 def fingerprint(*splits: Dataset) -> str:
@@ -348,7 +353,7 @@ def fingerprint(*splits: Dataset) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _dataset(rows: list[Row], spec: Spec) -> Dataset:
+def _dataset(rows: list[Row], where: str) -> Dataset:
     import pyarrow as pa
     from datasets import Dataset
 
@@ -356,4 +361,4 @@ def _dataset(rows: list[Row], spec: Spec) -> Dataset:
     try:
         return Dataset.from_dict({key: [row.get(key) for row in rows] for key in columns})
     except pa.ArrowException as error:
-        raise UserError(f"{spec.text}: a column mixes types ({error}); give each column one type") from error
+        raise UserError(f"{where}: a column mixes types ({error}); give each column one type") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from .asked import as_messages, asked_as, encode
 from .audit import Audit, Comparison, audit, compare_positions
 from .columns import token_columns
-from .decoding import Chooser, Sampling, Step, pieces_of
+from .decoding import Chooser, Sampling, Step, end_tokens, pieces_of
 from .draft import Delta, Draft, Prompt, shown_prompt
 from .loading import load
 from .pivots import PivotRule
@@ -40,7 +42,8 @@ class Engine(Vocabulary):
         self.device = model.device
         config = model.config.get_text_config(decoder=True)
         self.context = getattr(config, "max_position_embeddings", None)  # tokens; None: no stated limit
-        self.eos = _eos_ids(model, tokenizer)
+        self.eos = set(end_tokens(model, tokenizer))
+        self.asked = asked_as(tokenizer)
         self._kept: tuple[list[int], Any] | None = None  # token ids and their KV cache, of the last stream
 
     @classmethod
@@ -66,19 +69,15 @@ class Engine(Vocabulary):
     # -- text in ------------------------------------------------------------------------------------
 
     def encode(self, prompt: Prompt, chat: bool | None = None) -> list[int]:
-        """Ids fed to the model. chat: use the chat template (default: when the tokenizer has one)."""
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        if not any(m.get("content", "").strip() for m in messages):
+        """Ids fed to the model. chat: through the chat template; default: as in training, else if any."""
+        if not shown_prompt(prompt).strip():
             raise UserError("the prompt is empty: give a question")
-        if chat is None:
-            chat = bool(self.tokenizer.chat_template) or not isinstance(prompt, str)
+        asked = self.asked if chat is None else replace(self.asked, plain=not chat)
         if chat and not self.tokenizer.chat_template:
             raise UserError(f"{self.name}: its tokenizer has no chat template; give a plain prompt")
-        if chat:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            ids = self.tokenizer(text, add_special_tokens=False).input_ids
-        else:
-            ids = self.tokenizer("\n".join(m["content"] for m in messages)).input_ids
+        if chat is False and not isinstance(prompt, str):
+            prompt = "\n".join(m["content"] for m in prompt)
+        ids = encode(self.tokenizer, [as_messages(self.tokenizer, prompt, asked)], asked)[0]
         if not ids:
             raise UserError("the prompt has no tokens: give a question")
         if max(ids) >= self.vocab_size:
@@ -331,14 +330,6 @@ class Engine(Vocabulary):
                 f"{self.name}: its logits at token {position} are not finite; the weights are broken or"
                 " overflow their dtype: try dtype='float32'"
             )
-
-
-def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
-    """End-of-sequence ids of the generation config; the tokenizer's where it names none."""
-    eos = getattr(model.generation_config, "eos_token_id", None)
-    if eos is None:
-        eos = tokenizer.eos_token_id
-    return set(eos) if isinstance(eos, list) else {eos} - {None}
 
 
 def _last(deltas: Iterator[Delta]) -> Trace:

@@ -19,6 +19,7 @@ import torch
 
 from ..errors import UserError
 from ..text import one_line
+from .asked import asked_as
 
 # what the libraries below raise for a missing, damaged or foreign file, as seen with such files
 _DAMAGE = (
@@ -51,9 +52,15 @@ def load(
     where = _where(name, revision)
     _check_folder(name, where)
     lm = _load_model(name, where, _dtype(dtype, place))
-    tokenizer = _load_tokenizer(name, where)
-    if adapter is not None:
-        lm = _with_adapter(lm, str(adapter), adapter_revision)
+    folder = None if adapter is None else _adapter_folder(str(adapter), adapter_revision)
+    if folder is not None and (folder / "tokenizer_config.json").is_file():  # says how the model was asked
+        tokenizer = _load_tokenizer(str(adapter), _where(str(folder), None))
+    else:
+        tokenizer = _load_tokenizer(name, where)
+    if dtype is None and (trained := asked_as(tokenizer).dtype):
+        lm = lm.to(_dtype(trained, place))
+    if folder is not None:
+        lm = _with_adapter(lm, str(adapter), folder)
     return lm.to(place).eval(), tokenizer
 
 
@@ -196,33 +203,50 @@ def _hub_adapter_config(name: str, revision: str | None) -> Path | None:
 
 
 def _base_of(name: str, config: dict[str, Any]) -> str:
+    """Where an adapter's base is: its config's Hub id or folder, or the folder that the run beside it names.
+
+    A bundle names a local base without its path, which is nobody else's; the run's own model/ keeps it.
+    """
     base = config.get("base_model_name_or_path")
     if not base or not isinstance(base, str):
         raise UserError(
             f"{name}: an adapter whose config names no base model; load the base and pass adapter={name!r}"
         )
-    path = Path(base).expanduser()
-    if path.is_absolute() and not path.is_dir():
+    beside = Path(name).expanduser().resolve().parent / "model"
+    for found in (base, (_adapter_config(str(beside), None) or {}).get("base_model_name_or_path")):
+        place = Path(resolve_model(str(found))).expanduser()
+        if place.is_dir() and (place.is_absolute() or found == base):
+            return str(place)
+    if Path(base).is_absolute():
         raise UserError(
             f"{name}: an adapter of {base}, which is not there; load its base and pass adapter={name!r}"
         )
     return base
 
 
-def _with_adapter(lm: Any, adapter: str, revision: str | None) -> Any:
-    """The base model with the adapter's layers inside it, active and not merged."""
+def _adapter_folder(adapter: str, revision: str | None) -> Path:
+    """The adapter's files, its tokenizer's too, from its folder or the Hub."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    folder = Path(adapter).expanduser()
+    files = ["adapter_*", "tokenizer*", "special_tokens_map.json", "chat_template*", "vocab*", "merges.txt"]
+    try:
+        if not folder.is_dir():
+            folder = Path(snapshot_download(adapter, revision=revision, allow_patterns=files))
+    except (OSError, ValueError, HfHubHTTPError) as e:
+        raise UserError(f"{adapter}: the adapter cannot be fetched ({one_line(e)})") from e
+    if not (folder / "adapter_model.safetensors").is_file():  # peft would fall back to a pickle
+        raise UserError(f"{adapter}: an adapter without adapter_model.safetensors; save it as safetensors")
+    return folder
+
+
+def _with_adapter(lm: Any, adapter: str, folder: Path) -> Any:
+    """The base model with the adapter's layers inside it, active and not merged."""
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    folder = Path(adapter).expanduser()
     try:
-        if not folder.is_dir():
-            folder = Path(snapshot_download(adapter, revision=revision, allow_patterns=["adapter_*"]))
-        if not (folder / "adapter_model.safetensors").is_file():  # peft would fall back to a pickle
-            raise UserError(
-                f"{adapter}: an adapter without adapter_model.safetensors; save it as safetensors"
-            )
         wrapped = PeftModel.from_pretrained(lm, str(folder), is_trainable=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
         raise UserError(f"{adapter}: the adapter does not fit its base ({one_line(e)})") from e

@@ -101,3 +101,8 @@ class DecodeCapture:
         if len(self._logps) != steps:
             return None
         return torch.stack(self._entropy, dim=1), torch.stack(self._logps, dim=1)
+
+
+def fit(x: Tensor, width: int) -> Tensor:
+    """Cut or pad with zeros to `width` columns (TRL pads completions to a multiple where asked)."""
+    return torch.nn.functional.pad(x, (0, width - x.shape[1]))

@@ -64,6 +64,13 @@ def quantile(values: Tensor, q: float) -> Tensor:
     return values.kthvalue(max(1, round(q * values.numel()))).values
 
 
+def mean_over_processes(values: Tensor, mask: Tensor, accelerator: Any) -> float:
+    """Mean of (B, T) where `mask` is true, over all processes; 0 for no token."""
+    sums = torch.stack([values.masked_fill(~mask, 0).sum(), mask.sum().to(values.dtype)])
+    total, count = accelerator.reduce(sums, "sum").tolist()
+    return total / max(count, 1.0)
+
+
 class LoggedTokens(dict):
     """One completion in the completions table: its ids, entropies and log-probs (nats), pivots, prompt ids,
     and the method's columns.

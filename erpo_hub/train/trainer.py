@@ -27,29 +27,22 @@ from ..methods.catalog import METHODS, Method
 from ..methods.credit import Credit, CreditBatch, NonFiniteError, raise_non_finite
 from ..methods.holder import annealed_p, with_holder_mean
 from . import compat, dead_rows, shared_prefix
-from .capture import DecodeCapture
+from .capture import DecodeCapture, fit
+from .checks import check_models, still, warn_of_first_progress
 from .config import ERPOConfig
-from .metrics import batch_metrics, logged_rows
+from .metrics import batch_metrics, logged_rows, mean_over_processes
 from .order import ResumableSampler
 from .processes import straddling_reduce
-from .reference import check_vocabulary, reference_without_kl, saved
+from .reference import reference_without_kl, saved
 
 logger = logging.get_logger(__name__)
 compat.check_trl()
 
 # What a forward of this batch needs besides ids and mask; TRL puts them into its output for its own loss.
 _FORWARD_KEYS = (
-    "pixel_values",
-    "image_grid_thw",
-    "num_images",
-    "pixel_attention_mask",
-    "spatial_shapes",
-    "num_tiles",
-    "image_sizes",
-    "token_type_ids",
-    "mm_token_type_ids",
-    "image_position_ids",
-)
+    "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles",
+    "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
+)  # fmt: skip
 
 
 def _paper_of(row: Method) -> dict[str, str]:
@@ -70,7 +63,7 @@ class ERPOTrainer(GRPOTrainer):
 
     Raises:
         NonFiniteError: NaN or infinite logits or advantages, before the update, unless `on_nonfinite="skip"`.
-        UserError: the reference model has another vocabulary than the policy.
+        UserError: nothing to train, or the reference model has another vocabulary than the policy.
         UsageError: `credit` with a plain GRPOConfig, or advantages of another shape than (B, T).
     """
 
@@ -113,6 +106,7 @@ class ERPOTrainer(GRPOTrainer):
         self._scored: list[tuple[Tensor, Tensor]] = []  # one entry a forward that scores, (B, T) each
         self._rewards: Tensor | None = None  # (B of all processes,), NaN where nobody scored
         self._skip_batch = False
+        self._sampled_entropy = math.nan  # nats, mean over the tokens of a generation batch
         self._loss_entropy: Tensor | None = None
         self._loss_inputs: dict | None = None  # of the loss under way, where it takes the Hölder mean
         self._source_logged: str | None = None
@@ -124,10 +118,9 @@ class ERPOTrainer(GRPOTrainer):
         ):
             super().__init__(model, reward_funcs, args, *rest, **kwargs)
         self.beta = args.beta
+        check_models(self.accelerator, self.model, self.ref_model, compared=self._credit is not None)
         self._skips_dead_rows = dead_rows.wanted(self)
         self._packs = shared_prefix.wanted(self)
-        if self._credit is not None and self.ref_model is not None:
-            check_vocabulary(*(self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model)))
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's order of questions, also where training is resumed in a later epoch."""
@@ -139,10 +132,14 @@ class ERPOTrainer(GRPOTrainer):
         if self._credit is None:
             return super()._generate_and_score_completions(inputs)
         self._captured, self._scored, self._rewards, self._skip_batch = [], [], None, False
-        out = super()._generate_and_score_completions(inputs)
+        with still(self.model):
+            return self._with_credit(super()._generate_and_score_completions(inputs))
+
+    def _with_credit(self, out: dict[str, Any]) -> dict[str, Any]:
         mode = "train" if self.model.training else "eval"
         with torch.no_grad():
             batch, zero_variance = self._credit_batch(out, mode)
+            self._sampled_entropy = mean_over_processes(batch.entropy, batch.mask, self.accelerator)
             if self.args.on_nonfinite == "skip" and self._broken_anywhere(batch):
                 self._skip_batch = mode == "train"
                 self._metrics[mode]["erpo/skipped_batches"].append(1.0)
@@ -154,6 +151,7 @@ class ERPOTrainer(GRPOTrainer):
                 credit = self._credit_of(batch)
                 out["advantages"] = credit.advantages
                 values = batch_metrics(credit, batch.entropy, batch.mask, self.accelerator)
+                warn_of_first_progress(self, mode, values)
                 for name, value in (values | {"erpo/zero_variance_groups": zero_variance}).items():
                     self._metrics[mode][name].append(value)
             if self.log_completions:
@@ -228,7 +226,7 @@ class ERPOTrainer(GRPOTrainer):
             entropy, logps = self._scored[0]
         elif len(self._captured) == 1 and self._captured[0] is not None:
             source = "the decode steps of generate"
-            entropy, logps = (_fit(x, width) for x in self._captured[0])
+            entropy, logps = (fit(x, width) for x in self._captured[0])
         else:
             source = "one extra forward"
             entropy, logps = self._score(self.model, out)
@@ -353,14 +351,17 @@ class ERPOTrainer(GRPOTrainer):
         scale: float | Tensor = 1.0
         if self._skips_dead_rows and self.model.training:
             given, inputs = inputs, dead_rows.without(inputs, self.accelerator)
-            # TRL's entropy and clip ratios are then means over the rows that are computed: this share.
+            # Clip ratios are means over the rows that are computed, this share; the entropy is of all tokens.
             share = len(inputs["advantages"]) / len(given["advantages"])
             self._metrics["train"]["erpo/computed_rows"].append(share)
             if not len(inputs["advantages"]):
+                self._metrics["train"]["entropy"].append(self._sampled_entropy)
                 return self._no_loss(model)
             scale = dead_rows.loss_scale(given, inputs, self.loss_type)
         self._loss_inputs = inputs if getattr(self.args, "holder_start", None) is not None else None
         loss = super().compute_loss(model, inputs, *args, **kwargs) * scale
+        if self._skips_dead_rows and self.model.training and self._credit is not None:
+            self._metrics["train"]["entropy"][-1] = self._sampled_entropy
         if self._credit is None or torch.isfinite(loss):
             return loss
         # The policy broke after its batch was generated; TRL's loss has just read its entropies.
@@ -391,8 +392,3 @@ class ERPOTrainer(GRPOTrainer):
         vocabulary = self.accelerator.unwrap_model(self.model).config.get_text_config().vocab_size
         rows = logged_rows(out, batch, credit, temperature=self.temperature, vocab_size=vocabulary)
         self._logs["extra"]["erpo/tokens"].extend(gather_object(rows))
-
-
-def _fit(x: Tensor, width: int) -> Tensor:
-    """Cut or pad with zeros to `width` columns (TRL pads completions to a multiple where asked)."""
-    return torch.nn.functional.pad(x, (0, width - x.shape[1]))

@@ -8,17 +8,22 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDY = ROOT / "docs" / "evidence" / "default-countdown"
+STUDY = ROOT / "docs" / "evidence" / "default-countdown.parquet"
 
 
 def details(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "study_details.py"), str(STUDY), *arguments]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "study_details.py"),
+        str(STUDY),
+        *arguments,
+    ]
     return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_differences_are_those_of_the_report():
     row = details().stdout.splitlines()[-1].split(" | ")
-    report = json.loads((STUDY / "report.json").read_text(encoding="utf-8"))
+    report = json.loads((STUDY.with_suffix("") / "report.json").read_text(encoding="utf-8"))
     sampled, greedy = report["comparisons"]
     for cell, p, found in ((row[2], row[3], sampled), (row[4], row[5], greedy)):
         assert cell.startswith(f"{100 * found['difference']:+.1f} [{100 * found['interval'][0]:+.1f}, ")

@@ -529,7 +529,7 @@ def test_the_usage_snippet_of_an_adapter_runs(tiny_model, tmp_path, monkeypatch)
 
 
 def test_an_unreadable_record_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="has no run.json"):
+    with pytest.raises(UserError, match="no run.json there"):
         render_card(tmp_path)
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):

@@ -33,6 +33,9 @@ class ToyGrader:
     def __init__(self):
         self.timeouts = self.graded = 0
 
+    def failures(self):
+        return {"timeouts": self.timeouts, "errors": 0, "crashes": 0}
+
     def grade(self, completions, answers, **columns):
         assert all(len(values) == len(completions) for values in columns.values())
         scores = []
@@ -94,7 +97,8 @@ def test_summary_has_the_agreed_keys_and_adds_up(model, tokenizer, task):
     summary = result.summary()
     agreed = {
         "accuracy", "correct", "n", "k", "interval", "temperature", "top_p", "max_new_tokens", "mean_length",
-        "median_length", "truncated", "mean_entropy", "pivot_entropy", "grader_timeouts", "pass_at_k",
+        "median_length", "truncated", "mean_entropy", "pivot_entropy", "grader_timeouts",
+        "grader_errors", "grader_crashes", "pass_at_k",
         "per_question",
     }  # fmt: skip
     assert agreed <= set(summary)

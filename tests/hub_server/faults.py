@@ -33,9 +33,10 @@ class TrackedProtocol(h11_impl.H11Protocol):
 class Fault:
     """Fails requests `nth .. nth + times - 1` (1-based) that match `"METHOD /path"`.
 
-    action: "status" (answer with `status` and `headers`), "reset" (cut the connection while the body
-    arrives), "stall" (say nothing for `seconds`, then cut), "lost" (do the work, then cut instead of
-    answering).
+    action: "status" (answer with `status`, `headers` and `body`, by default an error as JSON), "reset" (cut
+    the connection while the body arrives), "stall" (say nothing for `seconds`, then cut), "trickle" (a byte a
+    `seconds`, from the status line on), "lost" (do the work, then cut instead of answering), "landed" (do the
+    work, then answer with `status` and `body`).
     """
 
     match: str
@@ -45,6 +46,7 @@ class Fault:
     status: int = 503
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 30.0
+    body: bytes | None = None
     seen: int = 0
 
     def due(self, method: str, path: str) -> bool:
@@ -85,14 +87,26 @@ class FaultMiddleware:
         await self._fail(due[0], scope, receive, send)
 
     async def _fail(self, fault: Fault, scope: Any, receive: Any, send: Any) -> None:
-        if fault.action == "status":
-            await _drain(receive)
+        if fault.action in ("status", "landed"):
+            if fault.action == "landed":
+                await self.app(scope, receive, _swallow)
+            else:
+                await _drain(receive)
             body = json.dumps({"error": f"injected {fault.status}"}).encode()
+            body = body if fault.body is None else fault.body
             headers = {"content-type": "application/json", "content-length": str(len(body)), **fault.headers}
             raw = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
             await send({"type": "http.response.start", "status": fault.status, "headers": raw})
             await send({"type": "http.response.body", "body": body})
             return
+        transport = _transports.get(tuple(scope["client"]))
+        if fault.action == "trickle" and transport is not None:
+            await _drain(receive)
+            for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + b" " * 1000:
+                if transport.is_closing():
+                    return
+                transport.write(bytes([byte]))
+                await asyncio.sleep(fault.seconds)
         if fault.action == "lost":
             await self.app(scope, receive, _swallow)
             for hook in self.when_lost:
@@ -102,7 +116,6 @@ class FaultMiddleware:
         elif fault.action == "stall":
             await _drain(receive)
             await asyncio.sleep(fault.seconds)
-        transport = _transports.get(tuple(scope["client"]))
         if transport is not None:
             transport.abort()
 

@@ -174,6 +174,8 @@ def fake_weights(folder: Path, value: int = 1) -> Path:
     return folder
 
 
-def write_safetensors(path: Path, data: bytes) -> None:
-    header = json.dumps({"w": {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}}).encode()
+def write_safetensors(path: Path, data: bytes, name: str = "w") -> None:
+    header = json.dumps(
+        {name: {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}}
+    ).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,6 +65,18 @@ def build_router(state: HubState, access: Any) -> APIRouter:
     def create_bucket(namespace: str, name: str, request: Request) -> dict[str, str]:
         access.user(request)
         return {"url": f"{state.url}/buckets/{namespace}/{name}"}
+
+    @router.get("/api/buckets/{namespace}/{name}/xet-write-token")
+    def bucket_token(request: Request) -> dict[str, Any]:
+        access.user(request)
+        return {"accessToken": "xet", "exp": int(time.time()) + 3600, "casUrl": f"local://{state.xet_dir}"}
+
+    @router.post("/api/buckets/{namespace}/{name}/batch")
+    async def bucket_files(namespace: str, name: str, request: Request) -> dict[str, Any]:
+        access.user(request)
+        for line in (await request.body()).splitlines():
+            state.bucket_files.append(f"{namespace}/{name}/{json.loads(line)['path']}")
+        return {"success": True, "failed": []}
 
     @router.post("/api/jobs/{namespace}")
     async def run_job(namespace: str, request: Request) -> dict[str, Any]:

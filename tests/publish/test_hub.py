@@ -3,6 +3,7 @@
 # ruff: noqa: F811 (pytest fixtures are imported by name)
 from __future__ import annotations
 
+import time
 import types
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from erpo_hub.card.merge import HandEdited
 from erpo_hub.errors import UsageError, UserError
-from erpo_hub.publish import commit
+from erpo_hub.publish import commit, patience
 from erpo_hub.publish.bundle import build_bundle
 from erpo_hub.publish.hub import push_bundle
 from tests.hub_server import HubServer
@@ -32,8 +33,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     from huggingface_hub.utils import _http
 
     slept: list[float] = []
-    stub = types.SimpleNamespace(sleep=slept.append)
-    monkeypatch.setattr(commit, "time", stub)
+    stub = types.SimpleNamespace(sleep=slept.append, monotonic=time.monotonic)
+    monkeypatch.setattr(patience, "time", stub)
     monkeypatch.setattr(_http, "time", stub)
     return slept
 
@@ -89,9 +90,10 @@ def test_unchanged_weights_are_not_uploaded_again(hub, no_xet, tmp_path):
 
 
 def test_weights_that_the_new_bundle_lacks_go_and_foreign_files_stay(hub, tmp_path):
-    bundle = make_bundle(tmp_path)
-    write_safetensors(bundle / "model-00002-of-00002.safetensors", b"x" * 10)
-    push(hub, bundle)
+    bundle, second = make_bundle(tmp_path), "model-00002-of-00002.safetensors"
+    write_safetensors(bundle / second, b"x" * 10)
+    push(hub, bundle, include=[second])
+    assert second in hub.files(REPO)
     hub.push_as_someone_else(REPO, "notes.txt", b"mine")
     push(hub, make_bundle(tmp_path, value=2))
     assert "model-00002-of-00002.safetensors" not in hub.files(REPO)
@@ -103,9 +105,8 @@ def test_what_comes_back_loads_and_gives_the_same_greedy_output(hub, tmp_path):
     from tiny_models import greedy, save_chat_model
 
     weights = save_chat_model(tmp_path / "tiny", seed=3)
-    bundle = build_bundle(
-        example_run(), weights, tmp_path / "b", traces=[example_trace()], figures=False
-    ).folder
+    made = build_bundle(example_run(), weights, tmp_path / "b", traces=[example_trace()], figures=False)
+    bundle = made.folder
     push(hub, bundle)
     back = Path(snapshot_download(REPO, endpoint=hub.url, cache_dir=tmp_path / "there"))
     assert greedy(back) == greedy(weights)
@@ -208,7 +209,7 @@ def test_a_commit_that_lands_after_we_gave_up_on_it_is_recognised(hub, bundle, m
 
 
 def test_a_stalled_commit_is_given_up_and_retried(hub, bundle, monkeypatch):
-    monkeypatch.setattr(commit, "SILENCE", 0.5)
+    monkeypatch.setattr(patience, "DEADLINE", 0.5)
     hub.fail("POST .*/commit/", "stall", seconds=20)
     push(hub, bundle)
     assert len(hub.commits(REPO)) == 1
@@ -236,12 +237,12 @@ def test_somebody_elses_push_is_not_overwritten(hub, bundle):
             done.append(hub.push_as_someone_else(REPO, "notes.txt", b"theirs"))
 
     hub.middleware.before.append(meanwhile)
-    (bundle / "figures").mkdir()
-    (bundle / "figures" / "new.png").write_bytes(b"png")
-    with pytest.raises(UserError, match="somebody else pushed to alice/erpo meanwhile"):
-        push(hub, bundle)
+    (bundle / "thanks.txt").write_text("To Carol.\n")
+    with pytest.raises(UserError, match="somebody else pushed to alice/erpo meanwhile") as error:
+        push(hub, bundle, include=["thanks.txt"])
+    assert str(error.value).endswith(f"run again: erpo-hub push {bundle} {REPO} --include thanks.txt")
     assert [c.author for c in hub.commits(REPO)] == ["carol", "alice"]
-    push(hub, bundle)
+    push(hub, bundle, include=["thanks.txt"])
     assert [c.author for c in hub.commits(REPO)] == ["alice", "carol", "alice"]
     assert hub.files(REPO)["notes.txt"].data == b"theirs"
 
@@ -283,7 +284,7 @@ def test_offline_mode_is_one_line(hub, bundle, monkeypatch):
 
 
 def test_a_hub_that_is_not_there_is_one_line(hub, bundle, monkeypatch):
-    monkeypatch.setattr(commit, "WAITS", (0.0,))
+    monkeypatch.setattr(patience, "WAITS", (0.0,))
     with pytest.raises(UserError, match="the connection to the Hub failed"):
         push_bundle(bundle, REPO, endpoint="http://127.0.0.1:9")
 

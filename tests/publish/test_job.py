@@ -15,15 +15,21 @@ import pytest
 
 from erpo_hub import __version__
 from erpo_hub.errors import UsageError, UserError
-from erpo_hub.publish import commit
+from erpo_hub.publish import patience
 from erpo_hub.publish.job import resume_command, submit_job, training_command
 from tests.hub_server import HubServer
 from tests.hub_server.fixtures import hub  # noqa: F401
 from tests.hub_server.server import ALICE
+from tests.publish.test_source import install
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is experimental")
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["Qwen/Qwen3-0.6B", "openai/gsm8k", "--max_steps", "500"]
+
+
+@pytest.fixture(autouse=True)
+def installed_from_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "site", monkeypatch, None)
 
 
 def submit(hub: HubServer, **options: object) -> tuple[dict, list[str]]:
@@ -43,6 +49,14 @@ def test_a_job_runs_the_training_command_with_timeout_token_and_checkpoints(hub)
     assert spec["secrets"] == {"HF_TOKEN": ALICE}
     assert spec["flavor"] == "a10g-small"
     assert spec["volumes"] == [{"type": "bucket", "source": "alice/erpo-runs", "mountPath": "/runs"}]
+
+
+def test_a_wheel_is_sent_to_the_bucket_and_installed_from_there(hub, tmp_path):
+    wheel = tmp_path / "erpo_hub-0.1.0-py3-none-any.whl"
+    wheel.write_bytes(b"PK")
+    spec, _ = submit(hub, package=wheel, follow=False)
+    assert spec["command"][3] == f"erpo-hub[tasks] @ file:///runs/wheels/{wheel.name}"
+    assert hub.state.bucket_files == [f"alice/erpo-runs/wheels/{wheel.name}"]
 
 
 def test_its_log_is_followed_and_the_resume_command_printed(hub):
@@ -87,7 +101,7 @@ def test_what_the_job_sets_itself_is_refused():
 
 @pytest.mark.parametrize(("status", "said"), [(402, "paid plan"), (401, "hf auth login")])
 def test_refusals_are_one_line(hub, monkeypatch, status, said):
-    monkeypatch.setattr(commit, "WAITS", (0.0,))
+    monkeypatch.setattr(patience, "WAITS", (0.0,))
     hub.fail("POST /api/jobs/", status=status, times=9)
     with pytest.raises(UserError, match=said) as error:
         submit(hub)
@@ -186,4 +200,4 @@ def test_hf_lists_the_extension(extension):
 def test_without_erpo_hub_the_extension_says_what_to_do(tmp_path):
     done = subprocess.run([ROOT / "hf-erpo"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "pip install erpo-hub" in done.stderr
+    assert "from its wheel or its checkout" in done.stderr

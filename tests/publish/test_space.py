@@ -11,12 +11,13 @@ import yaml
 from erpo_hub import __version__
 from erpo_hub.card.merge import split_front_matter
 from erpo_hub.errors import UsageError, UserError
-from erpo_hub.publish import commit, space
-from erpo_hub.publish.check import problems_in
+from erpo_hub.publish import patience, space
+from erpo_hub.publish.check import folder_problems
 from erpo_hub.publish.space import deploy_space
 from tests.hub_server import HubServer
 from tests.hub_server.fixtures import hub  # noqa: F401
 from tests.hub_server.server import BOB
+from tests.publish.test_source import install
 
 SPACE = "alice/inspector"
 MODELS = ["alice/erpo", "alice/grpo"]
@@ -38,8 +39,13 @@ def template(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(patience, "WAITS", (0.0, 0.0))
     monkeypatch.setattr(space, "POLL", 0.01)
+
+
+@pytest.fixture(autouse=True)
+def installed_from_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "site", monkeypatch, None)
 
 
 def deploy(hub: HubServer, template: Path, **options: object) -> list[str]:
@@ -164,7 +170,7 @@ def test_a_requirement_by_commit_is_taken_as_it_is(template, tmp_path):
 
 def test_a_token_in_the_template_is_refused(hub, template):
     (template / "app.py").write_text(f"TOKEN = 'hf_{'Z' * 34}'\n")
-    with pytest.raises(UserError, match=r"can't be published: app.py:1: holds an access token"):
+    with pytest.raises(UserError, match=r"can't be published: app.py:1: holds a Hugging Face access"):
         deploy(hub, template)
     assert hub.requests == []
 
@@ -182,7 +188,7 @@ def test_a_missing_template_is_one_line(tmp_path):
 
 def test_the_template_that_ships_can_be_published(tmp_path):
     folder = deploy_space(SPACE, models=MODELS, dry_run=tmp_path / "out")
-    assert problems_in(folder, also_allowed=space.CODE) == []
+    assert folder_problems(folder) == []
     data = front_matter(folder)
     assert (data["sdk"], data["app_file"], data["models"]) == ("gradio", "app.py", MODELS)
     assert len(data["short_description"]) <= 60

@@ -12,7 +12,7 @@ import yaml
 from erpo_hub.card.card import DATASET_FILE
 from erpo_hub.card.merge import split_front_matter
 from erpo_hub.errors import UserError
-from erpo_hub.publish import commit
+from erpo_hub.publish import patience
 from erpo_hub.publish.bundle import build_bundle
 from erpo_hub.publish.traces_dataset import push_traces
 from erpo_hub.traces.trace import Trace
@@ -73,7 +73,7 @@ def test_a_bundle_or_a_file_will_do(hub, tmp_path):
 
 
 def test_a_lost_answer_gives_one_commit_and_edits_stay(hub, monkeypatch):
-    monkeypatch.setattr(commit, "WAITS", (0.0,))
+    monkeypatch.setattr(patience, "WAITS", (0.0,))
     hub.fail("POST .*/commit/", "lost")
     push(hub, [example_trace()])
     assert len(hub.commits(REPO, "datasets")) == 1
@@ -84,7 +84,7 @@ def test_a_lost_answer_gives_one_commit_and_edits_stay(hub, monkeypatch):
 
 
 def test_a_token_in_a_trace_is_refused(hub):
-    with pytest.raises(UserError, match="holds an access token"):
+    with pytest.raises(UserError, match="holds a Hugging Face access token"):
         push(hub, [example_trace().replace(prompt="hf_" + "S" * 34)])
     assert hub.requests == []
 

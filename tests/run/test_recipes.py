@@ -67,7 +67,7 @@ def test_every_recipe_passes_the_dry_run(train, recipe: Path, capsys: pytest.Cap
         ("learning_rate: much", "invalid float value: 'much'"),
         ("eval_questions: many", "eval_questions: 'many' is not a whole number"),
         ("accelerate: fsdp3.yaml", "'fsdp3.yaml' is not there"),
-        ("accelerate: broken.yaml", "broken.yaml is no file that accelerate takes"),
+        ("accelerate: broken.yaml", "broken.yaml is not a file that accelerate takes"),
         ("algorithm: erpoo", "unknown algorithm 'erpoo'"),
         ("progress_eta: -1", "progress_eta=-1.0"),
         ("dataset: openai/gsm8k?confg=main", "unknown option 'confg'; did you mean 'config'?"),

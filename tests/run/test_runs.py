@@ -95,11 +95,13 @@ def test_the_published_weights_are_the_trained_ones(pair: dict[str, Any]) -> Non
 
 def test_traces_are_of_the_final_model(pair: dict[str, Any]) -> None:
     from erpo_hub import Trace
+    from erpo_hub.tasks.answers import extract_answer
 
     bundle = pair["erpo"].bundle_dir
     traces = Trace.from_parquet(bundle / "traces" / "traces.parquet")
     assert len(traces) == 6
     assert all(trace.gold is not None and trace.correct is not None for trace in traces)
+    assert [t.answer for t in traces] == [extract_answer(t.completion) for t in traces]
 
 
 def test_an_adapter_run(tiny_model: str, tmp_path: Path) -> None:
@@ -124,11 +126,13 @@ BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"algorithm": "gropo"}, "unknown algorithm 'gropo': choose one of grpo, erpo"),
     ({"no_such_field": 1}, "unknown argument 'no_such_field'"),
     ({"load_best_model_at_end": True}, "best"),
+    ({"push_to_hub": True}, "give repo_id"),
+    ({"push_to_hub": True, "hub_strategy": "checkpoint", "hub_model_id": "a/b"}, "hub_private_repo"),
     ({"dataset": "builtin:nothing"}, "nothing"),
     ({"dataset": "reasoning-gym:chain_sun"}, "chain_sum"),
     ({"dataset": 7}, "dataset is a int"),
-    ({"dataset": Dataset.from_list([{"question": "1", "answer": "1"}])}, "no column 'prompt'"),
-    ({"dataset": Dataset.from_list([{"prompt": "1", "answer": ""}])}, "no row has an answer"),
+    ({"dataset": Dataset.from_list([{"text": "1", "answer": "1"}])}, "no 'prompt' or"),
+    ({"dataset": Dataset.from_list([{"prompt": "1", "answer": ""}])}, "no row has a gold answer"),
     ({"push": True}, "give repo_id, or push=False"),
     ({"push": True, "repo_id": "a/b/c", "token": "hf_x"}, "a/b/c"),
     ({"push": True, "repo_id": "a/b"}, "no Hugging Face token found"),

@@ -1,21 +1,26 @@
 """Grading: what counts as the answer, what counts as equal, and that nothing hostile stops a run."""
 
+import json
 import logging
 import os
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from erpo_hub.errors import UserError
-from erpo_hub.tasks import grading
+from erpo_hub.tasks import grading, processes
 from erpo_hub.tasks import gym as scoring
-from erpo_hub.tasks.answers import as_number, extract_answer, quick_verdict
+from erpo_hub.tasks.answers import extract_answer
+from erpo_hub.tasks.golds import gradable
 from erpo_hub.tasks.grading import Grader, correctness_reward, format_reward, gym_answer
+from erpo_hub.tasks.notation import numeral, tidy
+from erpo_hub.tasks.verdict import as_set, quick_verdict
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +118,15 @@ def test_whole_numbers_need_no_process(value, other):
     texts = [f"so\n{value}", f"it is {value:,}", boxed(value), f"{value}.00"]
     assert grader.grade(texts, [str(value)] * 4) == [1.0] * 4
     assert grader.grade([f"= {value + other}"], [str(value)]) == [float(other == 0)]
-    assert grader._pool is None
+    assert grader._processes.pool is None
 
 
 @given(st.text(max_size=200), st.text(min_size=1, max_size=20))
 def test_any_text_is_taken_apart_without_an_error(text, gold):
-    answer = extract_answer(text)
-    assert answer is None or answer in text.replace("$", "") or answer in text
+    assert extract_answer(text) is None or extract_answer(text).strip()
     assert quick_verdict(text, gold) in (True, False, None)
-    as_number(text)
+    assert gradable(gold) is None or "\n" not in gradable(gold)
+    numeral(tidy(text))
 
 
 @given(st.text(alphabet="abc12{}\\ ", max_size=60).filter(lambda s: s.count("{") == s.count("}") == 0))
@@ -144,20 +149,36 @@ def test_hostile_answers_time_out_or_are_cut_and_work_goes_on(caplog):
         "\\boxed{" * 100_000,
         boxed("9**9**9**9"),
         boxed(r"\sqrt{" * 300 + "2" + "}" * 300),
+        "<answer>" * 100_000,
     ]
     with Grader(timeout=1.0) as grader, caplog.at_level(logging.WARNING):
-        grader.grade([boxed("1/2")], ["0.5"])
-        start = time.monotonic()
-        assert grader.grade(hostile, ["3"] * len(hostile)) == [0.0] * len(hostile)
-        assert time.monotonic() - start < 20
-        assert 1 <= grader.timeouts <= 4
+        for gold in ("3", r"\sqrt{3}"):
+            assert grader.grade(hostile, [gold] * len(hostile)) == [0.0] * len(hostile)
+        assert grader.timeouts >= 1  # for the number 3 a tower of powers needs no process
         assert "took more than 1 s" in caplog.text
-        assert grader.grade([boxed(r"\frac12")], ["0.5"]) == [1.0]  # a new process took over
+        assert grader.grade([boxed(r"2\sqrt2")], [r"\sqrt8"]) == [1.0]  # a new process took over
+
+
+def test_after_five_hanging_answers_of_a_batch_the_limit_is_shorter(monkeypatch):
+    limits = []
+    schedule = processes.Processes._schedule
+
+    def watched(self, job, limit):
+        limits.append(limit)
+        return schedule(self, job, limit)
+
+    monkeypatch.setattr(processes.Processes, "_schedule", watched)
+    with Grader(timeout=0.4, workers=1) as grader:
+        texts = [boxed(f"9^{{9^{{9^{{{i}}}}}}}") for i in range(9, 29)]
+        assert grader.grade(texts, [r"\sqrt{3}"] * 20) == [0.0] * 20
+        assert grader.timeouts == 20
+    assert limits[:16] == [0.4] * 16
+    assert limits[-1] == 0.1
 
 
 def test_a_timeout_counts_every_completion_that_hit_it():
     with Grader(timeout=0.5) as grader:
-        assert grader.grade([boxed("9^{9^{9^{9}}}")] * 3, ["3"] * 3) == [0.0] * 3
+        assert grader.grade([boxed("9^{9^{9^{9}}}")] * 3, [r"\sqrt{3}"] * 3) == [0.0] * 3
         assert grader.timeouts == 3
 
 
@@ -175,15 +196,15 @@ def test_a_dying_process_and_a_raising_scorer_are_counted_apart(monkeypatch, cap
         assert (grader.timeouts, grader.errors, grader.crashes) == (0, 1, 1)
         assert "ZeroDivisionError: scorer" in caplog.text
         assert "ended its process" in caplog.text
-        assert grader._run([(scoring.score_math, "1/2", "0.5")]) == [1.0]
+        assert grader._run([(scoring.score_math, "1/2", ("0.5",))]) == [1.0]
 
 
 def test_a_pool_that_cannot_start_says_so(monkeypatch):
-    monkeypatch.setattr(scoring, "warm_up", fail)
-    monkeypatch.setattr(grading, "START_LIMIT", 3.0)
+    monkeypatch.setattr(scoring, "prepare", fail)
+    monkeypatch.setattr(processes, "START_LIMIT", 3.0)
     with Grader() as grader, pytest.raises(RuntimeError, match="no grading process could start"):
-        grader.grade([boxed("1/2")], ["0.5"])
-    assert grader._pool is None
+        grader.grade([boxed(r"\sqrt{8}")], [r"2\sqrt{2}"])
+    assert grader._processes.pool is None
 
 
 def test_a_script_without_a_main_guard_is_not_run_again(tmp_path):
@@ -194,7 +215,7 @@ def test_a_script_without_a_main_guard_is_not_run_again(tmp_path):
         from erpo_hub.tasks.grading import Grader
         print("script runs")
         grader = Grader()
-        print(grader.grade([r"\\boxed{\\frac12}"], ["0.5"]))
+        print(grader.grade([r"\\boxed{2\\sqrt2}"], [r"\\sqrt8"]))
         """)
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
@@ -235,9 +256,9 @@ def test_reward_function_logs_timeouts():
     logged = {}
     with Grader(timeout=0.5) as grader:
         reward = correctness_reward(grader)
-        assert reward(completions=[boxed("9^{9^{9^{9}}}")], answer=["3"], log_metric=logged.__setitem__) == [
-            0.0
-        ]
+        assert reward(
+            completions=[boxed("9^{9^{9^{9}}}")], answer=[r"\sqrt{3}"], log_metric=logged.__setitem__
+        ) == [0.0]
     assert logged["grader/timeouts"] == 1.0
 
 
@@ -301,9 +322,109 @@ def test_closing_ends_the_processes(grader):
     import psutil
 
     own = Grader()
-    own.grade([boxed("1/2")], ["0.5"])
-    workers = list(own._pool._pool_manager.worker_manager.workers)
+    own.grade([boxed(r"\sqrt{8}")], [r"2\sqrt{2}"])
+    workers = list(own._processes.pool._pool_manager.worker_manager.workers)
     own.close()
     psutil.wait_procs([psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)], timeout=5)
     assert not any(psutil.pid_exists(pid) for pid in workers)
     assert grading.Grader.__doc__
+
+
+CASES = [
+    json.loads(line) for line in Path(__file__).with_name("grading_cases.jsonl").read_text().splitlines()
+]
+
+
+def test_the_case_file_is_graded_as_it_says(grader):
+    scores = grader.grade([case["completion"] for case in CASES], [case["gold"] for case in CASES])
+    wrong = [case for case, score in zip(CASES, scores) if score != case["expected"]]
+    assert not wrong
+    assert grader.failures() == {"timeouts": 0, "errors": 0, "crashes": 0}
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [None, "", float("nan"), "nan", "None", "proof", {"a": {"b": 1}}, {"ground_truth": {"x": 1}}, [], [["1"]],
+     "We see that the function grows. Thus the statement is proved.",
+     "First add the two numbers that were given, then take half of it and compare with the table, as above."],
+)  # fmt: skip
+def test_a_gold_answer_that_cannot_be_graded_has_a_reason_and_no_score(gold):
+    reason = gradable(gold)
+    assert reason
+    assert "\n" not in reason
+    assert Grader().grade([boxed("1"), "nan", "proof"], [gold] * 3) == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [(["7", "seven"], "seven", "8"), ('["7"]', "7", "8"),
+     ({"ground_truth": "7", "style": "rule"}, "7", "rule"),
+     (7.0, "7", "70"), (1e-7, "0.0000001", "0.0000002"), (True, "True", "False"), ("18\\$", "18", "19")],
+)  # fmt: skip
+def test_gold_answers_of_many_shapes(grader, gold, right, wrong):
+    assert grader.grade([boxed(right), boxed(wrong)], [gold] * 2) == [1.0, 0.0]
+
+
+@given(
+    st.lists(
+        st.sampled_from(list(r"$1a() {}=,.-\\") + [" or ", "answer is ", "\\boxed{", "<answer>", "#### "])
+    ).map("".join)
+)
+def test_a_gold_answer_is_its_own_answer(gold):
+    if gradable(gold) is None:
+        assert quick_verdict(gold, gold) is True
+
+
+def test_inequalities_become_sets():
+    assert as_set("0<x\\le 5") == "(0,5]"
+    assert as_set("5>=x>0") == "(0,5]"
+    assert as_set("x<0 or x>5") == "(-\\infty,0)\\cup(5,\\infty)"
+    assert as_set("x+1") == "x+1"
+
+
+def test_no_process_outlives_an_owner_that_was_killed():
+    """A hanging answer with no limit to speak of; the owner is killed by a signal it cannot catch."""
+    import psutil
+
+    code = """
+import threading
+from erpo_hub.tasks.grading import Grader
+grader = Grader(timeout=600)
+print(grader.grade([r"\\boxed{\\sqrt8}"], [r"2\\sqrt2"]), flush=True)
+grader.grade([r"\\boxed{7^{7^{7^{9}}}}"], [r"\\sqrt2"])
+"""
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout.readline() == "[1.0]\n"
+    children = psutil.Process(owner.pid).children(recursive=True)
+    assert len(children) >= 2
+    owner.kill()
+    owner.communicate()
+    deadline = time.monotonic() + 60
+    while (
+        alive := [c for c in children if c.is_running() and c.status() != "zombie"]
+    ) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not alive
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["<answer>", "\\boxed{", "\\[", "\\(", "$", "answer to ", "answer is ", "#### ", "1 or ", "((1"],
+)
+def test_reading_a_long_text_takes_work_in_proportion(unit):
+    """Counted in calls of C functions: ten times the text, at most ten times the calls."""
+    counts = []
+    for size in (100_000, 1_000_000):
+        calls = 0
+
+        def count(frame, event, argument):
+            nonlocal calls
+            calls += event == "c_call"
+
+        sys.setprofile(count)
+        try:
+            extract_answer(unit * (size // len(unit)))
+        finally:
+            sys.setprofile(None)
+        counts.append(calls)
+    assert counts[1] <= 10 * counts[0] + 100

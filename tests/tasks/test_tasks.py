@@ -11,8 +11,9 @@ from erpo_hub.tasks import tasks
 from erpo_hub.tasks.expressions import ExpressionOptions, canonical
 from erpo_hub.tasks.grading import Grader, correctness_reward
 from erpo_hub.tasks.gym import score_reasoning_gym
+from erpo_hub.tasks.prompts import prompt_text
 from erpo_hub.tasks.specs import convert, parse_spec
-from erpo_hub.tasks.tasks import load_task, prompt_text
+from erpo_hub.tasks.tasks import load_task
 from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model
 
 
@@ -41,7 +42,7 @@ def test_expressions_gold_scores_one(operands):
     task = load_task(f"builtin:expressions?operands={operands}", train_size=500, test_size=100)
     scores, grader = grade_gold(task)
     assert set(scores) == {1.0}
-    assert grader._pool is None
+    assert grader._processes.pool is None
     assert disjoint(task)
     assert not {canonical(p) for p in task.train["prompt"]} & {canonical(p) for p in task.test["prompt"]}
 
@@ -265,9 +266,9 @@ WRONG_FILES = [
     (
         "noanswer.jsonl",
         '{"prompt": "a", "text": "b"}',
-        "no 'answer' or 'solution' column (it has: prompt, text)",
+        "or 'solution' column (it has: prompt, text)",
     ),
-    ("noprompt.jsonl", '{"answer": "a"}', "no 'prompt' or 'question' or 'problem' column"),
+    ("noprompt.jsonl", '{"answer": "a"}', "no 'prompt' or 'question' or 'problem' or 'messages' column"),
     ("nogold.jsonl", '{"prompt": "a", "answer": null}', "no row has a gold answer"),
     ("noprompts.jsonl", '{"prompt": " ", "answer": "1"}', "row 1 has an empty prompt"),
     ("badchat.jsonl", '{"prompt": [{"text": "a"}], "answer": "1"}', "not a list of messages"),
@@ -310,7 +311,7 @@ def test_without_reasoning_gym(monkeypatch):
     for name in [n for n in sys.modules if n.partition(".")[0] == "reasoning_gym"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
-    with pytest.raises(UserError, match=r"pip install 'erpo-hub\[tasks\]'"):
+    with pytest.raises(UserError, match=r"pip install reasoning-gym"):
         load_task("reasoning-gym:chain_sum")
 
 

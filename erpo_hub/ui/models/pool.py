@@ -90,7 +90,7 @@ class Engines:
             if self._grader is None:
                 self._grader = Grader("math")
         score = self._grader.grade([trace.completion], [gold])[0]
-        return trace.replace(answer=answer, gold=gold, correct=score >= 1.0)
+        return trace.replace(answer=answer, gold=gold, correct=None if score is None else score >= 1.0)
 
     def close(self) -> None:
         """Ends the grading process."""

@@ -1,0 +1,246 @@
+"""Patience with the Hub and its limits: what is asked again, how long a request may take, what an answer is.
+
+Uploads and listings are repeated by huggingface_hub itself; here are a deadline for every request (a server
+that sends a byte a second never runs into the client's own timeout), the repetition of what the client does
+not repeat, and one name for answers that are not the Hub's (the page of a captive portal, cut-off JSON).
+Left out: what to do about a commit whose fate is unknown (commit.py). May import httpx2 and httpcore2.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import httpcore2
+import httpx2
+from huggingface_hub.errors import EntryNotFoundError
+
+from ..errors import UserError
+
+WAITS = (1.0, 2.0, 4.0, 8.0, 8.0)  # seconds before each retry
+LONGEST_WAIT = 300.0  # of a Retry-After that is honoured
+DEADLINE = 25.0  # seconds for one request from its first byte to its answer's last, and one more for
+SLOWEST = 32 * 1024  # every so many bytes that it sends
+REPEATS = 40  # of one request within one call: more is a loop, of pages or of the client
+CLIENT_RETRIES = {None, 408, 429, 500, 502, 503, 504}  # statuses, and a connection that broke
+PASSING = {408, 429}  # and every status from 500 on
+_XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
+_CLIENT_RETRIES = re.compile(r"/(preupload|tree|xet-write-token|resolve)/|/info/lfs/")
+T = TypeVar("T")
+
+
+class TooSlow(Exception):
+    """A request that did not end within its deadline."""
+
+
+class OddAnswer(Exception):
+    """An answer that is not of the Hub's protocol."""
+
+
+TOLD = (httpx2.HTTPError, OSError, RuntimeError, EntryNotFoundError, TooSlow, OddAnswer)
+ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, httpx2.InvalidURL)
+FAILURES = (*TOLD, *ODD)  # whatever a request of the client raises
+
+
+def ask(call: Callable[[], T]) -> T:
+    """The result of one call of the client under the deadlines. Raises one of `TOLD`, or UserError."""
+    try:
+        with patience():
+            return call()
+    except TOLD as error:
+        found: BaseException = error
+        while isinstance(found, RuntimeError) and isinstance(found.__cause__, FAILURES):
+            found = found.__cause__  # the client wraps a failed LFS upload, which it has repeated
+            vars(found)["repeated"] = True
+        raise (found if isinstance(found, TOLD) else _odd(found)) from error.__cause__
+    except ODD as error:
+        raise _odd(error) from error
+
+
+def _odd(error: BaseException) -> Exception:
+    said = " ".join(str(error).split())
+    if isinstance(error, ValueError) and "metadata" in said.lower():  # the Hub's verdict on a card
+        return UserError(f"the Hub refuses the card's metadata: {said[:300]}")
+    return OddAnswer(f"{type(error).__name__}: {said[:120]}")
+
+
+def retried(call: Callable[[], T], waits: Sequence[float] | None = None) -> T:
+    """The result of a request that changes nothing, repeated while its failure may pass."""
+    pauses = WAITS if waits is None else waits
+    for attempt in range(len(pauses) + 1):
+        try:
+            return ask(call)
+        except TOLD as error:
+            if attempt == len(pauses) or not may_pass(error, attempt) or client_gave_up(error):
+                raise
+            pause(wait_after(error, attempt))
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def may_pass(error: BaseException, attempt: int = 0) -> bool:
+    """Whether the same request could succeed later; after a slow or odd answer it is tried once more."""
+    if isinstance(error, TooSlow | OddAnswer):
+        return attempt == 0
+    status = status_of(error)
+    if status is not None:
+        return status in PASSING or status >= 500
+    return isinstance(error, httpx2.TransportError | httpx2.DecodingError)
+
+
+def client_gave_up(error: BaseException) -> bool:
+    """Whether the client has repeated this request itself, six times in half a minute: uploads, listings."""
+    if isinstance(error, ConnectionError):  # a failed Xet upload
+        return True
+    if status_of(error) not in CLIENT_RETRIES or isinstance(error, TooSlow | OddAnswer):
+        return False
+    if getattr(error, "repeated", False):
+        return True
+    request = getattr(error, "_request", None) or getattr(getattr(error, "response", None), "request", None)
+    return request is not None and _CLIENT_RETRIES.search(request.url.path) is not None
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status behind an error; hf_xet's errors name it in their text alone."""
+    told = _XET_STATUS.search(str(error)) if isinstance(error, ConnectionError) else None
+    return int(told[1]) if told else getattr(getattr(error, "response", None), "status_code", None)
+
+
+def wait_after(error: BaseException, attempt: int) -> float:
+    """Seconds before the next attempt: Retry-After where the server gave one, else the usual back-off."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    asked = seconds_to_wait(headers.get("retry-after", ""))
+    return WAITS[min(attempt, len(WAITS) - 1)] if asked is None else asked
+
+
+def seconds_to_wait(text: str) -> float | None:
+    """A Retry-After header, seconds or a date, at most LONGEST_WAIT; None where it is neither."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), LONGEST_WAIT)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max((moment - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_WAIT)
+
+
+# --- deadlines ---
+
+_request = threading.local()  # .until: when the request that this thread makes must have ended
+_asked: Counter[str] = Counter()
+_lock, _users = threading.Lock(), [0]
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """Within it, every request of huggingface_hub has a deadline, and its Retry-After is one to live with."""
+    from huggingface_hub.utils import get_session
+
+    client = get_session()
+    with _lock:
+        _users[0] += 1
+        if _users[0] == 1:
+            _asked.clear()
+        if _begin not in client.event_hooks["request"]:
+            hooks = client.event_hooks
+            client.event_hooks = {
+                "request": [*hooks["request"], _begin],
+                "response": [*hooks["response"], _end],
+            }
+            for transport in (client._transport, *client._mounts.values()):
+                if pool := getattr(transport, "_pool", None):
+                    pool._network_backend = _Backend(pool._network_backend)
+    try:
+        yield
+    finally:
+        with _lock:
+            _users[0] -= 1
+
+
+def _begin(request: httpx2.Request) -> None:
+    if not _users[0]:
+        _request.until = None
+        return
+    _asked[f"{request.method} {request.url}"] += 1
+    if max(_asked.values()) > REPEATS:
+        raise OddAnswer(f"{request.method} {request.url.path} is asked for again without end")
+    size = request.headers.get("content-length", "0")
+    _request.until = time.monotonic() + DEADLINE + int(size) / SLOWEST
+
+
+def _end(response: httpx2.Response) -> None:
+    headers = response.headers
+    if "retry-after" in headers:  # the client sleeps whatever number stands there
+        seconds = seconds_to_wait(headers["retry-after"])
+        headers["retry-after"] = "" if seconds is None else str(round(seconds))
+    if "ratelimit" in headers:
+        headers["ratelimit"] = re.sub(
+            r"\bt=(\d+)", lambda m: f"t={min(int(m[1][:9]), int(LONGEST_WAIT))}", headers["ratelimit"]
+        )
+
+
+class _Backend(httpcore2.NetworkBackend):
+    """Opens connections that keep the deadline of the request they serve."""
+
+    def __init__(self, inner: httpcore2.NetworkBackend):
+        self.inner = inner
+
+    def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, *options: Any, **named: Any
+    ) -> httpcore2.NetworkStream:
+        return _Stream(
+            _within(lambda left: self.inner.connect_tcp(host, port, left, *options, **named), timeout)
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self.inner.sleep(seconds)
+
+
+class _Stream(httpcore2.NetworkStream):
+    def __init__(self, inner: httpcore2.NetworkStream):
+        self.inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return _within(lambda left: self.inner.read(max_bytes, left), timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        _within(lambda left: self.inner.write(buffer, left), timeout)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> Any:
+        return _Stream(
+            _within(lambda left: self.inner.start_tls(ssl_context, server_hostname, left), timeout)
+        )
+
+    def get_extra_info(self, info: str) -> Any:
+        return self.inner.get_extra_info(info)
+
+
+def _within(act: Callable[[float | None], T], timeout: float | None) -> T:
+    """`act` with the time that is left to the request. Raises TooSlow, which the client does not repeat."""
+    until = getattr(_request, "until", None)
+    if until is None:  # not a request of a push
+        return act(timeout)
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TooSlow
+    try:
+        return act(left if timeout is None else min(left, timeout))
+    except httpcore2.TimeoutException as error:
+        raise TooSlow from error

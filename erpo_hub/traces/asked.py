@@ -1,0 +1,90 @@
+"""How a model was asked while it trained, kept in its tokenizer's config so that it travels with the weights.
+
+Whoever loads the tokenizer again (evaluation, traces, the app, `erpo-hub evaluate`) asks in the same way. The
+values may come from a stranger's repository: what does not have its type is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from ..errors import UserError
+
+KEY = "erpo_hub"
+Messages = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """plain: text prompts stay bare although there is a chat template. system: the system turn of a text
+    prompt. chat_template_kwargs: for the template, such as Qwen3's `enable_thinking`. dtype: of the weights
+    in training, such as "float32". max_new_tokens: of a completion.
+    """
+
+    plain: bool = False
+    system: str | None = None
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    dtype: str | None = None
+    max_new_tokens: int | None = None
+
+
+_TYPES = {"plain": bool, "system": str, "chat_template_kwargs": dict, "dtype": str, "max_new_tokens": int}
+
+
+def asked_as(tokenizer: Any) -> Asked:
+    """What `remember` left in a tokenizer or processor; the defaults where it left nothing."""
+    kept = _tokenizer(tokenizer).init_kwargs.get(KEY)
+    prompt = kept.get("prompt") if isinstance(kept, dict) else None
+    if not isinstance(prompt, dict):
+        return Asked()
+    return Asked(
+        **{f.name: prompt[f.name] for f in fields(Asked) if isinstance(prompt.get(f.name), _TYPES[f.name])}
+    )
+
+
+def remember(tokenizer: Any, asked: Asked) -> None:
+    """Keep it in the tokenizer, and with `save_pretrained` in its tokenizer_config.json."""
+    _tokenizer(tokenizer).init_kwargs[KEY] = {"prompt": asdict(asked)}
+
+
+def _tokenizer(processing_class: Any) -> Any:
+    return getattr(processing_class, "tokenizer", processing_class)
+
+
+def as_messages(tokenizer: Any, prompt: str | Messages, asked: Asked) -> str | Messages:
+    """A text prompt as the chat it is asked in, where the model is chat-tuned; other prompts as given."""
+    if not isinstance(prompt, str) or asked.plain or not getattr(tokenizer, "chat_template", None):
+        return prompt
+    lead = [{"role": "system", "content": asked.system}] if asked.system else []
+    return [*lead, {"role": "user", "content": prompt}]
+
+
+def encode(tokenizer: Any, prompts: Sequence[str | Messages], asked: Asked) -> list[list[int]]:
+    """Token ids as TRL's trainer feeds them: text as it stands, chat messages through the chat template.
+
+    Raises UserError for messages where the tokenizer has no chat template, and for what the template refuses.
+    """
+    if isinstance(prompts[0], str):
+        return tokenizer(list(prompts))["input_ids"]
+    if not getattr(tokenizer, "chat_template", None):
+        raise UserError(
+            "the prompts are chat messages and the tokenizer has no chat template: "
+            "use an instruction-tuned model or a task with plain prompts"
+        )
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(
+            list(prompts),
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            **asked.chat_template_kwargs,
+        )["input_ids"]
+    except (TemplateError, TypeError) as error:
+        line = " ".join(str(error).split())
+        raise UserError(
+            f"the chat template refuses these prompts or settings ({line}): change them"
+        ) from error
