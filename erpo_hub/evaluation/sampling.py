@@ -207,7 +207,9 @@ def encode_prompts(tokenizer: Any, prompts: list, asked: Asked = Asked()) -> lis
     return encoded
 
 
-def _check_settings(n, k, temperature, top_p, max_new_tokens, batch_size) -> None:
+def _check_settings(
+    n: int | None, k: int, temperature: float, top_p: float, max_new_tokens: int | None, batch_size: int
+) -> None:
     for name, value in (("n", n), ("k", k), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise UsageError(f"{name}={value}: give at least 1")
@@ -238,7 +240,14 @@ def _questions(task: Any, n: int | None) -> list[dict]:
     return list(task.test.select(range(n or available)))
 
 
-def _decoding(model, tokenizer, prompts, temperature, top_p, max_new_tokens) -> Decoding:
+def _decoding(
+    model: Any,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int | None,
+) -> Decoding:
     """End tokens of tokenizer and model together, and a length that the model's context leaves room for."""
     eos = end_tokens(model, tokenizer)
     if not eos:
@@ -289,7 +298,9 @@ def _finished_questions(
         advance(len(batch))
 
 
-def _grade(grader, tokenizer, finished: dict[int, list[Completion]], rows: list[dict]) -> list[dict]:
+def _grade(
+    grader: Any, tokenizer: Any, finished: dict[int, list[Completion]], rows: list[dict]
+) -> list[dict]:
     """Question-level records (see `Evaluation`) of finished questions."""
     flat = [(q, completion) for q, completions in finished.items() for completion in completions]
     if not flat:

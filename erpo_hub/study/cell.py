@@ -103,10 +103,10 @@ class _Clock(TrainerCallback):
     def __init__(self) -> None:
         self.elapsed: dict[int, float] = {}
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.start = time.perf_counter()
 
-    def on_log(self, args, state, control, **kwargs):
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.elapsed[state.global_step] = time.perf_counter() - self.start
 
 

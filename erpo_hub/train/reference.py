@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +11,7 @@ from ..errors import UserError
 
 
 @contextmanager
-def reference_without_kl(args: Any):
+def reference_without_kl(args: Any) -> Iterator[None]:
     """TRL builds a reference model (or adapter) only for beta != 0; ERPO needs it for beta = 0 too."""
     beta = args.beta
     args.beta = beta or 1.0
@@ -21,7 +22,7 @@ def reference_without_kl(args: Any):
 
 
 @contextmanager
-def saved(model: Any):
+def saved(model: Any) -> Iterator[None]:
     """TRL reads the reference from the folder its policy came from: give a policy made in memory one."""
     with tempfile.TemporaryDirectory(prefix="erpo-reference-") as folder:
         model.save_pretrained(folder)

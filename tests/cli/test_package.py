@@ -1,10 +1,9 @@
-"""The package as a whole: a fast import, arrows that hold, a wheel with its data."""
+"""The package as a whole: a fast import, arrows that hold."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -81,25 +80,3 @@ def test_another_trl_is_refused_in_one_line(monkeypatch) -> None:
             compat.check_trl()
     monkeypatch.setattr(trl, "__version__", "1.16.7")
     compat.check_trl()
-
-
-@pytest.mark.slow
-def test_wheel_has_its_data(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), str(ROOT)],
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    for needed in (
-        "erpo_hub/tiny_reasoner/model.safetensors",
-        "erpo_hub/tiny_reasoner/tokenizer.json",
-        "erpo_hub/card/card.md.jinja",
-        "erpo_hub/traces/trace.schema.json",
-        "erpo_hub/ui/view/token_view.js",
-        "erpo_hub/ui/view/token_view.css",
-    ):
-        assert needed in names, needed
-    assert not [n for n in names if n.endswith((".pt", ".pth", ".bin", ".pkl"))]
-    assert wheel.stat().st_size < 6 * 2**20
