@@ -246,7 +246,7 @@ def _decoding(
     prompts: list[list[int]],
     temperature: float,
     top_p: float,
-    max_new_tokens: int | None,
+    max_new_tokens: int,
 ) -> Decoding:
     """End tokens of tokenizer and model together, and a length that the model's context leaves room for."""
     eos = end_tokens(model, tokenizer)
