@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hub_server.fixtures import hub  # noqa: F401
-from hub_server.server import HubServer
+from hub_server.server import ALICE, HubServer
 from peft import LoraConfig
 
 ROOT = Path(__file__).parents[2]
@@ -33,14 +33,15 @@ def test_train_and_push_a_lora_adapter(
 ) -> None:
     from huggingface_hub import constants
 
-    from erpo_hub import train_and_push
+    from erpo_hub import push_bundle, train_and_push
+    from erpo_hub.errors import UserError
 
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     result = train_and_push(
         smollm2_folder,
         "reasoning-gym:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1&chat=true",
-        "alice/smollm2-erpo",
+        push=False,
         peft_config=LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"),
         output_dir=tmp_path / "run",
         max_steps=2,
@@ -52,8 +53,9 @@ def test_train_and_push_a_lora_adapter(
         learning_rate=1e-4,
         evaluation={"n": 4, "batch_size": 4},
     )
-    assert len(hub.commits("alice/smollm2-erpo")) == 1
-    files = set(hub.files("alice/smollm2-erpo"))
+    with pytest.raises(UserError, match="nobody else could load it"):  # its base is a folder of this machine
+        push_bundle(result.bundle_dir, "alice/smollm2-erpo", token=ALICE)
+    files = {path.name for path in result.bundle_dir.iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "README.md", "run.json"} <= files
     record = json.loads((result.bundle_dir / "run.json").read_text())
     assert record["adapter"]["type"] == "LORA"

@@ -220,5 +220,5 @@ def test_the_command_refuses_before_it_works(tmp_path):
         run_trace("never/loaded", "q", png=tmp_path / "absent" / "t.png")
     with pytest.raises(UserError, match="give the right answer"):
         run_trace("never/loaded", "q", audit=4)
-    with pytest.raises(UserError, match="no model folder there"):
+    with pytest.raises(UserError, match="no such folder"):
         run_trace(str(tmp_path / "absent"), "q", quiet=True)
