@@ -139,7 +139,8 @@ class ERPOTrainer(GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         with torch.no_grad():
             batch, zero_variance = self._credit_batch(out, mode)
-            self._sampled_entropy = mean_over_processes(batch.entropy, batch.mask, self.accelerator)
+            if self._skips_dead_rows:
+                self._sampled_entropy = mean_over_processes(batch.entropy, batch.mask, self.accelerator)
             if self.args.on_nonfinite == "skip" and self._broken_anywhere(batch):
                 self._skip_batch = mode == "train"
                 self._metrics[mode]["erpo/skipped_batches"].append(1.0)
