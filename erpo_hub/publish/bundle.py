@@ -87,9 +87,9 @@ def build_bundle(
     """
     weights_dir, out_dir = Path(weights_dir), Path(os.path.abspath(out_dir))
     if not any(weights_dir.glob("*.safetensors")):
-        raise UserError(f"{weights_dir} holds no *.safetensors: save the model with save_pretrained first")
+        raise UserError(f"{weights_dir} contains no *.safetensors: save the model with save_pretrained first")
     if out_dir.exists() and not (out_dir.is_dir() and (_is_bundle(out_dir) or not any(out_dir.iterdir()))):
-        raise UserError(f"{out_dir} exists and is no bundle: choose another folder or move it away")
+        raise UserError(f"{out_dir} exists and is not a bundle: choose another folder or move it away")
     clean_leftovers(out_dir)
     building = out_dir.with_name(f".{out_dir.name}.building-{os.getpid()}")
     try:

@@ -207,7 +207,7 @@ def _read_parquet(path: Path, found: Contents) -> None:
 
 
 def _column(array: Any) -> Iterator[str]:
-    """The texts of an Arrow array of any type, bytes that are no UTF-8 shown as �."""
+    """The texts of an Arrow array of any type, bytes that are not UTF-8 shown as �."""
     import pyarrow as pa
 
     kind = array.type

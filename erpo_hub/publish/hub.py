@@ -205,7 +205,8 @@ def _content(
 def keep_edits(api: HfApi, repo_id: str, ours: str, head: str, force: bool, repo_type: str = "model") -> str:
     """The card to publish: ours, with what people wrote into the one on the Hub.
 
-    A card that a trainer generated is no edit. Raises UserError for edits inside blocks, unless `force`.
+    A card that a trainer generated does not count as an edited one. Raises UserError for edits inside blocks,
+    unless `force`.
     """
     there = commit.remote_files(api, repo_id, repo_type, head).get("README.md")
     if there is None:

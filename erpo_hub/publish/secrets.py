@@ -160,7 +160,7 @@ def _from_base64(text: str) -> str | None:
 
 
 def is_credential(name: str, value: str) -> bool:
-    """Whether `name: value` gives away a secret: the name says so, and the value is no placeholder."""
+    """Whether `name: value` gives away a secret: the name says so, and the value is not a placeholder."""
     if not _SECRET_NAME.search(name) or _PLACEHOLDER.search(value) or not _VALUE.fullmatch(value):
         return False
     return len(value) >= (_SHORTEST if re.search(r"pass", name, re.IGNORECASE) else _SHORTEST_PLAIN)

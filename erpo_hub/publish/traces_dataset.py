@@ -99,7 +99,7 @@ def load_traces(source: Sequence[Trace] | str | Path) -> list[Trace]:
         found = list(source)
     if not found:
         raise UserError(
-            f"{source if isinstance(source, str | Path) else 'the list'} holds no traces to publish"
+            f"{source if isinstance(source, str | Path) else 'the list'} contains no traces to publish"
         )
     return found
 

@@ -208,7 +208,7 @@ def _hashed(text: str) -> str | None:
                 or re.match(r"(?:step|part|case|solution)\b", line, re.I)
             ):
                 continue
-        if re.match(r"\d+[.)]\s+[A-Za-z*]", line) or re.match(
+        if re.match(r"(?:\d+[.)]|\([a-z\d]\))\s+[A-Za-z*]", line) or re.match(
             r"\d+\s+[a-z].*\n[ \t]*\S", line + text[match.end() : match.end() + 80]
         ):
             continue  # a heading: "#### 2. Total", "#### 3 boxes" with its text on the next line

@@ -158,7 +158,7 @@ def _tokens(text: str) -> tuple[list[str], int]:
         if taken and (token in {"--", "—"} or (token == "–" and "=" not in text[match.end() :])):
             break
         core = token.rstrip("*`\"'.,;:") if not re.fullmatch(r"[-+*/=:<>]+", token) else token
-        if taken and token.startswith("(") and taken[-1][-1] not in "+-*/=^(,":
+        if taken and token.startswith(("(", "[")) and taken[-1][-1] not in "+-*/=^(,":
             break
         whole = _MATH_WORD.fullmatch(core) is not None or _UNIT.fullmatch(core.lstrip("$€£-+~(")) is not None
         if (
@@ -195,7 +195,9 @@ def _run(text: str) -> str | None:
         return run + " " + after.group().strip()
     if compound := _SMALL_UNIT.match(tail):
         return run + compound.group()
-    if link := re.match(r"\s+(?:or|and)\s+(\$?-?\d[\d.,/]*)(?=[\s.;]|$)(?!\s+[a-z])", tail):
+    if link := re.match(
+        r"\s+(?:or|and)(?: possibly| maybe| perhaps| even)?\s+(\$?-?\d[\d.,/]*)(?=[\s.;]|$)(?!\s+[a-z])", tail
+    ):
         return run + ", " + link.group(1).rstrip(".,")
     return run.replace("$", "") if run.count("$") == 1 else run
 
@@ -264,9 +266,11 @@ def _last_run(line: str) -> str | None:
             run = last or run
         if _unfinished(run):
             return ""
-        link = re.search(r"(\$?-?\d[\d.,]*)\s+(or|to)\s+$", before)
-        if link and (link[2] == "or" or "ratio" in before):
-            return f"{link[1]}, {run}" if link[2] == "or" else f"{link[1]}:{run}"
+        link = re.search(r"(\$?-?\d[\d.,]*)\s+(or|to|and)\s+$", before)
+        if link and link[2] == "to" and "ratio" in before:
+            return f"{link[1]}:{run}"
+        if link and (link[2] == "or" or (link[2] == "and" and before[: link.start()].endswith(" are "))):
+            return f"{link[1]}, {run}"
         if before and _LARGE_UNIT.search(before):
             return (before + run)[-60:]
         return run

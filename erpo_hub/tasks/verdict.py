@@ -41,6 +41,11 @@ _JOIN = re.compile(r"\s*(?:;|,?\s*\b(?:and|or)\b|,|\\lor(?![A-Za-z]))\s*")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+")
 _WORD = re.compile(r"[^\W\d_]{3,}")
+_NAME = re.compile(r"\b[A-Z][a-z]{2,}\b")  # the one name of a sentence: "So he won on Friday"
+_OPENERS = set(
+    re.findall(r"\w+", "The Then Thus Therefore Hence This That These They There She Since And But Finally")
+)
+_NEGATED = re.compile(r"\b(?:not|no|never|neither|nor|isn|wasn|except|unless|if|or)\b", re.IGNORECASE)
 _NO = {"no", "none", "ok"}
 
 
@@ -251,7 +256,10 @@ def _words(ours: str, theirs: str) -> bool | None:
     if wanted == found:
         return True
     sentence = re.split(r"\b(?:is|are|was|were|be)\b", ours)
-    return len(sentence) > 1 and as_words(sentence[-1]) == wanted
+    if len(sentence) > 1 and as_words(sentence[-1]) == wanted:
+        return True
+    names = [name for name in _NAME.findall(ours) if name not in _OPENERS]
+    return names == [theirs] and len(ours.split()) > 2 and not _NEGATED.search(ours)
 
 
 def is_words(text: str) -> bool:

@@ -207,7 +207,7 @@ def test_another_folder_at_the_place_is_refused(tmp_path, weights, content):
     place = tmp_path / "mine"
     place.mkdir()
     (place / content).write_text("mine")
-    with pytest.raises(UserError, match="exists and is no bundle"):
+    with pytest.raises(UserError, match="exists and is not a bundle"):
         build_bundle(example_run(), weights, place)
     assert os.listdir(place) == [content]
 
@@ -215,7 +215,7 @@ def test_another_folder_at_the_place_is_refused(tmp_path, weights, content):
 def test_weights_without_safetensors_are_refused(tmp_path):
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(UserError, match=r"holds no \*.safetensors"):
+    with pytest.raises(UserError, match=r"contains no \*.safetensors"):
         build_bundle(example_run(), tmp_path / "weights", tmp_path / "bundle")
 
 

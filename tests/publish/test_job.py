@@ -136,7 +136,7 @@ def test_the_example_script_declares_what_it_needs():
     text = (ROOT / "examples" / "train_erpo.py").read_text()
     block = text.split("# /// script\n")[1].split("# ///")[0]
     header = tomllib.loads("\n".join(line.removeprefix("# ") for line in block.splitlines()))
-    assert header["dependencies"] == ["erpo-hub[tasks]"]
+    assert header["dependencies"] == []  # erpo-hub comes by --with
     assert header["requires-python"] == ">=3.11"
 
 

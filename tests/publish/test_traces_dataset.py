@@ -68,7 +68,7 @@ def test_a_bundle_or_a_file_will_do(hub, tmp_path):
     push(hub, bundle)
     assert "unchanged" in push(hub, bundle / "traces" / "traces.parquet")[0]
     assert len(hub.commits(REPO, "datasets")) == 1
-    with pytest.raises(UserError, match="holds no traces"):
+    with pytest.raises(UserError, match="contains no traces"):
         push(hub, [])
 
 

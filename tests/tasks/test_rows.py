@@ -185,7 +185,10 @@ def test_images_are_refused_before_they_are_decoded():
     assert "picture" not in load_data(empty).train.column_names
 
 
-@pytest.mark.parametrize("given", [list, dict, None, lambda: iter(())], ids=str)
+WRONG = {"list": list, "dict": dict, "none": None, "iterator": lambda: iter(())}
+
+
+@pytest.mark.parametrize("given", WRONG.values(), ids=WRONG)
 def test_what_is_no_dataset_is_said(given):
     with pytest.raises(UsageError, match="give a task spec"):
         load_data(given() if given else None)

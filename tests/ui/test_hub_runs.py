@@ -140,7 +140,7 @@ def test_a_space_shows_its_hub_traces_and_runs_and_pushes_nothing(hub, browser, 
             page.keyboard.press("Escape")
             page.get_by_role("tab", name="Runs").click()
             assert _drawn(page) == ["alice/erpo"]
-            expect(page.locator("#runs-results")).to_contain_text("62.0%")
+            expect(page.locator("#runs-results")).to_contain_text("62.0 %")
             expect(page.locator("#runs-given")).to_have_count(0)
             page.get_by_role("tab", name="Card").click()
             expect(page.get_by_text("needs sign-in")).to_be_visible()
