@@ -61,7 +61,7 @@ def train_and_push(
 
     Args:
         model: a Hub id, a folder, "builtin:tiny-reasoner", or a loaded causal LM.
-        dataset: a task spec such as "reasoning-gym:chain_sum" (see `train.tasks`), a `Task`, or a
+        dataset: a task spec such as "reasoning-gym:chain_sum" (see `tasks.specs`), a `Task`, or a
             `datasets.Dataset` with `prompt` and `answer`.
         repo_id: where to publish; needed when `push` is true.
         algorithm: a preset of `ERPOConfig`, by its name in `methods/catalog.py`.

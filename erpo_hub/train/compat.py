@@ -9,7 +9,7 @@ from ..errors import UserError
 
 OLDEST, NEXT = Version("1.16.0"), Version("1.17.0")
 
-# tests/test_package.py looks each of these up in the installed TRL.
+# tests/cli/test_package.py looks each of these up in the installed TRL.
 PRIVATE_METHODS = (
     "_generate_and_score_completions",
     "_generate_single_turn",

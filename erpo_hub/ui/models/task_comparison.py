@@ -1,6 +1,6 @@
 """Two models over a task's held-out questions: answered, graded and counted. No gradio here.
 
-May import evaluation and train.tasks, on first use.
+May import evaluation and tasks, on first use.
 """
 
 from __future__ import annotations
