@@ -79,15 +79,11 @@ def check_evaluation(settings: Mapping[str, Any]) -> None:
 
 @contextmanager
 def no_half_made_folder(folder: Path) -> Iterator[None]:
-    """Takes away a folder that came into being inside and holds no file, where what is inside fails."""
+    """Takes away a folder that came into being inside and holds no file at the end: what is inside failed."""
     there = folder.exists()
     try:
         yield
-    except BaseException:
-        if (
-            not there
-            and folder.is_dir()
-            and not any(p.is_file() and p.name != LOCK for p in folder.rglob("*"))
-        ):
+    finally:
+        files = (p for p in folder.rglob("*") if p.is_file() and p.name != LOCK)
+        if not there and folder.is_dir() and not any(files):
             shutil.rmtree(folder)
-        raise
