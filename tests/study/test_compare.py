@@ -1,5 +1,6 @@
 """`compare`: the plan, the processes (with a stand-in for the training), the report, and real cells."""
 
+import importlib
 import json
 import os
 import re
@@ -154,18 +155,18 @@ def test_the_picture_of_differences_shows_the_intervals_and_marks_what_is_shown(
     assert [label.get_text() for label in sampled.get_yticklabels()] == ["erpo", "two seeds"]
 
 
-def test_cells_collected_for_a_commit_give_the_same_report_and_train_nothing(stand_in, tmp_path):
-    out, small = tmp_path / "out", tmp_path / "small"
+def test_cells_packed_for_a_commit_give_the_same_report_and_train_nothing(stand_in, tmp_path, monkeypatch):
+    out, small, packed = tmp_path / "out", tmp_path / "small", tmp_path / "study.parquet"
     settings = {"n_sampled": 20, "n_greedy": 20}
     whole = compare(ROWS, 2, out_dir=out, **settings).data
-    script = Path(__file__).parents[2] / "benchmarks/collect_cells.py"
-    command = [sys.executable, str(script), str(out), str(small)]
-    assert subprocess.check_output(command, text=True) == f"copied 5 cells to {small}\n"
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    evidence = importlib.import_module("evidence")
+    assert evidence.pack(out, packed) == 5
+    assert len(evidence.unpack(packed, small)) == 5
     again = compare(ROWS, 2, out_dir=small, **settings).data
     assert len(started(out)) == 5
     assert not (small / "started.txt").exists()
     assert again == whole
-    assert subprocess.run([*command[:2], str(tmp_path), str(small)], capture_output=True).returncode == 1
 
 
 def test_a_failed_cell_is_told_after_the_rest_and_done_again(stand_in, tmp_path):
