@@ -21,7 +21,7 @@ from typing import Any
 
 import step_overhead
 import torch
-from step_overhead import _ratio, expressions, length_reward, questions, train
+from step_overhead import _ratio, expressions, length_reward, questions, train, write_into
 from trl import GRPOConfig, GRPOTrainer
 
 from erpo_hub import ERPOConfig, ERPOTrainer
@@ -109,9 +109,7 @@ def main() -> None:
     table = f"{head}\nTRL's GRPO, no KL term, in one run.\n\n" + "\n".join(lines) + "\n"
     print("\n" + table)
     if arguments.write:
-        head, _, rest = arguments.write.read_text(encoding="utf-8").partition(MARKS[0])
-        tail = rest.partition(MARKS[1])[2]
-        arguments.write.write_text(f"{head}{MARKS[0]}\n{table}{MARKS[1]}{tail}", encoding="utf-8")
+        write_into(arguments.write, table, MARKS)
 
 
 if __name__ == "__main__":

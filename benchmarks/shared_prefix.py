@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from step_overhead import METHODS, _ratio, length_reward, now, peak_mb, reset_peak, train
+from step_overhead import METHODS, _ratio, length_reward, now, peak_mb, reset_peak, train, write_into
 from transformers import AutoTokenizer, PrinterCallback
 
 from erpo_hub import ERPOConfig, ERPOTrainer
@@ -125,9 +125,7 @@ def main() -> None:
     )
     print(table)
     if arguments.write:
-        head, _, rest = arguments.write.read_text(encoding="utf-8").partition(MARKS[0])
-        tail = rest.partition(MARKS[1])[2]
-        arguments.write.write_text(f"{head}{MARKS[0]}\n{table}{MARKS[1]}{tail}", encoding="utf-8")
+        write_into(arguments.write, table, MARKS)
 
 
 if __name__ == "__main__":

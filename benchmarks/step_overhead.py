@@ -318,11 +318,11 @@ def as_markdown(rows: list[dict[str, Any]], command: str) -> str:
 MARKS = ("<!-- step_overhead:begin -->", "<!-- step_overhead:end -->")
 
 
-def write_into(path: Path, table: str) -> None:
+def write_into(path: Path, table: str, marks: tuple[str, str] = MARKS) -> None:
     """Replace what stands between the marks."""
-    head, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
-    tail = rest.partition(MARKS[1])[2]
-    path.write_text(f"{head}{MARKS[0]}\n{table}{MARKS[1]}{tail}", encoding="utf-8")
+    head, _, rest = path.read_text(encoding="utf-8").partition(marks[0])
+    tail = rest.partition(marks[1])[2]
+    path.write_text(f"{head}{marks[0]}\n{table}{marks[1]}{tail}", encoding="utf-8")
 
 
 def main() -> None:
