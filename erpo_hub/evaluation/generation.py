@@ -7,6 +7,7 @@ May import torch, transformers and train.capture.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import nn
 from ..errors import UserError
 from ..train.capture import DecodeCapture
 
-__all__ = ["Completion", "Decoding", "generate_completions", "undisturbed"]
+__all__ = ["Completion", "Decoding", "generate_completions", "in_memory", "undisturbed"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,41 @@ def generate_completions(
             "load it in float32 or go back to an earlier checkpoint"
         )
     return [Completion(row, h, row[-1] not in decoding.eos_ids) for row, h in zip(rows, entropies)]
+
+
+def in_memory(model: Any, prompts: list[list[int]], decoding: Decoding, seed: int) -> list[Completion]:
+    """As `generate_completions`; a batch that does not fit into memory is drawn in two halves, and says so.
+
+    Raises UserError where a half does not fit either.
+    """
+    try:
+        return generate_completions(model, prompts, decoding, seed)
+    except RuntimeError as error:
+        if not _is_of_memory(error):
+            raise
+    size = (len(prompts) + 1) // 2  # outside the except: the error holds on to the tensors
+    print(f"out of memory with {len(prompts)} completions at once: drawing {size}", file=sys.stderr)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        parts = [prompts[:size], prompts[size:]]
+        return [
+            c
+            for n, part in enumerate(parts)
+            if part
+            for c in generate_completions(model, part, decoding, seed + n)
+        ]
+    except RuntimeError as error:
+        if not _is_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory with {size} completions at once too: give a smaller batch_size"
+        ) from error
+
+
+def _is_of_memory(error: RuntimeError) -> bool:
+    """A GPU's refusal has a class of its own, that of the machine's memory only its words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _until_end(ids: list[int], eos_ids: tuple[int, ...]) -> list[int]:

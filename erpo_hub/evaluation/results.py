@@ -231,8 +231,12 @@ class QuestionLog:
 
 
 _COLUMNS: dict[str, tuple[type, ...]] = {  # of a question: what each completion's entry is
-    **{"completions": (str,), "scores": (int, float), "correct": (bool,), "truncated": (bool,)},
-    **{"lengths": (int,), "pivots": (int,)},
+    "completions": (str,),
+    "scores": (int, float),
+    "correct": (bool,),
+    "truncated": (bool,),
+    "lengths": (int,),
+    "pivots": (int,),
     **dict.fromkeys(("entropies", "pivot_entropies"), (int, float, type(None))),
 }
 

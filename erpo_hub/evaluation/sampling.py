@@ -18,7 +18,6 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from ..errors import UsageError, UserError
@@ -26,7 +25,7 @@ from ..traces.asked import Asked, as_messages, asked_as, encode
 from ..traces.decoding import end_tokens
 from ..traces.loading import load, load_tokenizer
 from ..traces.pivots import find_pivots
-from .generation import Completion, Decoding, generate_completions, undisturbed
+from .generation import Completion, Decoding, in_memory, undisturbed
 from .results import Evaluation, QuestionLog
 from .statistics import paired_comparison
 
@@ -285,12 +284,9 @@ def _finished_questions(
     for number, start in enumerate(range(0, len(queue), batch_size)):
         batch = queue[start : start + batch_size]
         if not done.issuperset(batch):
-            try:
-                drawn = generate_completions(
-                    model, [prompts[q] for q in batch], decoding, (seed * 1_000_003 + number) % 2**63
-                )
-            except torch.OutOfMemoryError as error:
-                raise UserError(f"out of memory at batch_size={batch_size}: give a smaller one") from error
+            drawn = in_memory(
+                model, [prompts[q] for q in batch], decoding, (seed * 1_000_003 + number) % 2**63
+            )
             for q, completion in zip(batch, drawn):
                 if q not in done:
                     pending.setdefault(q, []).append(completion)

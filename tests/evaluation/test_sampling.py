@@ -316,3 +316,35 @@ def test_results_survive_the_file_and_feed_the_card(model, tokenizer, task, tmp_
 def test_bar_is_silent_without_a_terminal(model, tokenizer, task, capfd):
     run(model, tokenizer, task, progress=True)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_drawn_in_two_halves_once(monkeypatch, capsys, refusal):
+    from erpo_hub.evaluation import generation
+
+    sizes = []
+
+    def fits(at_most):
+        def draw(model, prompts, decoding, seed):
+            sizes.append(len(prompts))
+            if len(prompts) > at_most:
+                raise refusal
+            return [generation.Completion(ids, [], False) for ids in prompts]
+
+        return draw
+
+    decoding = generation.Decoding(0.0, 1.0, 4, 0, (1,))
+    monkeypatch.setattr(generation, "generate_completions", fits(3))
+    drawn = generation.in_memory(None, [[n] for n in range(5)], decoding, 0)
+    assert [c.ids for c in drawn] == [[0], [1], [2], [3], [4]]
+    assert sizes == [5, 3, 2]
+    assert capsys.readouterr().err == "out of memory with 5 completions at once: drawing 3\n"
+    monkeypatch.setattr(generation, "generate_completions", fits(2))
+    with pytest.raises(UserError, match="out of memory with 3 completions at once too: give a smaller"):
+        generation.in_memory(None, [[n] for n in range(5)], decoding, 0)
