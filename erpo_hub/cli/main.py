@@ -365,9 +365,18 @@ def _quiet() -> None:
     logging.getLogger("trl").setLevel(logging.ERROR)
 
 
+_stopped_by: list[int] = []  # signals that asked this process to stop
+
+
+def _stop(number: int, frame: Any) -> None:
+    _stopped_by.append(number)
+    raise KeyboardInterrupt
+
+
 def main() -> None:
-    """Console entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a cluster sends: the same as Ctrl-C
+    """Console entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a cluster sends the second
+        signal.signal(number, _stop)
     try:
         app()
     except UserError as error:
@@ -376,7 +385,7 @@ def main() -> None:
         if difference := getattr(error, "diff", None):  # a card edited inside a generated block
             print(difference, file=sys.stderr)
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(128 + _stopped_by[0] if error.exit_code == 130 and _stopped_by else error.exit_code)
     except OSError as error:  # a full disk, a place that cannot be written: whatever the command was doing
         if os.environ.get("ERPO_HUB_DEBUG"):
             raise
@@ -384,7 +393,7 @@ def main() -> None:
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as exit_:
-        if exit_.code != 130:
+        if exit_.code != 130 and not _stopped_by:
             raise
         print("stopped; what was finished is kept", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(128 + (_stopped_by or [signal.SIGINT])[0])

@@ -229,7 +229,8 @@ def _run_cells(
     waiting, free = list(todo), list(range(min(workers, len(todo))))
     running: list[_Running] = []
     share = max(1, _cores() // max(1, len(free)))
-    with _progress_bar(total, total - len(todo), progress) as advance:
+    done = total - len(todo)
+    with _progress_bar(total, done, progress) as advance:
         try:
             while waiting or running:
                 while waiting and free:
@@ -241,9 +242,10 @@ def _run_cells(
                     folder = cell_folder(out_dir, job.cell)
                     if job.process.returncode or not (folder / "cell.json").exists():
                         failed[str(folder.relative_to(out_dir))] = _last_line(folder / "log.txt")
+                    else:
+                        done += 1
                     advance()
         except KeyboardInterrupt:
-            done = total - len(waiting) - len(running) - len(failed)
             raise UserError(
                 f"stopped with {done} of {total} cells finished in {out_dir}: the same command goes on there",
                 exit_code=130,
