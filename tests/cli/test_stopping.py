@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,11 +41,23 @@ def test_sigterm_keeps_what_was_judged_and_the_same_command_goes_on(tmp_path):
     assert (tmp_path / "results.json").is_file()
 
 
-@pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null/under-a-file"])
-def test_a_place_that_cannot_be_written(place):
-    done = subprocess.run([*EVALUATE, "-n", "4", "--out", place], capture_output=True, text=True)
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*EVALUATE, "-n", "4", "--out", "/proc/nowhere"],
+        [*EVALUATE, "-n", "4", "--out", "/dev/null/under-a-file"],
+        [*COMMAND, "compare", "--quick", "--presets", "grpo", "--seeds", "1", "--out", "/dev/null/x"],
+        [*COMMAND, "card", "BUNDLE", "--out", "/proc/nowhere/card.md"],
+    ],
+)
+def test_a_place_that_cannot_be_written(command, tmp_path):
+    if "BUNDLE" in command:
+        build_bundle(example_run(), fake_weights(tmp_path / "weights"), tmp_path / "bundle", figures=False)
+        command = [str(tmp_path / "bundle") if part == "BUNDLE" else part for part in command]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {Path(place)}")
+    assert done.stderr.startswith("error: ")
+    assert command[-1].removesuffix("/card.md") in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
