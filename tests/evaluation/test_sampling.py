@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.evaluation import sampling
-from erpo_hub.evaluation.results import Evaluation
+from erpo_hub.evaluation.results import Evaluation, QuestionLog, check_question
 from erpo_hub.evaluation.sampling import evaluate, evaluate_robustness
 from erpo_hub.record.format import Summary, read_as
 from erpo_hub.text import percent
@@ -348,3 +348,23 @@ def test_a_batch_that_does_not_fit_is_drawn_in_two_halves_once(monkeypatch, caps
     monkeypatch.setattr(generation, "generate_completions", fits(2))
     with pytest.raises(UserError, match="out of memory with 3 completions at once too: give a smaller"):
         generation.in_memory(None, [[n] for n in range(5)], decoding, 0)
+
+
+@pytest.mark.parametrize("text", [b"my notes", b"[" * 100_000 + b"\n", b"[]\n", b'{"evaluation": []}\n'])
+def test_a_file_that_is_no_log_is_refused_and_left_as_it_was(tmp_path, text):
+    path = tmp_path / "questions.jsonl"
+    path.write_bytes(text)
+    with pytest.raises(UserError, match="questions.jsonl"):
+        QuestionLog(path, {"evaluation": {"k": 1}})
+    assert path.read_bytes() == text
+
+
+@pytest.mark.parametrize(
+    "change", [{"correct": []}, {"lengths": ["x"]}, {"scores": None}, {"index": []}, {"entropies": [[]]}]
+)
+def test_a_question_with_wrong_values_is_refused(tmp_path, change):
+    lists = {"completions": ["5"], "scores": [1.0], "correct": [True], "lengths": [2], "truncated": [False]}
+    lists |= {"entropies": [0.1], "pivots": [0], "pivot_entropies": [None]}
+    check_question({"index": 0, "prompt": "2+3=", "answer": "5", **lists}, 1)
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        check_question({"index": 0, "prompt": "2+3=", "answer": "5", **lists, **change}, 1)
