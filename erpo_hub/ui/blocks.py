@@ -11,10 +11,9 @@ import gradio as gr
 
 from ..errors import UserError
 from .budget import Budget, SessionMemory
+from .guard import say_fault
 from .models.asking import explain
 from .models.streaming import MODEL_ERRORS
-
-WRONG_TYPE = (TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, UnicodeError)
 
 
 class Page(gr.Blocks):
@@ -36,7 +35,8 @@ class Page(gr.Blocks):
             raise
         except (UserError, *MODEL_ERRORS) as error:
             raise gr.Error(explain(error), print_exception=False) from None
-        except WRONG_TYPE as error:
+        except Exception as error:  # noqa: BLE001 whatever a visitor's arguments bring about
+            say_fault(error)
             text = f"The request can't be worked with ({type(error).__name__}): check its arguments' types."
             raise gr.Error(text, print_exception=False) from None
         finally:

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import re
 import secrets
 from dataclasses import dataclass
@@ -29,7 +30,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 NESTING = 64  # levels of JSON in a request; a trace in an event's data has 7
 BODY = 64 * 2**20  # bytes of a request, as of an upload
 NOT_OWNER = "Only the link that `erpo-hub app` printed allows this: open it in this browser first."
-WRONG_REQUEST = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError)
 UPLOADS = 4  # at the same time
 NO_FILE = "There is no such file here, or it is not yours."
 
@@ -105,10 +105,10 @@ class Guard:
             async with self._uploads:
                 await asyncio.to_thread(make_room, self.budget, BODY)
                 await self.app(scope, receive, answer)
-        except WRONG_REQUEST as error:  # Gradio's routes take what they get for well-formed
+        except Exception as error:  # noqa: BLE001 Gradio's routes take what they get for well-formed
             if answer.started:
                 raise
-            logger.warning("a request was refused: %s", type(error).__name__)
+            say_fault(error)
             await _refuse(scope, receive, send, "The request can't be worked with.", 400)
 
     def _problem(self, scope: Scope, headers: Headers) -> str | None:
@@ -132,6 +132,12 @@ class Guard:
         answer.set_cookie(self.door.cookie, self.door.key or "", httponly=True, samesite="strict")
         answer.headers["cache-control"] = "no-store"
         return answer
+
+
+def say_fault(error: Exception) -> None:
+    """One line in the log for what a request brought about; ERPO_HUB_DEBUG adds the traceback."""
+    debug = error if os.environ.get("ERPO_HUB_DEBUG") else None
+    logger.warning("a request could not be worked with: %s", type(error).__name__, exc_info=debug)
 
 
 class _Answer:
