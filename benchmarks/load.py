@@ -150,8 +150,8 @@ def main(minutes: float, users: int, hostile: int, write: bool) -> int:
         f"| 95th percentile of their waits (s) | {p95[0]:.2f} | {p95[1]:.2f} |",
         "",
         f"Answers with another's tokens: {load.foreign}. Hostile requests by status: {answers}. Highest"
-        f" memory in the first and second half of the mixed time: {memory[0]:,.0f} and {memory[1]:,.0f} MiB. Most on"
-        f" disk: {most:,.0f} MiB, with a budget of {LIMITS.budget.disk // MIB} MiB.",
+        f" memory in the first and second half of the mixed time: {memory[0]:,.0f} and {memory[1]:,.0f} MiB."
+        f" Most on disk: {most:,.0f} MiB, with a budget of {LIMITS.budget.disk // MIB} MiB.",
     ]
     print("\n".join(lines))
     if write:
