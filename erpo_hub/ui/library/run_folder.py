@@ -42,6 +42,10 @@ class NotOnTheHub(UserError):
     """There is no such repository for this visitor."""
 
 
+class NoRun(UserError):
+    """A repository without a run's record."""
+
+
 def hub_run(repo_id: str) -> RunFolder:
     """A run published on the Hub: its run.json, card, figures and traces, without the weights.
 
@@ -59,9 +63,7 @@ def hub_run(repo_id: str) -> RunFolder:
     except hub_errors() as error:
         raise UserError(f"{repo_id}: not readable on the Hub ({one_line(error)}); check the name") from None
     if not (folder / "run.json").is_file():
-        raise UserError(
-            f"{repo_id}: has no run.json, so it is not a run; give a model that erpo-hub published"
-        )
+        raise NoRun(f"{repo_id}: has no run.json, so it is not a run; give a model that erpo-hub published")
     read_record(folder)
     return RunFolder(repo_id, folder)
 
