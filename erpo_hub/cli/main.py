@@ -170,7 +170,7 @@ def evaluate(
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option()] = 1.0,
     max_new_tokens: Annotated[int | None, typer.Option(help="Default: as in training, else 256.")] = None,
-    batch_size: Annotated[int, typer.Option()] = 64,
+    batch_size: Annotated[int | None, typer.Option(help="Completions at once.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
     plain: Annotated[
         bool | None, typer.Option("--plain/--chat", help="Text prompts bare or as chat; default as trained.")

@@ -138,10 +138,26 @@ def test_same_seed_same_result_other_seed_another(model, tokenizer, task):
     assert len(set(drawn)) > 7  # the batches do not repeat one another
 
 
-def test_greedy_does_not_depend_on_the_batch(model, tokenizer, task):
-    wide = run(model, tokenizer, task, k=1, temperature=0.0, batch_size=7)
-    narrow = run(model, tokenizer, task, k=1, temperature=0.0, batch_size=1)
-    assert [q["completions"] for q in wide.questions] == [q["completions"] for q in narrow.questions]
+def test_answers_depend_neither_on_the_batch_nor_on_the_other_questions(model, tokenizer, task, tmp_path):
+    for how in ({"k": 1, "temperature": 0.0}, {}):
+        wide, narrow, fewer = (
+            [q["completions"] for q in run(model, tokenizer, task, **how, **x).questions]
+            for x in ({"batch_size": None}, {"batch_size": 1}, {"n": 3})
+        )
+        assert wide == narrow
+        assert wide[:3] == fewer
+    begun = run(model, tokenizer, task, batch_size=4, resume_path=tmp_path / "questions.jsonl")
+    again = run(model, tokenizer, task, batch_size=21, resume_path=tmp_path / "questions.jsonl")
+    assert again.questions == begun.questions
+
+
+def test_a_graders_error_is_not_lost_beside(model, tokenizer, task):
+    class Broken(ToyGrader):
+        def grade(self, completions, answers, **columns):
+            raise UserError("the grader is broken")
+
+    with pytest.raises(UserError, match="is broken"):
+        run(model, tokenizer, task, grader=Broken())
 
 
 def test_training_does_not_notice(model, tokenizer, task):
