@@ -46,7 +46,6 @@ def demo(
 
     Example: `erpo-hub demo --quick`
     """
-    _quiet()
     from .demo import run_demo
 
     run_demo(out, quick=quick, seed=seed)
@@ -351,18 +350,9 @@ app.add_typer(commands)
 
 
 def _quiet() -> None:
-    """Loading bars and deprecation notes of the libraries below would bury our own lines."""
-    import logging
-    import warnings
+    from ..run.quiet import quiet
 
-    from transformers.utils import logging as transformers_logging
-
-    if os.environ.get("ERPO_HUB_DEBUG"):
-        return
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    logging.getLogger("trl").setLevel(logging.ERROR)
+    quiet()
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..record.format import Comparison, Grading, PairedRun, Prompt, RunRecord, Summary, read_as, read_record
+from .lock import wait_until_free
 from .steps import Run
 
 TRACED = 6  # held-out questions whose traces go into the bundle
@@ -25,7 +26,7 @@ def compared(before: Summary | None, after: Summary) -> Comparison | None:
 
 @dataclass(frozen=True)
 class Pair:
-    """A finished run to compare with, and its folder."""
+    """A run to compare with, and its folder."""
 
     record: RunRecord
     folder: Path
@@ -33,6 +34,13 @@ class Pair:
     @classmethod
     def read(cls, folder: str | Path) -> Pair:
         return cls(read_record(folder), Path(folder))
+
+    def finished(self) -> Pair:
+        """Once it is: where another process is at work in its folder, that is waited for."""
+        if self.record.results.final is not None:
+            return self
+        wait_until_free(self.folder)
+        return self.read(self.folder)
 
     def block(self, final: Summary) -> PairedRun:
         """What the record says of it. Raises UserError where the two were not evaluated alike."""
