@@ -23,13 +23,15 @@ from .credit import Credit, CreditBatch, Reduce, alone, raise_non_finite
 from .moments import (
     centered,
     moments,
+    numbered,
     row_sums,
-    statistics_dtype,
+    share_stretches,
     stretch_sums,
     stretches,
     sums_about_zero,
-    sums_before,
 )
+
+AT_ONCE = 4  # rows
 
 
 class Settings(Protocol):
@@ -70,9 +72,7 @@ def credit(batch: CreditBatch, regate: Callable[[Tensor], Tensor] | None = None)
     entropy = torch.where(hidden, 0, batch.entropy.to(dtype))  # eq. 1
     progress = (logps - ref_logps).masked_fill_(hidden, 0)  # eq. 3; its beta comes with the slope of eq. 5
 
-    share = progress_share(entropy, counts, s.num_buckets, s.bucket_axis)  # eq. 4, (B, T)
-    stretch = stretches(share, s.num_buckets)  # (B, K)
-    bucket = share.mul_(counts).long()
+    stretch = bucket_stretches(entropy, counts, s.num_buckets, s.bucket_axis)  # eq. 4, (B, K)
 
     # What eqs. 2, 5 and 6 need of a group, as sums: of rows here, then of all the group's rows anywhere. Both
     # columns are used as distances from their row's mean, which keeps float32 sums exact enough.
@@ -81,7 +81,8 @@ def credit(batch: CreditBatch, regate: Callable[[Tensor], Tensor] | None = None)
     progress, progress_origin = centered(progress, counts, length)
     if not torch.isfinite(entropy_origin + progress_origin).all():
         raise_non_finite(batch.mask, entropy=batch.entropy, logps=logps, ref_logps=ref_logps)
-    scratch = torch.mul(progress, progress, out=share if share.dtype == dtype else None)  # (B, T)
+    bucket = numbered(stretch, counts.shape[1]).mul_(batch.mask)  # (B, T)
+    scratch = progress * progress  # (B, T)
     count, first, second = (stretch_sums(x, stretch) for x in (counts, progress, scratch))
     rows = [
         row_sums(entropy, length, entropy_origin),
@@ -127,25 +128,28 @@ def credit(batch: CreditBatch, regate: Callable[[Tensor], Tensor] | None = None)
     return Credit(advantages, {"gate": gate, "progress": progress, "bucket": bucket})
 
 
-def progress_share(entropy: Tensor, counts: Tensor, num_buckets: int, axis: str) -> Tensor:
-    """Eq. 4: K times the relative progress before a token, (B, T), never falling; its floor is the bucket.
+def bucket_stretches(entropy: Tensor, counts: Tensor, num_buckets: int, axis: str) -> Tensor:
+    """Eq. 4: how many columns of a row each of the K buckets spans, (B, K); they come one after the other.
 
-    `counts` is 1 at tokens that count and 0 elsewhere, where `entropy` is 0 and the result means nothing.
+    `counts` is 1 at tokens that count and 0 elsewhere, where `entropy` is 0 and the bucket means nothing. A
+    token's bucket is the floor of K times its relative progress, K-1 at most:
 
     `axis="position"`: share of the completion's counting tokens before it, an exact integer quotient.
     `axis="entropy"`: share of the completion's entropy spent before it; a completion with no entropy at all
     falls back to position.
     """
-    # The quotient of two integers this small is never rounded across an integer: the floor is exact.
-    exact = torch.float32 if num_buckets * counts.shape[1] < 2**22 else torch.float64
-    counts = counts.to(exact)
-    length = counts.sum(1, keepdim=True).clamp_(min=1)  # (B, 1)
-    share = counts.cumsum(1).sub_(counts).mul_(num_buckets).div_(length)  # (B, T)
+    found = None
     if axis == "entropy":
-        spent, total = sums_before(entropy.to(statistics_dtype(entropy.device)))
-        by_entropy = spent.div_(total).mul_(num_buckets)
-        share = torch.where(total > 0, by_entropy, share.to(by_entropy.dtype))
-    return share.clamp_(max=num_buckets - 1)
+        # A few rows at a time: their wide sums stay in the cache.
+        parts = [share_stretches(rows, num_buckets) for rows in entropy.split(AT_ONCE)]
+        found, total = (torch.cat(part) for part in zip(*parts))
+        if bool((total > 0).all()):
+            return found
+    before = counts.cumsum(1, dtype=torch.float32 if counts.shape[1] < 2**24 else torch.float64)
+    k = torch.arange(1, num_buckets, device=counts.device)
+    reached = (before[:, -1:].long() * k + num_buckets - 1) // num_buckets  # k / K of the tokens, or more
+    by_position = stretches(before, reached.to(before.dtype))
+    return by_position if found is None else torch.where(total > 0, found, by_position)
 
 
 def result_anchor(gate: Tensor, polarity: Tensor, progress: Tensor, out: Tensor | None = None) -> Tensor:

@@ -10,28 +10,57 @@ import torch
 from torch import Tensor
 
 
-def sums_before(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Running sum before each column, (B, T), and total, (B, 1).
+def running_sums(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Running sum of (B, T) up to each column, (B, T), and total, (B, 1), as wide as the device has them.
 
-    The total takes back what each addition rounded away (two-sum): an edge between buckets that only rounding
-    decides is then decided alike everywhere.
+    An edge between buckets that only rounding decides must be decided alike everywhere. Float32 values leave
+    a wide sum 29 bits to spare; otherwise the total takes back what each addition rounded away (two-sum).
     """
-    running = x.cumsum(1)
-    before, after = running[:, :-1], running[:, 1:]
-    added = after - before
-    lost = before - (after - added)
-    lost.add_(x[:, 1:]).sub_(added)
-    total = running[:, -1:] + lost.sum(1, keepdim=True)
-    return torch.nn.functional.pad(before, (1, 0)), total
+    running = x.cumsum(1, dtype=statistics_dtype(x.device))
+    total = running[:, -1:]
+    if running.dtype != torch.float64 or x.dtype == torch.float64:
+        before, after = running[:, :-1], running[:, 1:]
+        added = after - before
+        lost = (before - (after - added)).add_(x[:, 1:]).sub_(added)
+        total = total + lost.sum(1, keepdim=True)
+    return running, total
 
 
-def stretches(share: Tensor, num_buckets: int) -> Tensor:
-    """How many columns of a row each bucket spans, (B, K): one stretch each, since `share` never falls."""
-    rows, width = share.shape
-    first = torch.arange(1, num_buckets, device=share.device, dtype=share.dtype)
-    edges = torch.searchsorted(share, first.expand(rows, -1).contiguous())  # (B, K-1), where a bucket begins
-    ends = edges.new_full((rows, 1), width)
-    return torch.cat([edges, ends], dim=1).diff(dim=1, prepend=edges.new_zeros(rows, 1))
+def shares_of(total: Tensor, num_buckets: int) -> Tensor:
+    """The smallest number s, for each k in 1 .. K-1, with K (s / total) >= k as it is rounded; (B, K-1)."""
+    k = torch.arange(1, num_buckets, device=total.device, dtype=total.dtype)
+    below, above = torch.full_like(k, -torch.inf), torch.full_like(k, torch.inf)
+    found = total * k / num_buckets
+    for _ in range(4):  # more than two divisions and a product can be off
+        found = torch.nextafter(found, below)
+    for _ in range(8):
+        short = num_buckets * (found / total) < k
+        found = torch.where(short, torch.nextafter(found, above), found)
+    return found
+
+
+def share_stretches(x: Tensor, num_buckets: int) -> tuple[Tensor, Tensor]:
+    """Stretches (B, K) by the share of a row's sum before a column, and the sums, (B, 1)."""
+    running, total = running_sums(x)
+    return stretches(running, shares_of(total, num_buckets)), total
+
+
+def stretches(running: Tensor, reached: Tensor) -> Tensor:
+    """How many columns of a row each bucket spans, (B, K): one stretch each, since sums never fall.
+
+    A bucket begins behind the first column where `running` (B, T) comes to its entry of `reached` (B, K-1).
+    """
+    rows, width = running.shape
+    edges = (torch.searchsorted(running, reached.contiguous()) + 1).clamp(max=width)
+    edges = torch.cat([edges, edges.new_full((rows, 1), width)], dim=1)
+    return edges.diff(dim=1, prepend=edges.new_zeros(rows, 1))
+
+
+def numbered(stretch: Tensor, width: int) -> Tensor:
+    """The stretch that each column lies in, (B, T) long."""
+    rows, count = stretch.shape
+    flat = torch.repeat_interleave(stretch.flatten(), output_size=rows * width)  # counts on from row to row
+    return flat.view(rows, width).sub_(count * torch.arange(rows, device=flat.device)[:, None])
 
 
 def stretch_sums(x: Tensor, stretch: Tensor) -> Tensor:
