@@ -92,11 +92,19 @@ def count_cost(run: Run) -> None:
     # Optimizer steps that one generation batch feeds.
     steps = args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps
     cost.steps = run.trainer.state.global_step
-    cost.completions = max(1, round(cost.steps / steps)) * args.generation_batch_size
-    lengths = [row.get("completions/mean_length") for row in run.record.history]
-    measured = [length for length in lengths if length is not None]
-    if measured:
-        cost.tokens_generated = round(sum(measured) / len(measured) * cost.completions)
+    batches = max(1, round(cost.steps / steps))
+
+    def mean(name: str) -> float | None:
+        found = [value for row in run.record.history if (value := row.get(name)) is not None]
+        return sum(found) / len(found) if found else None
+
+    cost.completions = batches * args.generation_batch_size
+    if (discarded := mean("erpo/sampling_discarded")) is not None:
+        cost.discarded_completions = round(discarded * batches)
+        cost.discarded_tokens = round((mean("erpo/sampling_discarded_tokens") or 0.0) * batches)
+        cost.completions += cost.discarded_completions
+    if (length := mean("completions/mean_length")) is not None:
+        cost.tokens_generated = round(length * cost.completions)
 
 
 def graded_by(run: Run) -> Grading:
