@@ -3,10 +3,10 @@
     python benchmarks/growth.py                           # a table, about eight minutes on one core
     python benchmarks/growth.py --write docs/performance.md
 
-ERPO on a random model of the embedded one's architecture, every second group of 8 dead, prompts of 192 tokens.
-Three ways take turns: every row, `skip_dead_rows`, and `shared_prefix` besides. What is timed is what they
-change: the reference's forward, the loss and its gradient, for one generation batch of random tokens, in CPU
-seconds of one thread. A packed row holds at most 4,096 tokens: longer completions are not packed.
+ERPO on a random model of the embedded one's architecture, every second group of 8 dead, prompts of 192
+tokens. Three ways take turns: every row, `skip_dead_rows`, and `shared_prefix` besides. What is timed is what
+they change: the reference's forward, the loss and its gradient, for one generation batch of random tokens, in
+CPU seconds of one thread. A packed row holds at most 4,096 tokens: longer completions are not packed.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ def main() -> None:
         points["tokens of a completion"].append((tokens, measure(FEW_ROWS, tokens, arguments.rounds)))
     lines = [
         f"Made by `python benchmarks/growth.py` (torch {torch.__version__}, one thread; load of the machine "
-        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores). CPU seconds of the reference's forward, the loss "
-        f"and its gradient; in brackets against every row.\n",
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores). CPU seconds of the reference's forward, the "
+        f"loss and its gradient; in brackets against every row.\n",
         f"| setting | {' | '.join(WAYS)} |",
         "|:--|" + "--:|" * len(WAYS),
     ]

@@ -103,9 +103,7 @@ class ERPOConfig(GRPOConfig):
 
     dynamic_sampling: int = field(
         default=0,
-        metadata={
-            "help": "Further rounds, at most, of new questions for groups whose rewards are all equal. 0: none."
-        },
+        metadata={"help": "Further rounds, at most, of new questions for groups of equal rewards. 0: none."},
     )
 
     def __post_init__(self) -> None:

@@ -2,9 +2,9 @@
 
 A group of equal rewards teaches nothing. With `dynamic_sampling=N` TRL generates and grades a batch as ever;
 then up to N further rounds ask as many new questions as there are such groups, and the new groups that have
-variance take their places. Which questions are new depends on the seed, the step and the round alone: the order
-of the batches' own questions stays what it is, and a resumed run draws what it would have drawn. TRL's metrics
-are then means over all completions that were generated, its table holds the batch.
+variance take their places. Which questions are new depends on seed, step and round alone: the order of the
+batches' own questions stays what it is, and a resumed run draws what it would have drawn. TRL's metrics are
+then means over all completions that were generated; its table holds the batch.
 
 Left out, by name (`wanted`): images, tools, environments, and advantages that mix groups.
 """
@@ -244,9 +244,9 @@ class _Sampling:
             metrics[f"erpo/sampling_{name}"].append(float(value))
         if dead == groups:
             logger.warning(
-                f"step {trainer.state.global_step}: all {groups} groups have equal rewards, also after "
-                f"{len(more)} further rounds: nothing can be learned from them; the questions are too easy or "
-                "too hard for this model, or the reward function gives one value"
+                f"step {trainer.state.global_step}: all {groups} groups have equal rewards, after "
+                f"{len(more)} further rounds too: nothing can be learned from them; the questions are "
+                "too easy or too hard for this model, or the reward function gives one value"
             )
 
 
