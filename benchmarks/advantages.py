@@ -1,6 +1,8 @@
 """`token_advantages` against ten softmaxes over the same tensor, taking turns in one process.
 
-python benchmarks/advantages.py [--rows 64 --tokens 16384]
+python benchmarks/advantages.py [--rows 64 --tokens 16384] [--write docs/performance.md]
+
+CPU seconds of one thread, which other work on the machine stretches less than the clock's.
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ DEFAULTS = {
 
 
 def seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     call()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def main() -> None:

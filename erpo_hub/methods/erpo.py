@@ -23,12 +23,12 @@ from .credit import Credit, CreditBatch, Reduce, alone, raise_non_finite
 from .moments import (
     centered,
     moments,
-    numbered,
     row_sums,
     share_stretches,
     stretch_sums,
     stretches,
     sums_about_zero,
+    where_counted,
 )
 
 AT_ONCE = 4  # rows
@@ -63,14 +63,14 @@ def credit(batch: CreditBatch, regate: Callable[[Tensor], Tensor] | None = None)
     """
     s: Settings = batch.settings
     dtype = torch.float64 if batch.entropy.dtype == torch.float64 else torch.float32
-    hidden, counts = ~batch.mask, batch.mask.to(dtype)  # (B, T)
+    counts = batch.mask.to(dtype)  # (B, T)
     outcome = batch.advantages.to(dtype)  # (B,)
     logps = batch.logps.to(dtype)
     ref_logps = logps if batch.ref_logps is None else batch.ref_logps.to(dtype)
     # Under the mask anything may stand, NaN included. Below, memory is used again where that is safe: at this
     # size a new (B, T) costs more than the arithmetic on it.
-    entropy = torch.where(hidden, 0, batch.entropy.to(dtype))  # eq. 1
-    progress = (logps - ref_logps).masked_fill_(hidden, 0)  # eq. 3; its beta comes with the slope of eq. 5
+    entropy = where_counted(batch.entropy.to(dtype), counts)  # eq. 1
+    progress = where_counted(logps - ref_logps, counts)  # eq. 3; its beta comes with the slope of eq. 5
 
     stretch = bucket_stretches(entropy, counts, s.num_buckets, s.bucket_axis)  # eq. 4, (B, K)
 
@@ -81,7 +81,7 @@ def credit(batch: CreditBatch, regate: Callable[[Tensor], Tensor] | None = None)
     progress, progress_origin = centered(progress, counts, length)
     if not torch.isfinite(entropy_origin + progress_origin).all():
         raise_non_finite(batch.mask, entropy=batch.entropy, logps=logps, ref_logps=ref_logps)
-    bucket = numbered(stretch, counts.shape[1]).mul_(batch.mask)  # (B, T)
+    of_stretch = torch.repeat_interleave(stretch.flatten(), output_size=counts.numel())  # in 0 .. B K - 1
     scratch = progress * progress  # (B, T)
     count, first, second = (stretch_sums(x, stretch) for x in (counts, progress, scratch))
     rows = [
@@ -105,8 +105,15 @@ def credit(batch: CreditBatch, regate: Callable[[Tensor], Tensor] | None = None)
     # fewer than two tokens gets the slope 0.
     mean, std, count = moments(of_row[:, 4:].view(-1, s.num_buckets, 3))  # (B, K) each
     slope = (count > 1) * s.progress_beta / (s.progress_beta * std + s.eps)
-    progress.sub_(torch.gather((mean - progress_origin).to(dtype), 1, bucket, out=scratch))
-    progress.mul_(torch.gather(slope.to(dtype), 1, bucket, out=scratch)).mul_(counts)
+    for table, change in ((mean - progress_origin, progress.sub_), (slope, progress.mul_)):
+        change(
+            torch.index_select(table.to(dtype).flatten(), 0, of_stretch, out=scratch.view(-1)).view_as(
+                scratch
+            )
+        )
+    progress.mul_(counts)
+    first_of_row = s.num_buckets * torch.arange(len(counts), device=counts.device)[:, None]
+    bucket = of_stretch.view_as(counts).sub_(first_of_row).mul_(batch.mask.long())
 
     # Eq. 6: the outcome decides the direction.
     polarity = torch.sign(outcome)  # (B,)
