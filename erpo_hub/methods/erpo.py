@@ -21,17 +21,16 @@ from torch import Tensor
 
 from .credit import Credit, CreditBatch, Reduce, alone, raise_non_finite
 from .moments import (
-    centered,
+    center,
     moments,
     row_sums,
+    rows_at_once,
     share_stretches,
     stretch_sums,
     stretches,
     sums_about_zero,
     where_counted,
 )
-
-AT_ONCE = 4  # rows
 
 
 class Settings(Protocol):
@@ -63,57 +62,42 @@ def credit(batch: CreditBatch, regate: Callable[[Tensor], Tensor] | None = None)
     """
     s: Settings = batch.settings
     dtype = torch.float64 if batch.entropy.dtype == torch.float64 else torch.float32
-    counts = batch.mask.to(dtype)  # (B, T)
     outcome = batch.advantages.to(dtype)  # (B,)
-    logps = batch.logps.to(dtype)
-    ref_logps = logps if batch.ref_logps is None else batch.ref_logps.to(dtype)
-    # Under the mask anything may stand, NaN included. Below, memory is used again where that is safe: at this
-    # size a new (B, T) costs more than the arithmetic on it.
-    entropy = where_counted(batch.entropy.to(dtype), counts)  # eq. 1
-    progress = where_counted(logps - ref_logps, counts)  # eq. 3; its beta comes with the slope of eq. 5
+    # What a step below leaves to the next stands in the result's own memory, a block of rows at a time: a new
+    # (B, T) costs more than the arithmetic on it.
+    gate, progress, advantages = (batch.mask.new_empty(batch.mask.shape, dtype=dtype) for _ in range(3))
+    bucket = torch.empty_like(gate, dtype=torch.long)
+    blocks = [slice(i, i + rows) for rows in [rows_at_once(batch.mask)] for i in range(0, len(gate), rows)]
 
-    stretch = bucket_stretches(entropy, counts, s.num_buckets, s.bucket_axis)  # eq. 4, (B, K)
-
-    # What eqs. 2, 5 and 6 need of a group, as sums: of rows here, then of all the group's rows anywhere. Both
-    # columns are used as distances from their row's mean, which keeps float32 sums exact enough.
-    length = counts.sum(1, keepdim=True)  # (B, 1)
-    entropy, entropy_origin = centered(entropy, counts, length)
-    progress, progress_origin = centered(progress, counts, length)
+    kept = (gate, progress, bucket, advantages)
+    parts = [_row_sums(batch, rows, *(x[rows] for x in kept)) for rows in blocks]
+    sums, entropy_origin, progress_origin = (torch.cat(part) for part in zip(*parts))
     if not torch.isfinite(entropy_origin + progress_origin).all():
-        raise_non_finite(batch.mask, entropy=batch.entropy, logps=logps, ref_logps=ref_logps)
-    of_stretch = torch.repeat_interleave(stretch.flatten(), output_size=counts.numel())  # in 0 .. B K - 1
-    scratch = progress * progress  # (B, T)
-    count, first, second = (stretch_sums(x, stretch) for x in (counts, progress, scratch))
-    rows = [
-        row_sums(entropy, length, entropy_origin),
-        (outcome != 0)[:, None],
-        sums_about_zero(count, first, second, progress_origin),  # (B, K, 3)
-    ]
-    stats = batch.group_sums(torch.cat([x.flatten(1) for x in rows], dim=1))  # (num_groups, 4 + 3K)
+        raise_non_finite(batch.mask, entropy=batch.entropy, logps=batch.logps, ref_logps=batch.ref_logps)
+    stats = batch.group_sums(sums)  # (num_groups, 4 + 3K)
     of_row = stats[batch.group_index]  # (B, 4 + 3K)
 
     # Eq. 2: how uncertain the policy was at the token, against its group.
-    gate = counts
-    if s.entropy_gate:
-        mean, std, _ = moments(of_row[:, None, :3])  # (B, 1) each
-        z = entropy.sub_((mean - entropy_origin).to(dtype)).mul_((s.gate_gamma / (std + s.eps)).to(dtype))
-        gate = z.sigmoid_().mul_(counts)
-    if regate is not None:
-        gate = regate(gate)
-
+    mean, std, _ = moments(of_row[:, None, :3])  # (B, 1) each
+    away, steepness = (mean - entropy_origin).to(dtype), (s.gate_gamma / (std + s.eps)).to(dtype)
     # Eq. 5: progress against the tokens of the same group at the same stage of the solution. A bucket with
     # fewer than two tokens gets the slope 0.
     mean, std, count = moments(of_row[:, 4:].view(-1, s.num_buckets, 3))  # (B, K) each
-    slope = (count > 1) * s.progress_beta / (s.progress_beta * std + s.eps)
-    for table, change in ((mean - progress_origin, progress.sub_), (slope, progress.mul_)):
-        change(
-            torch.index_select(table.to(dtype).flatten(), 0, of_stretch, out=scratch.view(-1)).view_as(
-                scratch
-            )
-        )
-    progress.mul_(counts)
-    first_of_row = s.num_buckets * torch.arange(len(counts), device=counts.device)[:, None]
-    bucket = of_stretch.view_as(counts).sub_(first_of_row).mul_(batch.mask.long())
+    slope = ((count > 1) * s.progress_beta / (s.progress_beta * std + s.eps)).to(dtype)
+    mean = (mean - progress_origin).to(dtype)
+    for rows in blocks:
+        counts = advantages[rows]  # (b, T), for now
+        if s.entropy_gate:
+            gate[rows].sub_(away[rows]).mul_(steepness[rows]).sigmoid_().mul_(counts)
+        else:
+            gate[rows] = counts
+        place = bucket[rows].flatten()
+        for change, table in ((progress[rows].sub_, mean), (progress[rows].mul_, slope)):
+            change(torch.index_select(table[rows].flatten(), 0, place).view_as(counts))
+        progress[rows].mul_(counts)
+        first = s.num_buckets * torch.arange(len(counts), device=counts.device)[:, None]
+        bucket[rows].sub_(first).mul_(batch.mask[rows].long())
+    gate = gate if regate is None else regate(gate)
 
     # Eq. 6: the outcome decides the direction.
     polarity = torch.sign(outcome)  # (B,)
@@ -122,17 +106,51 @@ def credit(batch: CreditBatch, regate: Callable[[Tensor], Tensor] | None = None)
             raise ValueError('zero_variance="reward_sign" needs rewards')
         by_reward = torch.sign(batch.rewards.to(dtype) - s.reward_threshold).nan_to_num(nan=0.0)
         polarity = torch.where(of_row[:, 3] == 0, by_reward, polarity)  # no advantage in the whole group
-    anchor = result_anchor(gate, s.progress_eta * polarity, progress, out=scratch)  # eta Psi, (B, T)
 
     # Eq. 7.
-    weight = counts
-    if s.synthesis == "gated" and s.entropy_gate:
+    gated = s.synthesis == "gated" and s.entropy_gate
+    if gated:
         # [ours] W / mean_G(W): the mean outcome advantage of a group keeps GRPO's size.
         gate_sum = batch.group_sums(gate.sum(1, keepdim=True).to(stats.dtype))
         per_gate = stats[:, :1] / gate_sum.clamp(min=torch.finfo(dtype).tiny)  # 1 / mean, (num_groups, 1)
-        weight, outcome = gate, outcome * per_gate[batch.group_index, 0].to(dtype)
-    advantages = anchor.addcmul_(outcome[:, None], weight)
+        outcome = outcome * per_gate[batch.group_index, 0].to(dtype)
+    for rows in blocks:
+        weight = gate[rows] if gated else batch.mask[rows].view(torch.uint8).to(dtype)
+        anchor = result_anchor(
+            gate[rows], s.progress_eta * polarity[rows], progress[rows], out=advantages[rows]
+        )
+        anchor.addcmul_(outcome[rows, None], weight)
     return Credit(advantages, {"gate": gate, "progress": progress, "bucket": bucket})
+
+
+def _row_sums(
+    batch: CreditBatch, rows: slice, entropy: Tensor, progress: Tensor, place: Tensor, counts: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What eqs. 2, 5 and 6 need of a group, as sums of these rows (b, 4 + 3K); the rows' means, (b, 1) each.
+
+    Fills the last four, (b, T): entropy and progress as distances from their row's mean, which keeps float32
+    sums exact enough; the number of each token's bucket among all b K; 1 where a token counts, else 0.
+    """
+    s: Settings = batch.settings
+    dtype = entropy.dtype
+    counts.copy_(batch.mask[rows].view(torch.uint8))  # as bytes: ten times as fast on a CPU
+    logps = batch.logps[rows].to(dtype)
+    ref_logps = logps if batch.ref_logps is None else batch.ref_logps[rows].to(dtype)
+    # Under the mask anything may stand, NaN included.
+    where_counted(batch.entropy[rows].to(dtype), counts, out=entropy)  # eq. 1
+    where_counted(logps - ref_logps, counts, out=progress)  # eq. 3; its beta comes with the slope of eq. 5
+    stretch = bucket_stretches(entropy, counts, s.num_buckets, s.bucket_axis)  # eq. 4, (b, K)
+    place.view(-1).copy_(torch.repeat_interleave(stretch.flatten(), output_size=counts.numel()))
+    length = counts.sum(1, keepdim=True)  # (b, 1)
+    entropy_origin = center(entropy, counts, length)
+    progress_origin = center(progress, counts, length)
+    count, first, second = (stretch_sums(x, stretch) for x in (counts, progress, progress * progress))
+    sums = [
+        row_sums(entropy, length, entropy_origin),
+        (batch.advantages[rows] != 0)[:, None],
+        sums_about_zero(count, first, second, progress_origin),  # (b, K, 3)
+    ]
+    return torch.cat([x.flatten(1) for x in sums], dim=1), entropy_origin, progress_origin
 
 
 def bucket_stretches(entropy: Tensor, counts: Tensor, num_buckets: int, axis: str) -> Tensor:
@@ -147,9 +165,7 @@ def bucket_stretches(entropy: Tensor, counts: Tensor, num_buckets: int, axis: st
     """
     found = None
     if axis == "entropy":
-        # A few rows at a time: their wide sums stay in the cache.
-        parts = [share_stretches(rows, num_buckets) for rows in entropy.split(AT_ONCE)]
-        found, total = (torch.cat(part) for part in zip(*parts))
+        found, total = share_stretches(entropy, num_buckets)
         if bool((total > 0).all()):
             return found
     before = counts.cumsum(1, dtype=torch.float32 if counts.shape[1] < 2**24 else torch.float64)
