@@ -78,9 +78,11 @@ def stretch_sums(x: Tensor, stretch: Tensor) -> Tensor:
     """Sums of (B, T) over each stretch, (B, K)."""
     lengths = stretch.flatten()
     if x.device.type == "cpu":  # where torch's own takes four times as long
-        first = (lengths.cumsum(0) - lengths).clamp(max=x.numel() - 1)
-        sums = torch.from_numpy(np.add.reduceat(x.flatten().numpy(), first.numpy()))
-        return sums.masked_fill_(lengths == 0, 0).view(stretch.shape)
+        first = lengths.cumsum(0) - lengths
+        inside = first[first < x.numel()]  # all but empty ones at the end
+        sums = x.new_zeros(len(lengths))
+        sums[: len(inside)] = torch.from_numpy(np.add.reduceat(x.flatten().numpy(), inside.numpy()))
+        return sums.masked_fill_(lengths == 0, 0).view(stretch.shape)  # NumPy gives an empty one its first
     sums = torch.segment_reduce(x.flatten(), "sum", lengths=lengths, initial=0, unsafe=True)
     return sums.view(stretch.shape)
 

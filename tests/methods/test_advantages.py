@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from erpo_hub.methods.credit import NonFiniteError
 from erpo_hub.methods.erpo import bucket_stretches, token_advantages
+from erpo_hub.methods.moments import stretch_sums
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "token_advantages.json"
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference_erpo.py"
@@ -334,6 +335,16 @@ def test_unscored_completions_have_no_direction() -> None:
     assert result.advantages[0].abs().max() > 0
     assert result.advantages[1].abs().max() > 0
     assert (result.advantages[2] == 0).all()
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_sums_of_stretches_some_of_them_empty(lengths: list) -> None:
+    width = max(sum(lengths), 1)
+    stretch = torch.tensor([lengths + [width - sum(lengths)], [0] * len(lengths) + [width]])
+    x = torch.arange(2.0 * width).view(2, width)
+    expected = [[float(part.sum()) for part in row.split(of)] for row, of in zip(x, stretch.tolist())]
+    assert stretch_sums(x, stretch).tolist() == expected
 
 
 def buckets_of(entropy: torch.Tensor, counts: torch.Tensor, buckets: int, axis: str) -> torch.Tensor:
