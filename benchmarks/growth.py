@@ -87,12 +87,15 @@ def seconds(trainer: Any, batch: dict[str, torch.Tensor]) -> float:
 
 
 def measure(rows: int, tokens: int, rounds: int) -> list[float]:
-    """Median seconds of each way; the first round is a warm-up."""
+    """Median seconds of each way; before small batches a round is a warm-up."""
     with tempfile.TemporaryDirectory() as folder:
         trainers = [trainer_of(folder, rows, tokens, settings) for settings in WAYS.values()]
     batch = batch_of(rows, tokens)
-    found = [[seconds(trainer, batch) for trainer in trainers] for _ in range(rounds + 1)][1:]
-    return [statistics.median(column) for column in zip(*found)]
+    warm = rows * tokens < 2**15
+    found = [[seconds(trainer, batch) for trainer in trainers] for _ in range(rounds + warm)][warm:]
+    median = [statistics.median(column) for column in zip(*found)]
+    print(rows, tokens, *(f"{x:.2f}" for x in median), flush=True)
+    return median
 
 
 def draw(points: dict[str, list[tuple[int, list[float]]]], path: Path) -> None:
@@ -110,7 +113,7 @@ def draw(points: dict[str, list[tuple[int, list[float]]]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
