@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from erpo_hub.traces.loading import load
 from erpo_hub.train.capture import DecodeCapture
 
 QUESTIONS = [
@@ -22,8 +22,8 @@ QUESTIONS = [
 
 def differences(folder: str, dtype: torch.dtype, temperature: float, tokens: int) -> tuple:
     """(log-prob, entropy) differences of every generated token, nats."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    model, tokenizer = load(folder, dtype=dtype, device="cpu")
+    tokenizer.padding_side = "left"
     chats = [[{"role": "user", "content": question}] for question in QUESTIONS]
     texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
     inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)

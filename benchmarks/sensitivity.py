@@ -14,6 +14,7 @@ import time
 import numpy as np
 import torch
 
+from erpo_hub.traces.loading import load
 from erpo_hub.traces.sensitivity import decoder_layers, noise_into, position_noise, sensitivity, spread
 
 PROMPT, TOKENS, DRAWS = 16, 256, 8
@@ -56,9 +57,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?")
     arguments = parser.parse_args()
     if arguments.model:
-        from transformers import AutoModelForCausalLM
-
-        model, step = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32).eval(), 64
+        model, step = load(arguments.model, dtype=torch.float32, device="cpu")[0], 64
     else:
         model, step = random_model(), 1
     torch.manual_seed(1)

@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from datasets import Dataset
 from step_overhead import METHODS, _ratio, length_reward, now, peak_mb, reset_peak, train, write_into
-from transformers import AutoTokenizer, PrinterCallback
+from transformers import PrinterCallback
 
 from erpo_hub import ERPOConfig, ERPOTrainer
+from erpo_hub.traces.loading import load_tokenizer
 
 SIZE, PROMPT, COMPLETION = 8, 192, 48
 MARKS = ("<!-- shared_prefix:begin -->", "<!-- shared_prefix:end -->")
@@ -29,7 +30,7 @@ MARKS = ("<!-- shared_prefix:begin -->", "<!-- shared_prefix:end -->")
 
 def long_questions(folder: str, rows: int = 32) -> Dataset:
     """Plain prompts of PROMPT tokens that differ at their beginning."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
     text = " ".join(f"A shop sells {i} apples and {i + 3} pears a day." for i in range(1, 60))
     ids = tokenizer(text).input_ids
     return Dataset.from_list([{"prompt": tokenizer.decode(ids[i : i + PROMPT])} for i in range(rows)])

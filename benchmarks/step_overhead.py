@@ -27,12 +27,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+from transformers import AutoModelForCausalLM, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from erpo_hub import ERPOConfig, ERPOTrainer
 from erpo_hub.tasks.expressions import ExpressionOptions, prompts
-from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model
+from erpo_hub.traces.loading import EMBEDDED_MODEL, load, resolve_model
 from erpo_hub.train.capture import DecodeCapture
 
 METHODS: dict[str, tuple[type, type, float]] = {
@@ -237,12 +237,12 @@ def questions(rows: int = 64) -> Dataset:
 
 def long_model(folder: str) -> str:
     """The embedded architecture at random, with room for long completions."""
-    path = resolve_model(EMBEDDED_MODEL)
-    config = AutoModelForCausalLM.from_pretrained(path).config
+    model, tokenizer = load(EMBEDDED_MODEL)
+    config = model.config
     config.max_position_embeddings = 8192
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(path).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from erpo_hub import Engine, train_and_push
+from erpo_hub import Engine, Trace, train_and_push
 from erpo_hub.errors import UserError
 from erpo_hub.evaluation.results import Evaluation
 from erpo_hub.evaluation.sampling import evaluate, load_model
@@ -300,25 +300,23 @@ def pairs_section(data: dict[str, Any]) -> str:
 
 def store_traces(args: argparse.Namespace, task: Task, grader: Grader) -> None:
     """The same held-out questions, the longest sums first, drawn with the same seeds by each model."""
+    path = args.out / "traces.parquet"
+    if path.exists():
+        return
     rows = sorted(task.test.select(range(args.questions)), key=lambda row: -len(row["prompt"].split()))
     models = {"warm-up": args.out / "warm"}
     models |= {method: args.out / "runs" / f"{method}-0" / "model" for method in METHODS}
+    traces = []
     for name, folder in models.items():
-        engine = None
+        engine = Engine(*_loaded(folder), name=f"SmolLM2-135M, {name}")
         for number, row in enumerate(rows[: args.traces], 1):
-            path = args.out / "traces" / f"smollm2-sum-{number:02d}-{name}.json"
-            if path.exists():
-                continue
-            if engine is None:
-                engine = Engine(*_loaded(folder), name=f"SmolLM2-135M, {name}")
             trace = engine.trace(
                 row["prompt"], chat=False, temperature=1.0, seed=number,
                 max_new_tokens=args.max_completion_length,
             )  # fmt: skip
             score = grader.grade([trace.completion], [row["answer"]], entry=[row["entry"]])[0]
-            trace = engine.with_sensitivity(trace).replace(gold=row["answer"], correct=score >= 1.0)
-            path.parent.mkdir(exist_ok=True)
-            trace.to_json(path)
+            traces.append(engine.with_sensitivity(trace).replace(gold=row["answer"], correct=score >= 1.0))
+    Trace.to_parquet(traces, path)
 
 
 def _read(folder: Path, name: str = "cell.json") -> Any:

@@ -64,7 +64,7 @@ def test_the_whole_study(study, tmp_path: Path, capsys: pytest.CaptureFixture) -
     assert [entry["step"] for entry in summary["warm_up"]] == [2]
     assert len(summary["against_warm_up"]) == 4
     assert "GRPO minus the warmed-up model" in (out / "report.md").read_text()
-    traces = [Trace.from_json(path) for path in sorted((out / "traces").iterdir())]
+    traces = list(Trace.from_parquet(out / "traces.parquet"))
     assert len(traces) == 6
     assert len({trace.prompt for trace in traces}) == 2
     for method in ("grpo", "erpo"):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 from datasets import Dataset
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from tiny_models import save_tiny_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.evaluation import sampling
@@ -28,7 +28,7 @@ class ToyTask:
 
 
 class ToyGrader:
-    """Right when the completion's length has the parity the answer asks for; every sixth answer times out."""
+    """Right when the characters add up to the parity the answer asks for; a sixth of the answers time out."""
 
     def __init__(self):
         self.timeouts = self.graded = 0
@@ -41,29 +41,25 @@ class ToyGrader:
         scores = []
         for completion, answer in zip(completions, answers):
             self.graded += 1
-            late = len(completion) % 6 == 5
+            late = sum(map(ord, completion)) % 6 == 5
             self.timeouts += late
-            scores.append(0.0 if late else float(len(completion) % 2 == int(answer) % 2))
+            scores.append(0.0 if late else float(sum(map(ord, completion)) % 2 == int(answer) % 2))
         return scores
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    vocabulary = {"<pad>": 0, "<eos>": 1, **{c: i + 2 for i, c in enumerate(CHARACTERS)}}
-    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    raw.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    return PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<eos>")
+def folder(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("model"), alphabet=CHARACTERS)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    return AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.fixture
-def model():
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=17, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=1, pad_token_id=0,
-        initializer_range=0.5,
-    )  # fmt: skip
-    return Qwen2ForCausalLM(config)
+def model(folder):
+    return AutoModelForCausalLM.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +83,7 @@ def test_questions_hold_k_completions_in_the_tasks_order(model, tokenizer, task)
         for length, cut, text in zip(question["lengths"], question["truncated"], question["completions"]):
             assert 1 <= length <= 8
             assert not cut or length == 8  # truncated: eight tokens without an end
-            assert len(text.replace(" ", "")) <= length - (not cut)  # the end token counts, and is not shown
+            assert len(text) <= length - (not cut)  # the end token counts, and is not shown
     assert any(not all(q["truncated"]) for q in result.questions)
     assert result.prompt_example == tokenizer.decode(tokenizer(task.test["prompt"][0])["input_ids"])
 
@@ -117,7 +113,7 @@ def test_entropy_is_that_of_a_plain_forward_pass(model, tokenizer, task, tempera
     checked = 0
     for question in result.questions:
         prompt = tokenizer(question["prompt"])["input_ids"]
-        ids = tokenizer(question["completions"][0].replace(" ", ""))["input_ids"]
+        ids = tokenizer(question["completions"][0])["input_ids"]
         ids = ids if question["truncated"][0] else [*ids, tokenizer.eos_token_id]
         if len(ids) != question["lengths"][0]:
             continue  # a special token in the middle is not in the text
@@ -263,9 +259,9 @@ def test_broken_weights_are_named_and_not_scored(model, tokenizer, task):
 
 
 def test_completions_stay_inside_the_context(model, tokenizer, task):
-    assert run(model, tokenizer, task, k=1, max_new_tokens=500).settings["max_new_tokens"] == 64 - 8
-    long = ToyTask("long", "file", Dataset.from_dict({"prompt": ["1" * 64], "answer": ["1"]}))
-    with pytest.raises(UserError, match="context only 64"):
+    assert run(model, tokenizer, task, k=1, max_new_tokens=600).settings["max_new_tokens"] == 512 - 8
+    long = ToyTask("long", "file", Dataset.from_dict({"prompt": ["1" * 512], "answer": ["1"]}))
+    with pytest.raises(UserError, match="context only 512"):
         run(model, tokenizer, long)
 
 
@@ -276,7 +272,7 @@ def test_chat_prompts_go_through_the_template(model, tokenizer):
         run(model, tokenizer, task)
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}*"
     try:
-        assert run(model, tokenizer, task).prompt_example.replace(" ", "") == "1+1=*"
+        assert run(model, tokenizer, task).prompt_example == "1+1=*"
     finally:
         tokenizer.chat_template = None
 

@@ -291,30 +291,6 @@ def test_nothing_finished_is_no_report(tmp_path):
         build_report(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory):
-    """A random character-level model, saved."""
-    import torch
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-
-    vocabulary = {"<pad>": 0, "<eos>": 1, **{c: i + 2 for i, c in enumerate("0123456789+-*=\n")}}
-    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    raw.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    raw.decoder = decoders.Fuse()
-    folder = str(tmp_path_factory.mktemp("model"))
-    PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<eos>").save_pretrained(
-        folder
-    )
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=17, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=1, pad_token_id=0,
-    )  # fmt: skip
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
 @pytest.mark.parametrize(
     ("preset", "control"),
     [
