@@ -62,16 +62,15 @@ def credit(batch: CreditBatch, regate: Callable[[Tensor], Tensor] | None = None)
     """
     s: Settings = batch.settings
     dtype = torch.float64 if batch.entropy.dtype == torch.float64 else torch.float32
-    outcome = batch.advantages.to(dtype)  # (B,)
     # What a step below leaves to the next stands in the result's own memory, a block of rows at a time: a new
     # (B, T) costs more than the arithmetic on it.
     gate, progress, advantages = (batch.mask.new_empty(batch.mask.shape, dtype=dtype) for _ in range(3))
     bucket = torch.empty_like(gate, dtype=torch.long)
     blocks = [slice(i, i + rows) for rows in [rows_at_once(batch.mask)] for i in range(0, len(gate), rows)]
 
-    kept = (gate, progress, bucket, advantages)
-    parts = [_row_sums(batch, rows, *(x[rows] for x in kept)) for rows in blocks]
-    sums, entropy_origin, progress_origin = (torch.cat(part) for part in zip(*parts))
+    parts = [_row_sums(batch, rows, gate[rows], progress[rows], advantages[rows]) for rows in blocks]
+    *found, places = zip(*parts)
+    sums, entropy_origin, progress_origin = (torch.cat(part) for part in found)
     if not torch.isfinite(entropy_origin + progress_origin).all():
         raise_non_finite(batch.mask, entropy=batch.entropy, logps=batch.logps, ref_logps=batch.ref_logps)
     stats = batch.group_sums(sums)  # (num_groups, 4 + 3K)
@@ -85,28 +84,37 @@ def credit(batch: CreditBatch, regate: Callable[[Tensor], Tensor] | None = None)
     mean, std, count = moments(of_row[:, 4:].view(-1, s.num_buckets, 3))  # (B, K) each
     slope = ((count > 1) * s.progress_beta / (s.progress_beta * std + s.eps)).to(dtype)
     mean = (mean - progress_origin).to(dtype)
-    for rows in blocks:
+    for rows, place in zip(blocks, places):
         counts = advantages[rows]  # (b, T), for now
         if s.entropy_gate:
             gate[rows].sub_(away[rows]).mul_(steepness[rows]).sigmoid_().mul_(counts)
         else:
             gate[rows] = counts
-        place = bucket[rows].flatten()
         for change, table in ((progress[rows].sub_, mean), (progress[rows].mul_, slope)):
             change(torch.index_select(table[rows].flatten(), 0, place).view_as(counts))
         progress[rows].mul_(counts)
         first = s.num_buckets * torch.arange(len(counts), device=counts.device)[:, None]
-        bucket[rows].sub_(first).mul_(batch.mask[rows].long())
+        torch.sub(place.view_as(counts), first, out=bucket[rows]).mul_(batch.mask[rows].long())
     gate = gate if regate is None else regate(gate)
 
+    _synthesize(batch, gate, progress, stats, out=advantages, blocks=blocks)
+    return Credit(advantages, {"gate": gate, "progress": progress, "bucket": bucket})
+
+
+def _synthesize(
+    batch: CreditBatch, gate: Tensor, progress: Tensor, stats: Tensor, *, out: Tensor, blocks: list[slice]
+) -> None:
+    """Eqs. 6 and 7 into `out` (B, T), from gate, progress (B, T) and sums of groups (num_groups, 4 + 3K)."""
+    s: Settings = batch.settings
+    dtype, outcome = gate.dtype, batch.advantages.to(gate.dtype)
     # Eq. 6: the outcome decides the direction.
     polarity = torch.sign(outcome)  # (B,)
     if s.zero_variance == "reward_sign":
         if batch.rewards is None:
             raise ValueError('zero_variance="reward_sign" needs rewards')
         by_reward = torch.sign(batch.rewards.to(dtype) - s.reward_threshold).nan_to_num(nan=0.0)
-        polarity = torch.where(of_row[:, 3] == 0, by_reward, polarity)  # no advantage in the whole group
-
+        dead = stats[batch.group_index, 3] == 0  # no advantage in the whole group
+        polarity = torch.where(dead, by_reward, polarity)
     # Eq. 7.
     gated = s.synthesis == "gated" and s.entropy_gate
     if gated:
@@ -114,22 +122,21 @@ def credit(batch: CreditBatch, regate: Callable[[Tensor], Tensor] | None = None)
         gate_sum = batch.group_sums(gate.sum(1, keepdim=True).to(stats.dtype))
         per_gate = stats[:, :1] / gate_sum.clamp(min=torch.finfo(dtype).tiny)  # 1 / mean, (num_groups, 1)
         outcome = outcome * per_gate[batch.group_index, 0].to(dtype)
+    sign = s.progress_eta * polarity
     for rows in blocks:
         weight = gate[rows] if gated else batch.mask[rows].view(torch.uint8).to(dtype)
-        anchor = result_anchor(
-            gate[rows], s.progress_eta * polarity[rows], progress[rows], out=advantages[rows]
-        )
-        anchor.addcmul_(outcome[rows, None], weight)
-    return Credit(advantages, {"gate": gate, "progress": progress, "bucket": bucket})
+        result_anchor(gate[rows], sign[rows], progress[rows], out=out[rows])  # eta Psi
+        out[rows].addcmul_(outcome[rows, None], weight)
 
 
 def _row_sums(
-    batch: CreditBatch, rows: slice, entropy: Tensor, progress: Tensor, place: Tensor, counts: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What eqs. 2, 5 and 6 need of a group, as sums of these rows (b, 4 + 3K); the rows' means, (b, 1) each.
+    batch: CreditBatch, rows: slice, entropy: Tensor, progress: Tensor, counts: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What eqs. 2, 5 and 6 need of a group: sums of these rows (b, 4 + 3K); the rows' means, (b, 1) each; the
+    number of each token's bucket among all b K, (b T,).
 
-    Fills the last four, (b, T): entropy and progress as distances from their row's mean, which keeps float32
-    sums exact enough; the number of each token's bucket among all b K; 1 where a token counts, else 0.
+    Fills the last three, (b, T): entropy and progress as distances from their row's mean, which keeps float32
+    sums exact enough; 1 where a token counts, else 0.
     """
     s: Settings = batch.settings
     dtype = entropy.dtype
@@ -140,7 +147,7 @@ def _row_sums(
     where_counted(batch.entropy[rows].to(dtype), counts, out=entropy)  # eq. 1
     where_counted(logps - ref_logps, counts, out=progress)  # eq. 3; its beta comes with the slope of eq. 5
     stretch = bucket_stretches(entropy, counts, s.num_buckets, s.bucket_axis)  # eq. 4, (b, K)
-    place.view(-1).copy_(torch.repeat_interleave(stretch.flatten(), output_size=counts.numel()))
+    place = torch.repeat_interleave(stretch.flatten(), output_size=counts.numel())
     length = counts.sum(1, keepdim=True)  # (b, 1)
     entropy_origin = center(entropy, counts, length)
     progress_origin = center(progress, counts, length)
@@ -150,7 +157,7 @@ def _row_sums(
         (batch.advantages[rows] != 0)[:, None],
         sums_about_zero(count, first, second, progress_origin),  # (b, K, 3)
     ]
-    return torch.cat([x.flatten(1) for x in sums], dim=1), entropy_origin, progress_origin
+    return torch.cat([x.flatten(1) for x in sums], dim=1), entropy_origin, progress_origin, place
 
 
 def bucket_stretches(entropy: Tensor, counts: Tensor, num_buckets: int, axis: str) -> Tensor:
