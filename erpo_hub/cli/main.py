@@ -46,7 +46,6 @@ def demo(
 
     Example: `erpo-hub demo --quick`
     """
-    _quiet()
     from .demo import run_demo
 
     run_demo(out, quick=quick, seed=seed)
@@ -170,7 +169,7 @@ def evaluate(
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option()] = 1.0,
     max_new_tokens: Annotated[int | None, typer.Option(help="Default: as in training, else 256.")] = None,
-    batch_size: Annotated[int, typer.Option()] = 64,
+    batch_size: Annotated[int | None, typer.Option(help="Completions at once.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
     plain: Annotated[
         bool | None, typer.Option("--plain/--chat", help="Text prompts bare or as chat; default as trained.")
@@ -351,18 +350,9 @@ app.add_typer(commands)
 
 
 def _quiet() -> None:
-    """Loading bars and deprecation notes of the libraries below would bury our own lines."""
-    import logging
-    import warnings
+    from ..run.quiet import quiet
 
-    from transformers.utils import logging as transformers_logging
-
-    if os.environ.get("ERPO_HUB_DEBUG"):
-        return
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    logging.getLogger("trl").setLevel(logging.ERROR)
+    quiet()
 
 
 _stopped_by: list[int] = []  # signals that asked this process to stop

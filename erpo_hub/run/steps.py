@@ -74,7 +74,6 @@ def evaluation_settings(given: dict[str, Any] | None, task: Any, trainer: Any) -
     settings = {
         "n": EVALUATED,
         "max_new_tokens": trainer.args.max_completion_length,
-        "batch_size": 64,
         **(given or {}),
     }
     settings["n"] = min(settings["n"], len(task.test))

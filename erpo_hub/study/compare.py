@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..children import child_environment
 from ..errors import UsageError, UserError
 from ..methods.catalog import METHODS
 from ..text import write_json
@@ -262,13 +263,7 @@ def _start(out_dir: Path, cell: dict[str, Any], slot: int, threads: int) -> _Run
     folder = cell_folder(out_dir, cell)
     folder.mkdir(parents=True, exist_ok=True)
     spec = write_json(folder / "spec.json", cell)
-    package_root = str(Path(__file__).resolve().parents[2])
-    environment = os.environ | {
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
-        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads leave the core to the other cells
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")])),
-    }
+    environment = child_environment(threads)
     if gpus := _gpus():
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     with (folder / "log.txt").open("w", encoding="utf-8") as log:

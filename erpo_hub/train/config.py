@@ -101,11 +101,18 @@ class ERPOConfig(GRPOConfig):
         metadata={"help": "Compute a group's prompt once where it is scored and trained (sdpa or eager)."},
     )
 
+    dynamic_sampling: int = field(
+        default=0,
+        metadata={"help": "Further rounds, at most, of new questions for groups of equal rewards. 0: none."},
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
+        if self.dynamic_sampling < 0:
+            raise UsageError(f"dynamic_sampling={self.dynamic_sampling}: give 0 (off) or more rounds")
         if self.num_buckets < 1:
             raise UsageError(f"num_buckets={self.num_buckets}: at least 1 is needed")
         for name in ("gate_gamma", "progress_eta", "progress_beta"):

@@ -26,7 +26,7 @@ from ..errors import UsageError
 from ..methods.catalog import METHODS, Method
 from ..methods.credit import Credit, CreditBatch, NonFiniteError, raise_non_finite
 from ..methods.holder import annealed_p, with_holder_mean
-from . import compat, dead_rows, shared_prefix
+from . import compat, dead_rows, dynamic_sampling, shared_prefix
 from .capture import DecodeCapture, fit
 from .checks import check_models, still, warn_of_first_progress
 from .config import ERPOConfig
@@ -105,7 +105,7 @@ class ERPOTrainer(GRPOTrainer):
         self._captured: list[tuple[Tensor, Tensor] | None] = []  # one entry a call of generate, (B, T) each
         self._scored: list[tuple[Tensor, Tensor]] = []  # one entry a forward that scores, (B, T) each
         self._rewards: Tensor | None = None  # (B of all processes,), NaN where nobody scored
-        self._skip_batch = False
+        self._skip_batch, self._replaces = False, None
         self._sampled_entropy = math.nan  # nats, mean over the tokens of a generation batch
         self._loss_entropy: Tensor | None = None
         self._loss_inputs: dict | None = None  # of the loss under way, where it takes the Hölder mean
@@ -121,6 +121,7 @@ class ERPOTrainer(GRPOTrainer):
         check_models(self.accelerator, self.model, self.ref_model, compared=self._credit is not None)
         self._skips_dead_rows = dead_rows.wanted(self)
         self._packs = shared_prefix.wanted(self)
+        self._replaces = dynamic_sampling.wanted(self)
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's order of questions, also where training is resumed in a later epoch."""
@@ -130,10 +131,15 @@ class ERPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if self._credit is None:
-            return super()._generate_and_score_completions(inputs)
+            return self._batch_of(inputs)
         self._captured, self._scored, self._rewards, self._skip_batch = [], [], None, False
         with still(self.model):
-            return self._with_credit(super()._generate_and_score_completions(inputs))
+            return self._with_credit(self._batch_of(inputs))
+
+    def _batch_of(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's generation batch; where asked for, new questions replace those without variance."""
+        generate, replaces = super()._generate_and_score_completions, self._replaces and self.model.training
+        return dynamic_sampling.fill(self, inputs, generate) if replaces else generate(inputs)
 
     def _with_credit(self, out: dict[str, Any]) -> dict[str, Any]:
         mode = "train" if self.model.training else "eval"
@@ -206,10 +212,7 @@ class ERPOTrainer(GRPOTrainer):
         """
         if self._rewards is None:
             return advantages, None, 0.0
-        groups = self._rewards.view(-1, num_generations)
-        low = groups.nan_to_num(nan=math.inf).amin(1)
-        high = groups.nan_to_num(nan=-math.inf).amax(1)
-        equal = (high - low) <= 1e-6 * high.abs().clamp(min=1)  # (groups,); also where nobody scored: -inf
+        equal = dynamic_sampling.equal_rewards(self._rewards, num_generations)  # (groups,)
         rows, start = len(advantages), self.accelerator.process_index * len(advantages)
         local = slice(start, start + rows)
         if self.multi_objective_aggregation == "sum_then_normalize":
@@ -334,7 +337,7 @@ class ERPOTrainer(GRPOTrainer):
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         per_func = super()._calculate_rewards(*args, **kwargs)  # (B of all processes, functions)
-        if self._credit is not None:
+        if self._credit is not None or self._replaces:
             total = (per_func * self.reward_weights.to(per_func.device)).nansum(1)
             self._rewards = total.masked_fill(per_func.isnan().all(1), math.nan)
         return per_func
