@@ -48,11 +48,13 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Completion:
-    """ids: up to and with the first end token. entropy: nats, one a token. truncated: no end token came."""
+    """ids: up to and with the first end token. entropy, logprob: nats, one a token, of the same distribution.
+    truncated: no end token came."""
 
     ids: list[int]
     entropy: list[float]
     truncated: bool
+    logprob: list[float]
 
 
 @contextmanager
@@ -105,13 +107,15 @@ def generate_completions(
     captured = capture.result(rows)
     if captured is None:
         raise RuntimeError("the forward passes do not match the generated tokens: no entropy can be assigned")
-    entropies = [h[: len(row)] for h, row in zip(captured[0].tolist(), rows)]
+    entropies, logps = ([x[: len(row)] for x, row in zip(part.tolist(), rows)] for part in captured)
     if not all(math.isfinite(h) for row in entropies for h in row):
         raise UserError(
             "the model's logits are not finite: its weights are broken or its precision is too low; "
             "load it in float32 or go back to an earlier checkpoint"
         )
-    return [Completion(row, h, row[-1] not in decoding.eos_ids) for row, h in zip(rows, entropies)]
+    return [
+        Completion(row, h, row[-1] not in decoding.eos_ids, p) for row, h, p in zip(rows, entropies, logps)
+    ]
 
 
 def _until_end(ids: list[int], eos_ids: tuple[int, ...]) -> list[int]:

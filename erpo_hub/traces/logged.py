@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from .decoding import pieces_of
-from .pivots import PivotRule
 from .trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -69,32 +66,6 @@ def steps_in(folder: Path, kind: str) -> dict[int, Path]:
     """The files of a kind by their step, in order."""
     found = {file.stem.removeprefix(f"{kind}_"): file for file in folder.glob(f"{kind}_*.parquet")}
     return {int(step): found[step] for step in sorted(found, key=lambda s: s.zfill(12)) if step.isdecimal()}
-
-
-def logged_trace(tokenizer: Any, row: dict[str, Any]) -> Trace | None:
-    """A trace of one logged completion; None where a number of it is not finite or no token counted.
-
-    row: fields of a Trace by their names; text and pieces are made here, alternatives are not recorded.
-    """
-    ids = row["tokens"]
-    if not ids:
-        return None
-    pieces = pieces_of(tokenizer, ids)
-    try:
-        return Trace(
-            **row,
-            completion="".join(pieces),
-            pieces=pieces,
-            topk_ids=[[] for _ in ids],
-            topk_probs=[[] for _ in ids],
-            strings={i: tokenizer.decode([i]) for i in sorted(set(ids))},
-            pivots=PivotRule().find(row["entropy"]),
-            pivot_rule=PivotRule(),
-            finish_reason="eos" if ids[-1] in tokenizer.all_special_ids else "length",
-        )
-    except UserError as error:
-        logger.warning("a completion is not logged: %s", error)
-        return None
 
 
 def said(prompt: str | list[dict[str, Any]]) -> str:

@@ -20,7 +20,8 @@ from transformers.utils import logging
 from trl import GRPOTrainer
 
 from ..methods.credit import Credit, CreditBatch
-from ..traces.logged import FOLDER, LoggedSteps, logged_trace, said
+from ..traces.decoding import logged_trace
+from ..traces.logged import FOLDER, LoggedSteps, said
 from . import dead_rows
 from .to_trackio import log_to_trackio
 

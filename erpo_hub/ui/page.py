@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..traces.trace import Trace
 from .context import Context
+from .library.labels import label_of
 from .library.library import Limits, open_library
 from .library.run_folder import RunFolder
 from .models.pool import Engines
@@ -49,13 +50,13 @@ def build_demo(
 
     from . import api, links
     from .models import runner
-    from .tabs import card_preview, compare, inspect
+    from .tabs import card_preview, compare, group, inspect
     from .tabs import runs as runs_tab
 
     given = list(traces)
     library = open_library([*runs, *(t for t in given if not isinstance(t, Trace))], limits)
     for number, trace in enumerate(t for t in given if isinstance(t, Trace)):
-        library.traces[f"{number + 1}: {' '.join(trace.prompt.split())[:60]}"] = trace
+        library.traces[f"{number + 1}: {label_of(trace)}"] = trace
     context = Context(library, Engines(library, engines), alone=alone)
     runner.lend(context.engines)
 
@@ -67,6 +68,8 @@ def build_demo(
                 panel = inspect.build(context)
             with gr.Tab("Compare", id="compare") as compare_tab:
                 models = compare.build(context)
+            with gr.Tab("Group", id="group") as group_tab:
+                group.build(context, group_tab, tabs, panel)
             with gr.Tab("Runs", id="runs"):
                 runs_tab.build(context)
             with gr.Tab("Card", id="card") as card_tab:
