@@ -5,6 +5,7 @@ Reads what a run logged, also while it trains, and recorded traces of one prompt
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -27,77 +28,68 @@ NOTHING = (
 def build(context: Context, tab: gr.Tab, tabs: gr.Tabs, panel: Panel) -> None:
     """Lay out the tab and connect it."""
     names = sources(context.library)
-    first = _first(context, names)
-    where = _filled(context, first, newest=True)
+    chosen, at, asked, message = _filled(context, _first(context, names), newest=True)
+    common: dict[str, Any] = {"interactive": True, "min_width": 120}
     with gr.Row():
-        source = gr.Dropdown(
-            names, value=first.source, label="Run", elem_id="group-run", interactive=True, scale=2
-        )
-        kind = gr.Radio(
-            list(KINDS.items()), value=first.kind, label="Show", elem_id="group-kind", min_width=300, scale=3
-        )
-    with gr.Row():
-        step = gr.Dropdown(**where[0], label="Step", elem_id="group-step", interactive=True, scale=1)
-        question = gr.Dropdown(
-            **where[1], label="Question", elem_id="group-question", interactive=True, scale=4
-        )
-        newest = gr.Checkbox(
-            True, label="Follow the newest step", elem_id="group-follow", scale=1, min_width=180
-        )
-        refresh = gr.Button("Refresh", elem_id="group-refresh", scale=0, min_width=110)
-    view = group_view("group", where[2])
-    timer = gr.Timer(REFRESH, active=_trains(context, first.source))
-    _connect(context, (source, kind, step, question), (newest, view, timer), (tab, refresh), (tabs, panel))
-
-
-def _connect(context: Context, lists: tuple, shown: tuple, ways: tuple, around: tuple) -> None:
-    (source, kind, step, question), (newest, view, timer) = lists, shown
+        source = gr.Dropdown(names, value=chosen.source, label="Run", elem_id="group-run", scale=2, **common)
+        kinds = list(KINDS.items())
+        kind = gr.Dropdown(kinds, value=chosen.kind, label="Show", elem_id="group-kind", scale=3, **common)
+        step = gr.Dropdown(**at, label="Step", elem_id="group-step", scale=1, **common)
+        question = gr.Dropdown(**asked, label="Question", elem_id="group-question", scale=4, **common)
+        with gr.Column(scale=1, min_width=150):
+            newest = gr.Checkbox(True, label="Newest step", container=False, elem_id="group-follow")
+            refresh = gr.Button("Refresh", size="sm", elem_id="group-refresh")
+    view = group_view("group", message)
+    timer = gr.Timer(REFRESH, active=_trains(context, chosen.source))
+    # what is on view; the lists may lag behind it, and Gradio refuses a value that is no choice any more
+    state = gr.State(chosen)
+    shown = [state, step, question, view, timer]
+    _connect(context, (source, kind, step, question), shown, newest)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-    def updated(chosen: Chosen, to_newest: bool) -> list[Any]:
-        at, asked, message = _filled(context, chosen, newest=to_newest)
-        visible = bool(at["choices"]) and chosen.kind == "group"
-        return [
-            gr.Dropdown(**at, visible=visible),
-            gr.Dropdown(**asked),
-            message,
-            gr.Timer(active=_trains(context, chosen.source)),
-        ]
-
-    def again(source: str, kind: str, step: int | None, question: str | None, to_newest: bool) -> list[Any]:
+    def again(chosen: Chosen, to_newest: bool) -> list[Any]:
         """What is on the disk by now. A step on view stays where the newest one is not followed."""
         names = sources(context.library)
-        source = source if source in names else next(iter(names), "")
-        filled = updated(Chosen(source, kind, step, question), to_newest)
-        return [gr.Dropdown(names, value=source or None), *filled]
+        if chosen.source not in names:
+            chosen = _first(context, names)
+        return [gr.Dropdown(names, value=chosen.source), *_updated(context, chosen, newest=to_newest)]
 
-    def pick(source: str, kind: str, step: int | None, question: str | None) -> list[Any]:
-        return updated(Chosen(source, kind, step, question), to_newest=False)
+    gr.on([tab.select, refresh.click, timer.tick], again, [state, newest], [source, *shown], **quiet)
 
-    def other_source(source: str, kind: str, question: str | None) -> list[Any]:
-        return updated(Chosen(source, kind, None, question), to_newest=True)
-
-    def open_row(
-        source: str, kind: str, step: int | None, question: str | None, event: gr.EventData
-    ) -> tuple[Any, ...]:
+    def open_row(chosen: Chosen, event: gr.EventData) -> tuple[Any, ...]:
         try:
-            groups = questions(context.library, Chosen(source, kind, step, question))
+            groups = questions(context.library, chosen)
         except UserError:
             groups = {}
-        members, index = groups.get(question or "", []), getattr(event, "index", None)
+        members, index = groups.get(chosen.question or "", []), getattr(event, "index", None)
         if not isinstance(index, int) or not 0 <= index < len(members):
             return (gr.skip(),) * 4
-        trace, name = members[index], f"{question}, completion {index + 1}"
+        trace, name = members[index], f"{chosen.question}, completion {index + 1}"
         return gr.Tabs(selected="inspect"), None, trace_message(trace, name=name), trace
 
-    (tab, refresh), (tabs, panel) = ways, around
-    filled = [step, question, view, timer]
-    gr.on([source.input, kind.input], other_source, [source, kind, question], filled, **quiet)
-    gr.on([step.input, question.input], pick, [source, kind, step, question], filled, **quiet)
-    everything = [source, kind, step, question, newest]
-    gr.on([tab.select, refresh.click, timer.tick], again, everything, [source, *filled], **quiet)
-    outputs = [tabs, panel.shipped, panel.view, panel.trace]
-    view.open_row(open_row, [source, kind, step, question], outputs, **quiet)
+    view.open_row(open_row, state, [tabs, panel.shipped, panel.view, panel.trace], **quiet)
+
+
+def _connect(context: Context, lists: tuple, shown: list, newest: gr.Checkbox) -> None:
+    """Each list changes its own part of what is on view; another run or kind begins at its newest step."""
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    state = shown[0]
+    for name, control in zip(("source", "kind", "step", "question"), lists):
+
+        def picked(value: Any, chosen: Chosen, name: str = name) -> list[Any]:
+            to_newest = name in ("source", "kind")
+            return _updated(context, replace(chosen, **{name: value}), newest=to_newest)
+
+        control.input(picked, [control, state], shown, **quiet)
+    # a step that was picked is not left for a newer one
+    lists[2].input(lambda: False, None, newest, **quiet)
+
+
+def _updated(context: Context, chosen: Chosen, *, newest: bool) -> list[Any]:
+    chosen, at, asked, message = _filled(context, chosen, newest=newest)
+    visible = bool(at["choices"]) and chosen.kind == "group"
+    timer = gr.Timer(active=_trains(context, chosen.source))
+    return [chosen, gr.Dropdown(**at, visible=visible), gr.Dropdown(**asked), message, timer]
 
 
 def _first(context: Context, names: list[str]) -> Chosen:
@@ -107,26 +99,26 @@ def _first(context: Context, names: list[str]) -> Chosen:
     return Chosen(next(iter(erpo + names), None), "group")
 
 
-def _filled(context: Context, chosen: Chosen, *, newest: bool) -> tuple[dict, dict, str]:
-    """Choices and value of the step list and of the question list, and the message of the view."""
+def _filled(context: Context, chosen: Chosen, *, newest: bool) -> tuple[Chosen, dict, dict, str]:
+    """What is really on view, choices and value of the step list and of the question list, the message."""
     library = context.library
-    at: dict[str, Any] = {"choices": [], "value": None}
-    asked: dict[str, Any] = {"choices": [], "value": None}
+    empty: dict[str, Any] = {"choices": [], "value": None}
     try:
         known = steps(library, chosen)
         step = chosen.step if chosen.step in known and not newest else next(reversed(known), None)
-        at = {"choices": [(f"{s}", s) for s in known], "value": step}
-        groups = questions(library, Chosen(chosen.source, chosen.kind, step))
+        groups = questions(library, replace(chosen, step=step))
     except UserError as error:
-        return at, asked, group_message([], text=one_line(error))
+        return chosen, empty, empty, group_message([], text=one_line(error))
     name = chosen.question if chosen.question in groups else next(iter(groups), None)
+    chosen = replace(chosen, step=step, question=name)
+    at = {"choices": [(f"{s}", s) for s in known], "value": step}
     asked = {"choices": list(groups), "value": name}
-    if name is None:
-        return at, asked, group_message([], text=_why_empty(context, chosen))
-    return at, asked, group_message(groups[name], watched=chosen.kind == "watch", text="")
+    watched = chosen.kind == "watch"
+    text = "" if name is not None else _why_empty(chosen)
+    return chosen, at, asked, group_message(groups.get(name or "", []), watched=watched, text=text)
 
 
-def _why_empty(context: Context, chosen: Chosen) -> str:
+def _why_empty(chosen: Chosen) -> str:
     if chosen.kind == "watch" and chosen.source != RECORDED:
         return "This run watched no questions: train with `--watch-questions 4`."
     return NOTHING

@@ -18,9 +18,13 @@ function drawStrip(view, row) {
     if (step < ROOM) continue;
     ctx.strokeStyle = colors.line;
     ctx.strokeRect(x + 0.25, 2.25, w - 0.5, height - 4.5);
-    const text = visible(row.pieces[t], t === row.pieces.length - 1).slice(0, 14);
-    if (ctx.measureText(text).width > w - 2) continue;
+    const ended = row.pieces[t] === "" && t === row.pieces.length - 1;
+    const text = visible(row.pieces[t], ended).slice(0, 14);
     ctx.fillStyle = colors.ink;
+    if (ctx.measureText(text).width > w - 2) {
+      if (ended) ctx.fillRect(x + w / 2 - 2.5, height / 2 - 2.5, 5, 5);
+      continue;
+    }
     ctx.fillText(text, x + Math.max(1, (w - ctx.measureText(text).width) / 2), height / 2 + 0.5);
   }
   if (step < ROOM) { // cells without a border: one line under all of them shows where the completion ends
@@ -63,9 +67,9 @@ function headCells(view, row) {
     return node;
   };
   const verdict = row.correct === null ? ["not graded", "gv-muted"] : row.correct ? ["✓ right", "gv-right"] : ["✗ wrong", "gv-wrong"];
-  const first = view.data.watched ? cell((row.correct ? "✓ " : "✗ ") + "step " + row.step, verdict[1]) : cell(...verdict);
-  const flip = row.flipped ? "flips" : "";
+  const length = cell(row.pieces.length + " tokens, " + row.mean.toFixed(2), "gv-muted");
+  if (view.data.watched) return [cell((row.correct ? "✓ " : "✗ ") + "step " + row.step, verdict[1]), cell(row.flipped ? "flips" : ""), length];
   const advantage = typeof row.advantage === "number" ? signedText(row.advantage, 2) : "";
   const reward = typeof row.reward === "number" ? String(+row.reward.toFixed(2)) : "";
-  return [first, cell(view.data.watched ? flip : reward, flip && "gv-muted"), cell(advantage), cell(row.pieces.length + " tok, " + row.mean.toFixed(2), "gv-muted")];
+  return [cell(...verdict), cell(reward), cell(advantage), length];
 }

@@ -2,6 +2,7 @@
 // (color, order, chosen completion and token) stays where a newer message shows the same question.
 const part = (name) => element.querySelector(".gv-" + name);
 const SORTS = { "as recorded": (r) => r.index, reward: (r) => -(r.reward ?? 0), advantage: (r) => -(r.advantage ?? 0), entropy: (r) => -r.mean, length: (r) => -r.pieces.length };
+const OPENS = ["the method's advantage", "entropy"]; // the first color, of a group and over training
 const MOVED = 4; // tokens named as moved most
 const WINDOW = 3000; // tokens of text on the page at once
 
@@ -14,7 +15,7 @@ const view = {
     if (!text || text === this.last) return;
     this.last = text;
     const data = JSON.parse(text), same = data.prompt === this.data.prompt && data.watched === this.data.watched;
-    const index = same && this.row ? this.row.index : 0, at = same ? this.at : 0;
+    const index = same && this.row ? this.row.index : 0, at = same ? this.at : null;
     this.data = data;
     part("status").textContent = data.text;
     part("status").hidden = !data.text;
@@ -25,14 +26,17 @@ const view = {
     this.longest = Math.max(1, ...data.rows.map((row) => row.pieces.length));
     part("question").textContent = data.prompt + (data.gold ? "   (right answer: " + data.gold + ")" : "");
     if (!same) this.sort = data.watched ? "as recorded" : data.rows.some((r) => typeof r.advantage === "number") ? "advantage" : "as recorded";
+    if (!same) this.color = OPENS[+data.watched];
     if (!data.columns.includes(this.color)) this.color = data.columns[0];
     fill(this.parts.color, data.columns, this.color);
     fill(this.parts.sort, Object.keys(SORTS), this.sort);
     this.rows = data.rows;
+    this.row = this.other = null;
+    this.parts.rows.classList.toggle("gv-watched", data.watched);
     this.order();
     this.paint();
     const row = same && data.rows[index] ? data.rows[index] : data.watched ? this.rows[this.rows.length - 1] : this.rows[0];
-    this.choose(row, Math.min(at ?? 0, Math.max(0, row.pieces.length - 1)));
+    this.choose(row, Math.min(at ?? telling(row), Math.max(0, row.pieces.length - 1)));
   },
 
   order() {
@@ -93,6 +97,12 @@ function mean(values) {
   return values.length ? values.reduce((a, b) => a + b, 0) / values.length : 0;
 }
 
+// The token to open first: the one that the method moved most, else the least certain one.
+function telling(row) {
+  const moved = (row.columns.difference || []).map(Math.abs), values = moved.some((d) => d >= 1e-3) ? moved : row.columns.entropy;
+  return values.length ? values.indexOf(Math.max(...values)) : 0;
+}
+
 function nameOf(view, row) {
   if (view.data.watched) return "step " + row.step + (row.correct ? " ✓" : " ✗");
   return "#" + (row.index + 1) + (row.correct === null ? "" : row.correct ? " ✓" : " ✗") + (typeof row.reward === "number" ? " reward " + +row.reward.toFixed(2) : "");
@@ -107,7 +117,7 @@ function titles(view) {
   const line = Object.assign(document.createElement("div"), { className: "gv-titles" });
   const head = Object.assign(document.createElement("div"), { className: "gv-head" });
   line.setAttribute("aria-hidden", "true");
-  for (const name of view.data.watched ? ["answer", "", "", "length, nats"] : ["verdict", "reward", "adv.", "length, nats"]) head.appendChild(Object.assign(document.createElement("span"), { textContent: name }));
+  for (const name of view.data.watched ? ["answer", "", "length, entropy"] : ["verdict", "reward", "adv.", "length, entropy"]) head.appendChild(Object.assign(document.createElement("span"), { textContent: name }));
   line.append(head, Object.assign(document.createElement("div"), { textContent: "a cell a token, all to one scale" }));
   return line;
 }
@@ -156,7 +166,7 @@ function drawText(view) {
   view.from = from;
   for (let t = from; t < to; t++) {
     const node = Object.assign(document.createElement("span"), { className: t === view.parted ? "gv-tok gv-parts" : "gv-tok" });
-    node.textContent = row.pieces[t] === "" && t === row.pieces.length - 1 ? "⏹" : row.pieces[t];
+    node.textContent = row.pieces[t] === "" && t === row.pieces.length - 1 ? "(end)" : row.pieces[t];
     node.style.backgroundColor = colorOf(view.scale, values[t], view.colors);
     node.dataset.t = t;
     list.appendChild(node);
