@@ -16,6 +16,7 @@ const view = {
     this.last = text;
     const data = JSON.parse(text), same = data.prompt === this.data.prompt && data.watched === this.data.watched;
     const index = same && this.row ? this.row.index : 0, at = same ? this.at : null;
+    derive(data);
     this.data = data;
     part("status").textContent = data.text;
     part("status").hidden = !data.text;
@@ -59,6 +60,7 @@ const view = {
 
   choose(row, at) {
     const before = [this.row, this.other];
+    this.at = at;
     if (this.row !== row) {
       this.row = row;
       for (const r of this.rows) {
@@ -69,10 +71,7 @@ const view = {
       const wanted = this.data.watched ? this.data.rows[row.index - 1] || this.data.rows[row.index + 1] : others.find((r) => r.correct !== row.correct) || others[0];
       fill(this.parts.other, names, wanted ? nameOf(this, wanted) : "");
       this.compare(wanted || null);
-      this.at = at;
-      drawText(this);
     }
-    this.at = at;
     for (const r of new Set([...before, this.row, this.other])) if (r && r.canvas) drawStrip(this, r);
     drawMoved(this);
     drawToken(this, true);
@@ -92,6 +91,28 @@ const view = {
     if (this.parted !== null) this.choose(this.row, Math.min(this.parted, this.row.pieces.length - 1));
   },
 };
+
+// GRPO's advantage is the completion's; the method's is GRPO's where it logged none (a run of plain GRPO).
+// Offered are the columns that every completion with tokens has.
+function derive(data) {
+  for (const row of data.rows) {
+    const c = row.columns, method = c["the method's advantage"], reference = c["reference log-prob"], a = row.advantage, made = {};
+    made.entropy = c.entropy;
+    if (typeof a === "number") {
+      made["the method's advantage"] = method || row.tokens.map(() => a);
+      made["GRPO's advantage"] = row.tokens.map(() => a);
+      made.difference = made["the method's advantage"].map((v) => v - a);
+    }
+    made["log-prob"] = c["log-prob"];
+    if (reference) {
+      made["reference log-prob"] = reference;
+      made["log-prob − reference"] = c["log-prob"].map((v, t) => v - reference[t]);
+    }
+    row.columns = { ...made, ...c, ...made };
+  }
+  const full = data.rows.filter((row) => row.pieces.length);
+  data.columns = full.length ? Object.keys(full[0].columns).filter((name) => full.every((row) => row.columns[name])) : [];
+}
 
 function mean(values) {
   return values.length ? values.reduce((a, b) => a + b, 0) / values.length : 0;

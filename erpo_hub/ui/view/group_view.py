@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
 _HERE = Path(__file__).parent
+_SHOWN = {"advantage": "the method's advantage", "ref_logprob": "reference log-prob"}
 
 
 def group_view(elem_id: str, value: str | None = None) -> gr.HTML:
@@ -45,16 +46,11 @@ def style() -> str:
 def group_message(traces: Sequence[Trace], *, watched: bool = False, text: str = "") -> str:
     """The completions of one question. watched: over training, in order of steps. text: the status line.
 
-    GRPO's advantage is the completion's; the method's is its column of that name, and GRPO's where it has
-    none (a run of plain GRPO). Columns are only those that every completion with tokens has.
+    What follows from what is sent (GRPO's advantage of each token, differences) the page works out.
     """
     rows = [_row(trace) for trace in traces]
-    named = [set(row["columns"]) for row in rows if row["pieces"]]
-    shared = set.intersection(*named) if named else set()
-    order = [name for name in rows[0]["columns"] if name in shared] if rows else []
     message = {
         "rows": rows,
-        "columns": order,
         "prompt": traces[0].prompt if traces else "",
         "gold": traces[0].gold if traces else None,
         "watched": watched,
@@ -68,16 +64,7 @@ def _row(trace: Trace) -> dict[str, Any]:
     known = trace.generation
     columns = {"entropy": rounded(trace.entropy, 4), "log-prob": rounded(trace.logprob, 4)}
     outcome = known.get("advantage")
-    if isinstance(outcome, int | float):
-        method = trace.columns.get("advantage", [float(outcome)] * len(trace))
-        columns["GRPO's advantage"] = [round(float(outcome), 4)] * len(trace)
-        columns["the method's advantage"] = rounded(method, 4)
-        columns["difference"] = [round(value - outcome, 4) for value in method]
-    if reference := trace.columns.get("ref_logprob"):
-        columns["reference log-prob"] = rounded(reference, 4)
-        columns["log-prob − reference"] = [round(a - b, 4) for a, b in zip(trace.logprob, reference)]
-    taken = {"advantage", "ref_logprob"}
-    columns |= {name: rounded(v, 4) for name, v in trace.columns.items() if name not in taken}
+    columns |= {_SHOWN.get(name, name): rounded(v, 4) for name, v in trace.columns.items()}
     rewards = {k.removeprefix("reward/"): v for k, v in known.items() if k.startswith("reward/")}
     if not rewards:
         rewards = {k: known[k] for k in ("reward", "correctness") if isinstance(known.get(k), int | float)}
@@ -85,7 +72,7 @@ def _row(trace: Trace) -> dict[str, Any]:
     return {
         "step": known.get("step"),
         "greedy": known.get("temperature") == 0,
-        "correct": trace.correct,
+        "correct": _verdict(trace),
         "ended": trace.finish_reason,
         "reward": total,
         "rewards": rewards,
@@ -94,3 +81,10 @@ def _row(trace: Trace) -> dict[str, Any]:
         "pieces": trace.pieces,
         "columns": columns,
     }
+
+
+def _verdict(trace: Trace) -> bool | None:
+    score = trace.generation.get("correctness")
+    if trace.correct is None and isinstance(score, int | float):
+        return score >= 1
+    return trace.correct
