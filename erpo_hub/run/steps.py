@@ -110,7 +110,6 @@ def train(run: Run, stands: Standing) -> None:
     from transformers import PrinterCallback
 
     from .progress import TrainingProgress
-    from .watch import WatchCallback
 
     trainer, record, stop = run.trainer, run.record, StopAfterStep()
     if stands.trained and stands.checkpoint is not None:
@@ -122,8 +121,6 @@ def train(run: Run, stands: Standing) -> None:
     trainer.remove_callback(PrinterCallback)
     for callback in (TrainingProgress(record.name), RecordCallback(record, run.folder), stop):
         trainer.add_callback(callback)
-    if trainer.args.watch_questions:
-        trainer.add_callback(WatchCallback(run))
     try:
         with stop:
             trainer.train(resume_from_checkpoint=str(stands.checkpoint) if stands.checkpoint else None)
