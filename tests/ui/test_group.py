@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from erpo_hub import Trace
+from erpo_hub.publish.hub import push_bundle
 from erpo_hub.traces.logged import steps_in
+from tests.hub_server.fixtures import hub  # noqa: F401
+from tests.hub_server.server import ALICE
 
 from .conftest import make_trace, watched
 from .test_accessibility import open_tab, violations
@@ -98,6 +104,22 @@ def test_a_group_shows_both_advantages_and_opens_in_the_reader(browser, address:
         page.keyboard.press("Enter")
         expect(page.locator("#view .tv-title")).to_contain_text(f"completion {traces.index(trace) + 1}")
         expect(page.locator("#view .tv")).to_have_attribute("data-tokens", str(len(trace)))
+
+
+def test_a_run_on_the_hub_shows_what_it_logged(hub, run: Path, tmp_path: Path) -> None:  # noqa: F811
+    """By a process of its own: huggingface_hub reads its address when it is imported."""
+    push_bundle(run / "bundle", "alice/short", endpoint=hub.url, token=ALICE)
+    script = """if True:
+        from erpo_hub.ui.library.groups import Chosen, questions, sources, steps
+        from erpo_hub.ui.library.library import open_library
+        library = open_library(["alice/short"])
+        print(sources(library), steps(library, Chosen("alice/short")))
+        print([len(g) for g in questions(library, Chosen("alice/short", "group", 1)).values()])
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": ALICE}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["['alice/short'] [0, 1]", "[4, 4]"], done.stderr[-2000:]
 
 
 def test_sorting_color_and_the_questions_over_training(browser, address: str) -> None:

@@ -23,12 +23,13 @@ NOTHING = (
     "No completions were logged here. Train with --log-completions-every 10, the default of `erpo-hub train`,"
     " and open the run's folder, also while it trains."
 )
+TO_FETCH = "This run is on the Hub: what it logged is fetched when the tab is opened, or by Refresh."
 
 
 def build(context: Context, tab: gr.Tab, tabs: gr.Tabs, panel: Panel) -> None:
     """Lay out the tab and connect it."""
     names = sources(context.library)
-    chosen, at, asked, message = _filled(context, _first(context, names), newest=True)
+    chosen, at, asked, message = _filled(context, _first(context, names), newest=True, fetch=False)
     common: dict[str, Any] = {"interactive": True, "min_width": 120}
     with gr.Row():
         source = gr.Dropdown(names, value=chosen.source, label="Run", elem_id="group-run", scale=2, **common)
@@ -99,10 +100,18 @@ def _first(context: Context, names: list[str]) -> Chosen:
     return Chosen(next(iter(erpo + names), None), "group")
 
 
-def _filled(context: Context, chosen: Chosen, *, newest: bool) -> tuple[Chosen, dict, dict, str]:
-    """What is really on view, choices and value of the step list and of the question list, the message."""
+def _filled(
+    context: Context, chosen: Chosen, *, newest: bool, fetch: bool = True
+) -> tuple[Chosen, dict, dict, str]:
+    """What is really on view, choices and value of the step list and of the question list, the message.
+
+    fetch: False where the app is being built, which no download may hold up.
+    """
     library = context.library
     empty: dict[str, Any] = {"choices": [], "value": None}
+    run = library.runs.get(chosen.source or "")
+    if run is not None and run.repo and not fetch:
+        return chosen, empty, empty, group_message([], text=TO_FETCH)
     try:
         known = steps(library, chosen)
         step = chosen.step if chosen.step in known and not newest else next(reversed(known), None)
