@@ -35,14 +35,6 @@ __all__ = [
     "rows_at_once",
     "undisturbed",
 ]
-    "Completion",
-    "Decoding",
-    "generate_completions",
-    "in_memory",
-    "row_seed",
-    "rows_at_once",
-    "undisturbed",
-]
 
 FEWEST = 16  # rows that stay: a product of fewer rows may be added up in another order, another last digit
 LEFT = 0.75  # share of the rows still going at which the ended ones are dropped
@@ -74,11 +66,13 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Completion:
-    """ids: up to and with the first end token. entropy: nats, one a token. truncated: no end token came."""
+    """ids: up to and with the first end token. entropy, logprob: nats, one a token, of the same distribution.
+    truncated: no end token came."""
 
     ids: list[int]
     entropy: list[float]
     truncated: bool
+    logprob: list[float]
 
 
 @contextmanager
@@ -136,7 +130,10 @@ def generate_completions(
             "load it in float32 or go back to an earlier checkpoint"
         )
     ends = decoding.eos_ids
-    return [Completion(ids, h, ids[-1] not in ends) for ids, h in zip(batch.tokens, batch.entropy)]
+    return [
+        Completion(ids, h, ids[-1] not in ends, p)
+        for ids, h, p in zip(batch.tokens, batch.entropy, batch.logps)
+    ]
 
 
 class _Batch:
@@ -159,6 +156,7 @@ class _Batch:
         self.done = 0  # tokens of every row
         self.tokens: list[list[int]] = [[] for _ in prompts]  # up to and with the first end token
         self.entropy: list[list[float]] = [[] for _ in prompts]  # nats
+        self.logps: list[list[float]] = [[] for _ in prompts]  # nats
 
     def going(self) -> bool:
         return self.done < self.decoding.max_new_tokens and not bool(self.ended.all())
@@ -183,11 +181,13 @@ class _Batch:
             raise RuntimeError(
                 "the forward passes do not match the generated tokens: no entropy can be assigned"
             )
-        for row, ended, ids, h in zip(self.rows.tolist(), self.ended.tolist(), made, captured[0].tolist()):
+        entropy, logps = (part.tolist() for part in captured)
+        for b, (row, ended) in enumerate(zip(self.rows.tolist(), self.ended.tolist())):
             if not ended:
-                ids = _until_end(ids, decoding.eos_ids)
+                ids = _until_end(made[b], decoding.eos_ids)
                 self.tokens[row] += ids
-                self.entropy[row] += h[: len(ids)]
+                self.entropy[row] += entropy[b][: len(ids)]
+                self.logps[row] += logps[b][: len(ids)]
         self.ended, self.done = stop.ended, self.done + len(made[0])
         if self.going():
             self._drop(out, len(made[0]))

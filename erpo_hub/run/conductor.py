@@ -25,6 +25,7 @@ from .preparation import make_arguments, make_trainer, prepare_folder
 from .publishing import Publishing
 from .resume import Standing, carry_over, standing
 from .steps import Run, check_same_run, evaluation_settings, train
+from .watch import WatchCallback
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ def _judge_and_train(run: Run, model_id: str, stands: Standing) -> None:
         run.record.results.baseline = read_as(Summary, baseline.summary())
         run.record.prompt = prompt_block(run, baseline)
         run.write()  # a run beside this one waits for it
+    if run.trainer.args.watch_questions:
+        run.trainer.add_callback(WatchCallback(run))
     train(run, stands)
     run.trainer.save_model(str(run.saved))
 

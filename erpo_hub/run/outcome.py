@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..record.format import Comparison, Grading, PairedRun, Prompt, RunRecord, Summary, read_as, read_record
+from ..traces.logged import FOLDER
 from .lock import wait_until_free
 from .steps import Run
 
@@ -124,7 +125,8 @@ def make_bundle(run: Run, bundle: Path) -> RunRecord:
     from ..publish.bundle import build_bundle
 
     (run.saved / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json has the arguments
-    return build_bundle(run.record, run.saved, bundle, traces=_traces(run)).record
+    logged = run.folder / "checkpoints" / FOLDER
+    return build_bundle(run.record, run.saved, bundle, traces=_traces(run), logged=logged).record
 
 
 def _traces(run: Run) -> list[Any]:

@@ -18,7 +18,6 @@ import torch
 from accelerate.utils import gather_object, is_peft_model
 from torch import Tensor
 from transformers.utils import logging
-from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
@@ -33,6 +32,7 @@ from .config import ERPOConfig
 from .metrics import batch_metrics, logged_rows, mean_over_processes
 from .order import ResumableSampler
 from .processes import straddling_reduce
+from .recording import RecordingTrainer
 from .reference import reference_without_kl, saved
 
 logger = logging.get_logger(__name__)
@@ -50,7 +50,7 @@ def _paper_of(row: Method) -> dict[str, str]:
     return {"title": row.paper_title, "id": row.paper, "citation": row.bibtex}
 
 
-class ERPOTrainer(GRPOTrainer):
+class ERPOTrainer(RecordingTrainer):
     """[`~trl.GRPOTrainer`] with an advantage for every token, by default ERPO's (eqs. 2-7).
 
     Takes what GRPOTrainer takes; `args` is an [`ERPOConfig`] (a plain `GRPOConfig` trains plain GRPO).
@@ -72,11 +72,6 @@ class ERPOTrainer(GRPOTrainer):
     _template_file = "lm_model_card.md"  # type: ignore[assignment]
     _paper = _paper_of(METHODS["erpo"])
 
-    # TRL's own annotations leave these optional or too narrow.
-    model: Any
-    args: Any
-    num_generations: int
-    num_generations_eval: int
     _logs: dict[str, Any]
 
     def __init__(
@@ -157,6 +152,7 @@ class ERPOTrainer(GRPOTrainer):
             else:
                 credit = self._credit_of(batch)
                 out["advantages"] = credit.advantages
+                self._record(out, batch, credit)
                 values = batch_metrics(credit, batch.entropy, batch.mask, self.accelerator)
                 warn_of_first_progress(self, mode, values)
                 for name, value in (values | {"erpo/zero_variance_groups": zero_variance}).items():
@@ -191,7 +187,7 @@ class ERPOTrainer(GRPOTrainer):
     def _credit_of(self, batch: CreditBatch) -> Credit:
         """The method's answer, checked, with masked positions at 0: the loss multiplies them by 0."""
         try:
-            made = self._credit(batch)  # type: ignore[misc]
+            made = self._credit(batch)
             if any(x.shape != batch.mask.shape for x in (made.advantages, *made.columns.values())):
                 raise UsageError(
                     f"the method gave advantages or columns that are not {tuple(batch.mask.shape)}, (B, T): "
@@ -267,8 +263,10 @@ class ERPOTrainer(GRPOTrainer):
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
         """The fused head computes both for the policy on every call: keep them while a batch is scored."""
-        if self._credit is None or torch.is_grad_enabled() or model is not self.model:
+        unread = self._credit is None and self._sheet is None
+        if unread or torch.is_grad_enabled() or model is not self.model:
             logps, entropy, aux = self._forward(model, *args, **kwargs)
+            self._note(entropy, logps)
             if entropy is not None:
                 self._loss_entropy = entropy.detach()
             if self._loss_inputs is not None and torch.is_grad_enabled():

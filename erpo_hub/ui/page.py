@@ -15,6 +15,7 @@ from ..traces.trace import Trace
 from . import budget
 from .context import Context
 from .guard import Door, Guard
+from .library.labels import label_of
 from .library.library import Limits, open_library
 from .library.run_folder import RunFolder
 from .models.pool import Engines
@@ -55,7 +56,7 @@ def build_demo(
     from . import api, links
     from .blocks import Page
     from .models import runner
-    from .tabs import card_preview, compare, inspect
+    from .tabs import card_preview, compare, group, inspect
     from .tabs import runs as runs_tab
 
     given = list(traces)
@@ -65,7 +66,7 @@ def build_demo(
         limits = replace(limits, models=())
     library = open_library([*runs, *(t for t in given if not isinstance(t, Trace))], limits)
     for number, trace in enumerate(t for t in given if isinstance(t, Trace)):
-        library.traces[f"{number + 1}: {' '.join(trace.prompt.split())[:60]}"] = trace
+        library.traces[f"{number + 1}: {label_of(trace)}"] = trace
     context = Context(library, Engines(library, engines), door=door)
     runner.lend(context.engines)
 
@@ -77,6 +78,8 @@ def build_demo(
                 panel = inspect.build(context)
             with gr.Tab("Compare", id="compare") as compare_tab:
                 models = compare.build(context)
+            with gr.Tab("Group", id="group") as group_tab:
+                group.build(context, group_tab, tabs, panel)
             with gr.Tab("Runs", id="runs"):
                 runs_tab.build(context)
             with gr.Tab("Card", id="card") as card_tab:

@@ -347,19 +347,19 @@ def test_a_batch_that_does_not_fit_is_drawn_in_two_halves_once(monkeypatch, caps
             sizes.append(len(prompts))
             if len(prompts) > at_most:
                 raise refusal
-            return [generation.Completion(ids, [], False) for ids in prompts]
+            return [generation.Completion(ids, [], False, []) for ids in prompts]
 
         return draw
 
     decoding = generation.Decoding(0.0, 1.0, 4, 0, (1,))
     monkeypatch.setattr(generation, "generate_completions", fits(3))
-    drawn = generation.in_memory(None, [[n] for n in range(5)], decoding, 0)
+    drawn = generation.in_memory(None, [[n] for n in range(5)], decoding, [0] * 5)
     assert [c.ids for c in drawn] == [[0], [1], [2], [3], [4]]
     assert sizes == [5, 3, 2]
     assert capsys.readouterr().err == "out of memory with 5 completions at once: drawing 3\n"
     monkeypatch.setattr(generation, "generate_completions", fits(2))
     with pytest.raises(UserError, match="out of memory with 3 completions at once too: give a smaller"):
-        generation.in_memory(None, [[n] for n in range(5)], decoding, 0)
+        generation.in_memory(None, [[n] for n in range(5)], decoding, [0] * 5)
 
 
 @pytest.mark.parametrize("text", [b"my notes", b"[" * 100_000 + b"\n", b"[]\n", b'{"evaluation": []}\n'])

@@ -17,6 +17,7 @@ from ...text import one_line
 from ...traces.trace import Trace
 from ..budget import Budget
 from .completions import traces_from_completions
+from .labels import label_of
 from .run_folder import NoRun, NotOnTheHub, RunFolder, hub_errors, hub_run
 
 logger = logging.getLogger(__name__)
@@ -313,10 +314,7 @@ def _add_file(library: Library, path: Path) -> None:
 def _add_trace(library: Library, prefix: str, trace: Trace) -> None:
     if len(library.traces) >= MAX_TRACES:
         return
-    verdict = {True: "✓ ", False: "✗ ", None: ""}[trace.correct]
-    question = " ".join(trace.prompt.split())
-    label = prefix + verdict + (question if len(question) <= 60 else question[:59] + "…")
-    library.traces[_fresh(library.traces, label)] = trace
+    library.traces[_fresh(library.traces, prefix + label_of(trace))] = trace
 
 
 def _fresh(taken: Mapping[str, Any], label: str) -> str:
