@@ -20,6 +20,7 @@ from ..errors import UserError
 
 OLDEST, NEWEST_TESTED = Version("1.8.0"), Version("1.16.0")
 NEEDS_TRITON = Version("1.15.0")  # its own GRPO trainer fails where Triton is not installed
+FUSED_HEAD = Version("1.15.0")  # the first with `add_fused_lm_head`, which `shared_prefix` scores with
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ PRIVATE = (
     PrivateName("RepeatSampler", "trainer.utils"),
     PrivateName("create_model_from_path", "trainer.utils"),
     PrivateName("use_adapter", "trainer.utils"),
+    PrivateName("add_fused_lm_head", "trainer.utils", since=FUSED_HEAD),
     PrivateName("disable_gradient_checkpointing", "models.utils"),
 )
 
@@ -60,6 +62,11 @@ def _is_there(private: PrivateName, source: str) -> bool:
         return hasattr(GRPOTrainer, private.name) or f"self.{private.name} = " in source
     module = {"trainer.utils": trl_trainer.utils, "models.utils": models.utils}[private.place]
     return hasattr(module, private.name)
+
+
+def has_fused_head() -> bool:
+    """Whether this TRL's forward can be asked for log-probs and entropies instead of logits."""
+    return Version(trl.__version__) >= FUSED_HEAD
 
 
 def missing_names(installed: Version) -> list[str]:

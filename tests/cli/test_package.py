@@ -133,3 +133,17 @@ def test_a_trl_that_lost_a_relied_on_name_is_refused_by_that_name(monkeypatch) -
     monkeypatch.delattr(GRPOTrainer, "_generate_single_turn")
     with pytest.raises(UserError, match="no longer has _generate_single_turn"):
         compat.check_trl()
+
+
+def test_shared_prefix_is_refused_by_a_trl_without_the_fused_head(monkeypatch) -> None:
+    from types import SimpleNamespace
+
+    import trl
+
+    from erpo_hub.errors import UsageError
+    from erpo_hub.train.shared_prefix import wanted
+
+    monkeypatch.setattr(trl, "__version__", "1.14.0")
+    with pytest.raises(UsageError, match=r"shared_prefix needs trl >= 1\.15\.0"):
+        wanted(SimpleNamespace(args=SimpleNamespace(shared_prefix=True)))
+    assert not wanted(SimpleNamespace(args=SimpleNamespace(shared_prefix=False)))
