@@ -1,20 +1,25 @@
 """`token_advantages` against ten softmaxes over the same tensor, taking turns in one process.
 
-python benchmarks/advantages.py [--rows 64 --tokens 16384]
+python benchmarks/advantages.py [--rows 64 --tokens 16384] [--write docs/performance.md]
+
+CPU seconds of one thread, which other work on the machine stretches less than the clock's.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 
 from erpo_hub.methods.erpo import token_advantages
 
+MARKS = ("<!-- advantages:begin -->", "<!-- advantages:end -->")
 SETTINGS = {
     "erpo": {},
     "erpo, additive": {"synthesis": "additive"},
@@ -35,9 +40,9 @@ DEFAULTS = {
 
 
 def seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     call()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def main() -> None:
@@ -45,15 +50,19 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=16384)
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     shape = (arguments.rows, arguments.tokens)
     torch.manual_seed(0)
     entropy, logps, ref_logps = (torch.rand(shape) for _ in range(3))
     outcome, mask = torch.randn(arguments.rows), torch.ones(shape, dtype=torch.bool)
     group = torch.arange(arguments.rows) // 8
-    print(f"{shape[0]} x {shape[1]} tokens, {torch.get_num_threads()} threads, {arguments.rounds} rounds")
-    print("| settings | token_advantages, ms | 10 softmaxes, ms | median ratio | fastest of each |")
-    print("|:--|--:|--:|--:|--:|")
+    lines = [
+        f"{shape[0]} x {shape[1]:,} tokens, {torch.get_num_threads()} thread, {arguments.rounds} rounds, "
+        f"CPU time; load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.\n",
+        "| settings | token_advantages, ms | 10 softmaxes, ms | median ratio | fastest of each |",
+        "|:--|--:|--:|--:|--:|",
+    ]
     for name, changes in SETTINGS.items():
         settings = SimpleNamespace(**DEFAULTS | changes)
 
@@ -78,10 +87,15 @@ def main() -> None:
         pairs = [(seconds(ours), seconds(theirs)) for _ in range(arguments.rounds)]
         a, b = ([p[i] for p in pairs] for i in (0, 1))
         ratio = statistics.median(x / y for x, y in pairs)
-        print(
+        lines.append(
             f"| {name} | {statistics.median(a) * 1e3:.1f} | {statistics.median(b) * 1e3:.1f} | {ratio:.2f} "
             f"| {min(a) / min(b):.2f} |"
         )
+    print("\n".join(lines))
+    if arguments.write:
+        from step_overhead import write_into
+
+        write_into(arguments.write, "\n".join(lines) + "\n", MARKS)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ SIGNALS = [*METHODS, *PARTS]
 
 def measure(policy, reference, tokenizer, grader, question: dict, prompt: list[int], rollouts, seed: int):
     """One group: rewards (G,), and for each completion its token columns and two halves of values."""
-    from erpo_hub.evaluation.generation import Decoding, generate_completions, undisturbed
+    from erpo_hub.evaluation.generation import Decoding, generate_completions, row_seed, undisturbed
 
     eos = tokenizer.eos_token_id
     decoding = Decoding(1.0, 1.0, LENGTH, tokenizer.pad_token_id or eos, (eos,))
@@ -82,7 +82,8 @@ def measure(policy, reference, tokenizer, grader, question: dict, prompt: list[i
         return [float((score or 0) >= 1) for score in grader.grade(texts, columns.pop("answer"), **columns)]
 
     def continued(prefixes: list[list[int]], number: int) -> list[list[int]]:
-        drawn = generate_completions(policy, [prompt + ids for ids in prefixes], decoding, number)
+        seeds = [row_seed(number, row) for row in range(len(prefixes))]
+        drawn = generate_completions(policy, [prompt + ids for ids in prefixes], decoding, seeds)
         return [ids + completion.ids for ids, completion in zip(prefixes, drawn)]
 
     with undisturbed(policy):

@@ -355,7 +355,9 @@ def main() -> None:
     print(table(counts))
     faults = [fault for count in counts.values() for fault in count.faults or []]
     if arguments.write and not faults:
-        (ROOT / "docs" / "security.md").write_text(f"{INTRODUCTION}\n{table(counts)}\n", encoding="utf-8")
+        page = ROOT / "docs" / "security.md"
+        _, mark, app = page.read_text(encoding="utf-8").partition("\n<!-- app: begin -->")  # not made here
+        page.write_text(f"{INTRODUCTION}\n{table(counts)}\n{mark}{app}", encoding="utf-8")
     sys.exit(bool(faults))
 
 

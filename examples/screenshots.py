@@ -1,8 +1,8 @@
 """The README's pictures, of the real app on a real paired run: `python examples/screenshots.py [runs/demo]`.
 
-Opens the app, asks and compares as a reader would, writes docs/images/{inspect,compare}-{light,dark}.png. The
-models are the run's own; the seed is fixed, so the same run gives the same pictures. Needs chromium and the
-`test` extra.
+Opens the app, asks and compares as a reader would, writes docs/images/{inspect,compare,group}-*.png.
+The models are the run's own; the seed is fixed, so the same run gives the same pictures. Needs chromium and
+the `test` extra.
 """
 
 from __future__ import annotations
@@ -47,6 +47,15 @@ def compare(page: Page, path: Path) -> None:
     page.screenshot(path=path)
 
 
+def group(page: Page, path: Path) -> None:
+    """A question's completions as the ERPO trainer saw them, with the token that it moved most."""
+    page.get_by_role("tab", name="Group").click()
+    page.locator("#group .gv-row").first.wait_for()
+    page.locator("#group .gv-moved button").first.click()
+    page.wait_for_timeout(600)
+    page.screenshot(path=path)
+
+
 def main(runs: str = "runs/demo") -> None:
     """Takes the pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -60,6 +69,7 @@ def main(runs: str = "runs/demo") -> None:
             page.locator("#curve .js-plotly-plot").wait_for()
             inspect(page, IMAGES / f"inspect-{scheme}.png")
             compare(page, IMAGES / f"compare-{scheme}.png")
+            group(page, IMAGES / f"group-{scheme}.png")
             page.close()
         browser.close()
     demo.close()

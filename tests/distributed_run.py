@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from training import config, digits_reward, sums, trainer
+from transformers import TrainerCallback
 
 from erpo_hub.methods.credit import Credit, CreditBatch
 
@@ -38,6 +39,8 @@ MODES: dict[str, dict[str, Any]] = {
     "aligned": {"generation": 16},
     "positions": {"generation": 12, "credit": by_position},
     "empty rank": {"generation": 12, "mask_truncated_completions": True},
+    "replaced": {"generation": 12, "synthesis": "additive", "dynamic_sampling": 2, "half_dead": True},
+    "dead rows": {"generation": 8, "skip_dead_rows": True, "half_dead": True, "beta": 0.0},
 }
 
 
@@ -49,22 +52,43 @@ def recorded(step: int, rows: int) -> list[list[int]]:
     return [row[:n] + [1] for row, n in zip(ids, lengths)]
 
 
+def half_dead(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
+    """Every second question is answered alike by all, as if all were right."""
+    odd = [int(prompt.partition("+")[0]) % 2 for prompt in prompts]
+    return [1.0 if dead else reward for dead, reward in zip(odd, digits_reward(completions))]
+
+
+class Gradients(TrainerCallback):
+    """The gradient of each step; and how often this process ran the model for the loss."""
+
+    def __init__(self) -> None:
+        self.steps: list[list[float]] = []
+        self.forwards = 0
+
+    def count(self, module: Any, *_: Any) -> None:
+        self.forwards += torch.is_grad_enabled()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self.steps.append(torch.cat([p.grad.flatten() for p in model.parameters()]).tolist())
+
+
 def main(model: str, out: str, mode: str) -> None:
     changes = dict(MODES[mode])
     rows, credit = changes.pop("generation"), changes.pop("credit", None)
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    reward = half_dead if changes.pop("half_dead", False) else digits_reward
+    changes = {"beta": 0.05, **changes}
     args = config(
         Path(out) / "trainer",
         per_device_train_batch_size=rows // world,
         max_steps=3,
         num_generations=4,
         shuffle_dataset=False,
-        beta=0.05,
         max_completion_length=11,
         learning_rate=0.0,  # gradients are added up in another order: updated policies would differ
         **changes,
     )
-    made = trainer(model, args, dataset=sums(24), reward_funcs=digits_reward, credit=credit)
+    made = trainer(model, args, dataset=sums(24), reward_funcs=reward, credit=credit)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in (
@@ -77,7 +101,7 @@ def main(model: str, out: str, mode: str) -> None:
 
     def generate_single_turn(prompt_ids, *args, **kwargs):
         step["n"] += 1
-        completions = recorded(step["n"], rows)
+        completions = recorded(step["n"], len(prompt_ids) * world)
         if (
             mode == "empty rank"
         ):  # the second half of all rows was cut off: under two processes, all of rank 1's
@@ -88,7 +112,7 @@ def main(model: str, out: str, mode: str) -> None:
         return completions[rank * len(prompt_ids) : (rank + 1) * len(prompt_ids)], None
 
     made._generate_single_turn = generate_single_turn
-    inner, written = made._generate_and_score_completions, []
+    inner, written, asked = made._generate_and_score_completions, [], []
     reduce = made.accelerator.reduce
 
     def counted(tensor, *args, **kwargs):
@@ -100,9 +124,14 @@ def main(model: str, out: str, mode: str) -> None:
         result = inner(inputs)
         made.accelerator.reduce = reduce
         written.append(result["advantages"].tolist())
+        asked.append(made.processing_class.batch_decode(result["prompt_ids"], skip_special_tokens=True))
         return result
 
     made._generate_and_score_completions = kept
+    gradients = Gradients()
+    if mode == "dead rows":
+        made.add_callback(gradients)
+        made.model.register_forward_pre_hook(gradients.count)
     made.train()
     history = [
         {k: v for k, v in entry.items() if k.startswith("erpo/") or k == "loss"}
@@ -114,6 +143,9 @@ def main(model: str, out: str, mode: str) -> None:
         "advantages": written,
         "history": history,
         "traffic": traffic,
+        "gradients": gradients.steps,
+        "forwards": gradients.forwards,
+        "asked": asked,
     }
     Path(out, f"{mode.replace(' ', '-')}-{world}-{rank}.json").write_text(json.dumps(report))
 

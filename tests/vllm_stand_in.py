@@ -57,7 +57,7 @@ def install(monkeypatch: pytest.MonkeyPatch, recording: Recording) -> None:
         """What TRL uses of its own client of a vLLM server."""
 
         def __init__(self, **options: Any):
-            self.options = options
+            self.options, self.one_by_one = options, {}
 
         def init_communicator(self, device: Any) -> None:
             self.device = device
@@ -70,8 +70,13 @@ def install(monkeypatch: pytest.MonkeyPatch, recording: Recording) -> None:
             assert [name for name, *_ in metadata] == list(received)
             recording.synced.append(received)
 
+        def update_named_param(self, name: str, weight: Any) -> None:  # how older TRL sends them
+            self.one_by_one |= copied([(name, weight)])
+
         def reset_prefix_cache(self) -> None:
-            pass
+            if self.one_by_one:
+                recording.synced.append(self.one_by_one)
+                self.one_by_one = {}
 
         def generate(self, prompts: list[list[int]], n: int, **options: Any) -> dict:
             recording.calls.append(SimpleNamespace(n=n, **options))

@@ -16,16 +16,18 @@ import difflib
 import hashlib
 import json
 import re
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UserError
 from .metadata import from_yaml, to_yaml
 
-_BLOCK = re.compile(
+_MARK = re.compile(
     r"^<!-- erpo-hub:begin (?P<name>[a-z0-9-]+) (?P<hash>[0-9a-f]{12})(?P<yours> yours)? -->\n"
-    r"(?P<text>.*?)\n?<!-- erpo-hub:end (?P=name) -->$",
-    re.MULTILINE | re.DOTALL,
+    r"|<!-- erpo-hub:end (?P<end>[a-z0-9-]+) -->$",
+    re.MULTILINE,
 )
 _MANIFEST = re.compile(r"^<!-- erpo-hub:card (?P<json>\{.*\}) -->$", re.MULTILINE)
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -71,23 +73,39 @@ def _manifest_line(manifest: dict[str, Any]) -> str:
     return f"<!-- erpo-hub:card {json.dumps(manifest, separators=(',', ':'))} -->"
 
 
+def _parts(card: str) -> Iterator[str | Block]:
+    """The card's text and its marked blocks in their order, in linear time whatever stands there."""
+    ends: dict[str, deque[re.Match[str]]] = {}
+    marks = list(_MARK.finditer(card))
+    for mark in marks:
+        if mark["end"]:
+            ends.setdefault(mark["end"], deque()).append(mark)
+    at = 0
+    for mark in marks:
+        waiting = ends.get(mark["name"] or "", deque())
+        while waiting and waiting[0].start() < mark.end():
+            waiting.popleft()
+        if mark["name"] and mark.start() >= at and waiting:
+            yield card[at : mark.start()]
+            text = card[mark.end() : waiting[0].start()].removesuffix("\n")
+            yield Block(mark["name"], text, bool(mark["yours"]), digest(text) != mark["hash"])
+            at = waiting[0].end()
+    yield card[at:]
+
+
 def blocks_of(card: str) -> dict[str, Block]:
     """The marked blocks of a card in their order; `edited` where the text has lost its hash."""
-    found = {}
-    for match in _BLOCK.finditer(card.replace("\r\n", "\n")):
-        text, yours = match["text"], bool(match["yours"])
-        found[match["name"]] = Block(match["name"], text, yours, digest(text) != match["hash"])
-    return found
+    return {part.name: part for part in _parts(card.replace("\r\n", "\n")) if isinstance(part, Block)}
 
 
 def outside_of(card: str) -> str:
     """The author's own text: the body without generated blocks and without the manifest."""
     _, body = split_front_matter(card)
-    return _BLOCK.sub("", _MANIFEST.sub("", body)).strip()
+    return "".join(part for part in _parts(_MANIFEST.sub("", body)) if isinstance(part, str)).strip()
 
 
 def is_ours(card: str) -> bool:
-    return bool(_MANIFEST.search(card)) or bool(_BLOCK.search(card))
+    return bool(_MANIFEST.search(card)) or bool(blocks_of(card))
 
 
 def merge_cards(existing: str, fresh: str, *, force: bool = False) -> str:
@@ -114,7 +132,7 @@ def merge_cards(existing: str, fresh: str, *, force: bool = False) -> str:
         _refuse_edits(old, new)
     front, body = split_front_matter(existing)
     manifest = _read_manifest(body)
-    body = _BLOCK.sub(lambda match: _replacement(old[match["name"]], new), body)
+    body = "".join(p if isinstance(p, str) else _replacement(old[p.name], new) for p in _parts(body))
     body = _insert_missing(body, old, new, set(manifest["blocks"]))
     fresh_manifest = _read_manifest(fresh)
     metadata = _merge_metadata(front, split_front_matter(fresh)[0], manifest["keys"])

@@ -1,10 +1,10 @@
-"""`erpo-hub demo`: the whole job, offline, on the embedded model. GRPO and ERPO, same seed, same budget."""
+"""`erpo-hub demo`: the whole job, offline, on the embedded model: GRPO and ERPO side by side, one seed."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import UserError
+from ..record.format import read_record
 from ..text import p_equals, percent
-from ..traces.loading import EMBEDDED_MODEL
 
+MODEL = "builtin:tiny-reasoner"
 TASK = "builtin:expressions?operands=4"
 FULL: dict[str, Any] = {"max_steps": 200, "questions": 512}
 QUICK: dict[str, Any] = {"max_steps": 40, "questions": 256}
@@ -22,33 +23,23 @@ QUICK: dict[str, Any] = {"max_steps": 40, "questions": 256}
 
 def run_demo(out: Path, *, quick: bool = False, seed: int = 0) -> None:
     """Train, judge and bundle both; print a table and the next command. Replaces an earlier demo in `out`."""
-    import torch
+    from ..run.side_by_side import train_side_by_side
 
-    from ..run.conductor import train_and_push
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)  # the model is so small that threads would mostly wait for each other
     console = Console(highlight=False)
+    progress = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     budget = QUICK if quick else FULL
     _clear(out)
     started = time.perf_counter()
-    results: dict[str, dict[str, Any]] = {}
-    for algorithm in ("grpo", "erpo"):
-        folder = out / algorithm
-        console.print(
-            f"[bold]{algorithm.upper()}[/bold]  {budget['max_steps']} steps of 64 completions, seed {seed}"
-        )
-        results[algorithm] = train_and_push(
-            EMBEDDED_MODEL,
-            TASK,
-            algorithm=algorithm,
-            push=False,
-            output_dir=folder,
-            paired_run=out / "grpo" if algorithm == "erpo" else None,
-            evaluation={"n": budget["questions"]},
-            max_steps=budget["max_steps"],
-            seed=seed,
-        ).metrics
+    console.print(
+        f"[bold]GRPO and ERPO[/bold] side by side, {budget['max_steps']} steps of 64 completions, seed {seed}"
+    )
+    call = {"model": MODEL, "dataset": TASK, "push": False, "seed": seed}
+    call |= {"max_steps": budget["max_steps"], "evaluation": {"n": budget["questions"]}}
+    calls = {name: {**call, "algorithm": name, "output_dir": str(out / name)} for name in ("grpo", "erpo")}
+    calls["erpo"]["paired_run"] = str(out / "grpo")
+    # The model is so small that more threads than one would mostly wait for each other.
+    train_side_by_side(calls, progress.print, threads=1)
+    results = {name: asdict(read_record(out / name).results) for name in calls}
     console.print(_table(results, budget["questions"]))
     console.print(_difference(results))
     console.print(

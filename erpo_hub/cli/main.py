@@ -46,7 +46,6 @@ def demo(
 
     Example: `erpo-hub demo --quick`
     """
-    _quiet()
     from .demo import run_demo
 
     run_demo(out, quick=quick, seed=seed)
@@ -170,7 +169,7 @@ def evaluate(
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option()] = 1.0,
     max_new_tokens: Annotated[int | None, typer.Option(help="Default: as in training, else 256.")] = None,
-    batch_size: Annotated[int, typer.Option()] = 64,
+    batch_size: Annotated[int | None, typer.Option(help="Completions at once.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
     plain: Annotated[
         bool | None, typer.Option("--plain/--chat", help="Text prompts bare or as chat; default as trained.")
@@ -351,23 +350,23 @@ app.add_typer(commands)
 
 
 def _quiet() -> None:
-    """Loading bars and deprecation notes of the libraries below would bury our own lines."""
-    import logging
-    import warnings
+    from ..run.quiet import quiet
 
-    from transformers.utils import logging as transformers_logging
+    quiet()
 
-    if os.environ.get("ERPO_HUB_DEBUG"):
-        return
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    logging.getLogger("trl").setLevel(logging.ERROR)
+
+_stopped_by: list[int] = []  # signals that asked this process to stop
+
+
+def _stop(number: int, frame: Any) -> None:
+    _stopped_by.append(number)
+    raise KeyboardInterrupt
 
 
 def main() -> None:
-    """Console entry point. Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a cluster sends: the same as Ctrl-C
+    """Console entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a cluster sends the second
+        signal.signal(number, _stop)
     try:
         app()
     except UserError as error:
@@ -376,7 +375,7 @@ def main() -> None:
         if difference := getattr(error, "diff", None):  # a card edited inside a generated block
             print(difference, file=sys.stderr)
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(128 + _stopped_by[0] if error.exit_code == 130 and _stopped_by else error.exit_code)
     except OSError as error:  # a full disk, a place that cannot be written: whatever the command was doing
         if os.environ.get("ERPO_HUB_DEBUG"):
             raise
@@ -384,7 +383,7 @@ def main() -> None:
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as exit_:
-        if exit_.code != 130:
+        if exit_.code != 130 and not _stopped_by:
             raise
         print("stopped; what was finished is kept", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(128 + (_stopped_by or [signal.SIGINT])[0])

@@ -88,8 +88,12 @@ class Evaluation:
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             later = {"grader_errors": 0, "grader_crashes": 0}  # not in the files of earlier versions
-            return cls(**{name: (later | data)[name] for name in cls.__dataclass_fields__})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = cls(**{name: (later | data)[name] for name in cls.__dataclass_fields__})
+            for question in found.questions:
+                check_question(question, found.settings["k"])
+            found.table()
+            return found
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
             raise UserError(
                 f"{path} is not an evaluation that erpo-hub wrote ({error!r}): give a results.json"
             ) from error
@@ -153,7 +157,7 @@ class QuestionLog:
         self.path = Path(path)
         self.done: dict[int, dict] = {}
         self.failures: dict[str, int] = {}  # of the grader, by name
-        header = json.loads(json.dumps(header))  # as it will be read back
+        self.header = header = json.loads(json.dumps(header))  # as it will be read back
         kept = self._read(header)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,19 +184,32 @@ class QuestionLog:
         """Fill `done`; the number of bytes that hold whole lines."""
         if not self.path.exists():
             return 0
-        data = self.path.read_bytes()
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"cannot read {self.path} ({error.strerror}): choose another resume_path"
+            ) from error
         kept = data.rfind(b"\n") + 1
+        if not kept and not (
+            data[:13] == b'{"evaluation"'[: len(data)]
+        ):  # not the header that a kill cut off
+            raise UserError(
+                f"{self.path} is not an evaluation's log: delete it or choose another resume_path"
+            )
         for number, line in enumerate(data[:kept].splitlines(), start=1):
             try:
                 record = json.loads(line)
                 if number == 1:
                     self._check_header(record, header)
                 elif "index" in record:
-                    self.done[int(record["index"])] = record
+                    check_question(record, self.header["evaluation"]["k"])
+                    self.done[record["index"]] = record
                 else:
-                    for name, count in record["grader_failures"].items():
+                    for name in ("timeouts", "errors", "crashes"):
+                        count = record["grader_failures"].get(name, 0)
                         self.failures[name] = self.failures.get(name, 0) + int(count)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 raise UserError(
                     f"{self.path}, line {number}: not a line of an evaluation ({error!r}); "
                     "delete the file to start over or choose another resume_path"
@@ -211,6 +228,27 @@ class QuestionLog:
                 f"{self.path} belongs to another evaluation ({'; '.join(other)}): "
                 "repeat its settings, delete it, or choose another resume_path"
             )
+
+
+_COLUMNS: dict[str, tuple[type, ...]] = {  # of a question: what each completion's entry is
+    "completions": (str,),
+    "scores": (int, float),
+    "correct": (bool,),
+    "truncated": (bool,),
+    "lengths": (int,),
+    "pivots": (int,),
+    **dict.fromkeys(("entropies", "pivot_entropies"), (int, float, type(None))),
+}
+
+
+def check_question(question: dict[str, Any], k: int) -> None:
+    """Raises ValueError, KeyError or TypeError where a question that was read is not one of k completions."""
+    if not isinstance(question["index"], int) or "prompt" not in question or "answer" not in question:
+        raise ValueError("a question without index, prompt or answer")
+    for name, kinds in _COLUMNS.items():
+        values = question[name]
+        if not isinstance(values, list) or len(values) != k or not all(isinstance(v, kinds) for v in values):
+            raise ValueError(f"{name} is not a list of {k} values")
 
 
 def _weighted(values: list, weights: list) -> float | None:

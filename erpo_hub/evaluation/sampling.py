@@ -18,15 +18,14 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from ..errors import UsageError, UserError
 from ..traces.asked import Asked, as_messages, asked_as, encode
 from ..traces.decoding import end_tokens
 from ..traces.loading import load, load_tokenizer
-from ..traces.pivots import find_pivots
-from .generation import Completion, Decoding, generate_completions, undisturbed
+from .generation import Completion, Decoding, in_memory, row_seed, rows_at_once, undisturbed
+from .graded import graded_beside
 from .results import Evaluation, QuestionLog
 from .statistics import paired_comparison
 
@@ -46,7 +45,7 @@ def evaluate(
     temperature: float = 0.0,
     top_p: float = 1.0,
     max_new_tokens: int | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     seed: int = 0,
     plain: bool | None = None,
     chat_template_kwargs: dict[str, Any] | None = None,
@@ -66,7 +65,10 @@ def evaluate(
         temperature: 0 is greedy. Entropy is measured at this temperature, at 1 when greedy.
         max_new_tokens: cut to what the model's context leaves room for (the summary shows the value used);
             default: what the model was trained with by this package, else 256.
-        batch_size: completions generated at once; part of what makes a result repeatable.
+        batch_size: completions generated at once; default 64, up to 512 where the model is small. Answers do
+            not depend on it, but for rounding.
+        seed: of the sampled answers. Each has random numbers of its own, from the seed, the place of its
+            question in the task and its number among the k.
         plain: text prompts stay bare; False asks them through the chat template where there is one.
         chat_template_kwargs: for the chat template, such as `{"enable_thinking": False}`.
         dtype: of a model loaded here. This and the two above default to how the model was trained, where its
@@ -88,9 +90,15 @@ def evaluate(
     prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows], asked)
     decoding = _decoding(model, tokenizer, prompts, temperature, top_p, max_new_tokens)
     settings = {"n": len(rows), "k": k, "temperature": temperature, "top_p": top_p, "seed": seed}
-    settings |= {"max_new_tokens": decoding.max_new_tokens, "batch_size": batch_size}
-    result = Evaluation(name, task.spec, settings, [], prompt_example=tokenizer.decode(prompts[0]))
-
+    settings |= {"max_new_tokens": decoding.max_new_tokens}
+    batch_size = batch_size or rows_at_once(model, max(map(len, prompts)) + decoding.max_new_tokens)
+    result = Evaluation(
+        name,
+        task.spec,
+        settings | {"batch_size": batch_size},
+        [],
+        prompt_example=tokenizer.decode(prompts[0]),
+    )
     done: dict[int, dict] = {}
     with ExitStack() as stack:
         log = None
@@ -103,18 +111,20 @@ def evaluate(
             from ..tasks.grading import Grader
 
             grader = stack.enter_context(Grader(task.grader))
+
+        def keep(questions: list[dict], failures: dict[str, int]) -> None:
+            result.add_failures(failures)
+            done.update({question["index"]: question for question in questions})
+            if log:
+                log.add(questions, failures)
+
         advance = stack.enter_context(_progress_bar(len(rows) * k, progress))
+        submit = stack.enter_context(graded_beside(grader, tokenizer, rows, keep))
         stack.enter_context(undisturbed(model))
         for finished in _finished_questions(
             model, prompts, decoding, k, batch_size, seed, set(done), advance
         ):
-            before = grader.failures()
-            questions = _grade(grader, tokenizer, finished, rows)
-            failures = {name: count - before[name] for name, count in grader.failures().items()}
-            result.add_failures(failures)
-            done |= {question["index"]: question for question in questions}
-            if log:
-                log.add(questions, failures)
+            submit(finished)
     result.questions = [done[q] for q in range(len(rows))]
     result.seconds = time.perf_counter() - started
     return result
@@ -208,7 +218,12 @@ def encode_prompts(tokenizer: Any, prompts: list, asked: Asked = Asked()) -> lis
 
 
 def _check_settings(
-    n: int | None, k: int, temperature: float, top_p: float, max_new_tokens: int | None, batch_size: int
+    n: int | None,
+    k: int,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int | None,
+    batch_size: int | None,
 ) -> None:
     for name, value in (("n", n), ("k", k), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value is not None and value < 1:
@@ -276,54 +291,23 @@ def _finished_questions(
 ) -> Iterator[dict[int, list[Completion]]]:
     """After each batch, the questions whose k completions are complete.
 
-    Batches and their seeds depend on the settings alone, and a batch is skipped only as a whole: a resumed
-    evaluation draws what an uninterrupted one would have drawn.
+    Batches depend on the settings alone, and a batch is skipped only as a whole: a resumed evaluation draws
+    what an uninterrupted one would have drawn, to the last digit.
     """
     order = sorted(range(len(prompts)), key=lambda q: (-len(prompts[q]), q))  # the longest, most costly first
-    queue = [q for q in order for _ in range(k)]
+    queue = [(q, number) for q in order for number in range(k)]
     pending: dict[int, list[Completion]] = {}
-    for number, start in enumerate(range(0, len(queue), batch_size)):
-        batch = queue[start : start + batch_size]
+    for start in range(0, len(queue), batch_size):
+        part = queue[start : start + batch_size]
+        batch = [q for q, _ in part]
         if not done.issuperset(batch):
-            try:
-                drawn = generate_completions(
-                    model, [prompts[q] for q in batch], decoding, (seed * 1_000_003 + number) % 2**63
-                )
-            except torch.OutOfMemoryError as error:
-                raise UserError(f"out of memory at batch_size={batch_size}: give a smaller one") from error
+            seeds = [row_seed(seed, *place) for place in part]
+            drawn = in_memory(model, [prompts[q] for q in batch], decoding, seeds)
             for q, completion in zip(batch, drawn):
                 if q not in done:
                     pending.setdefault(q, []).append(completion)
             yield {q: pending.pop(q) for q in list(pending) if len(pending[q]) == k}
         advance(len(batch))
-
-
-def _grade(
-    grader: Any, tokenizer: Any, finished: dict[int, list[Completion]], rows: list[dict]
-) -> list[dict]:
-    """Question-level records (see `Evaluation`) of finished questions."""
-    flat = [(q, completion) for q, completions in finished.items() for completion in completions]
-    if not flat:
-        return []
-    texts = tokenizer.batch_decode([completion.ids for _, completion in flat], skip_special_tokens=True)
-    columns = {name: [rows[q][name] for q, _ in flat] for name in rows[0] if name not in ("prompt", "answer")}
-    scores = iter(grader.grade(texts, [rows[q]["answer"] for q, _ in flat], **columns))
-    text = iter(texts)
-    records = []
-    for q, completions in finished.items():
-        record: dict[str, Any] = {"index": q, "prompt": rows[q]["prompt"], "answer": rows[q]["answer"]}
-        record |= {"completions": [next(text) for _ in completions]}
-        record |= {"scores": [float(next(scores) or 0) for _ in completions]}
-        record |= {"correct": [score >= 1 for score in record["scores"]]}
-        record |= {
-            "lengths": [len(c.ids) for c in completions],
-            "truncated": [c.truncated for c in completions],
-        }
-        record |= {"entropies": [_mean(c.entropy) for c in completions]}
-        at_pivots = [[c.entropy[t] for t in find_pivots(c.entropy)] for c in completions]
-        record |= {"pivots": [len(h) for h in at_pivots], "pivot_entropies": [_mean(h) for h in at_pivots]}
-        records.append(record)
-    return records
 
 
 def _rewritten(task: Any, seed: int) -> Any:
@@ -333,10 +317,6 @@ def _rewritten(task: Any, seed: int) -> Any:
 
     rows = [{**row, "prompt": rewrite(row["prompt"], seed)} for row in task.test]
     return dataclasses.replace(task, spec=f"{task.spec} (rewritten)", test=Dataset.from_list(rows))
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _digest(rows: list[dict]) -> str:

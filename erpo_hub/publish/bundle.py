@@ -30,8 +30,17 @@ from ..record.format import (
     write_record,
 )
 from ..text import write_json
+from ..traces.logged import FOLDER
 from ..traces.trace import Trace
-from .check import FREE_TEXT, UNLISTED, check_bundle, file_digest, looks_like_path, machine_paths
+from .check import (
+    FREE_TEXT,
+    UNLISTED,
+    check_bundle,
+    file_digest,
+    looks_like_path,
+    machine_paths,
+    traces_problems,
+)
 
 WEIGHTS_AND_TOKENIZER = (
     *(
@@ -74,6 +83,7 @@ def build_bundle(
     out_dir: str | Path,
     *,
     traces: Sequence[Trace] = (),
+    logged: Path | None = None,
     figures: bool = True,
     sections: dict[str, str | None] | None = None,
 ) -> Bundle:
@@ -81,8 +91,10 @@ def build_bundle(
 
     run: the record, typed or as JSON; not changed. weights_dir: what `save_pretrained` wrote, of which only
     an allow-list is copied. An older bundle at `out_dir` is replaced; any other folder there is refused.
-    sections: see `card.render_card`. A card or figure that fails gives a plain card and a warning, never a
-    lost run. Raises UserError: nothing to publish, `out_dir` taken, disk full, or a bundle that fails
+    logged: folder of the completions that the training logged; a file of them that may not leave this
+    machine is left out with a warning. sections: see `card.render_card`. A card or figure that fails gives a
+    plain card and a warning, never a lost run. Raises UserError: nothing to publish, `out_dir` taken, disk
+    full, or a bundle that fails
     `check_bundle`.
     """
     weights_dir, out_dir = Path(weights_dir), Path(os.path.abspath(out_dir))
@@ -98,6 +110,8 @@ def build_bundle(
         _copy_weights(weights_dir, building, public)
         if traces:
             public.traces = _write_traces(traces, building)
+        if logged is not None and logged.is_dir():
+            _copy_logged(logged, building / "traces" / FOLDER)
         if figures:
             _draw(public, traces, building)
         _write_texts(public, building, sections)
@@ -180,6 +194,16 @@ def _write_traces(traces: Sequence[Trace], folder: Path) -> list[TraceRow]:
     rule = ShownRule(**asdict(shown.pivot_rule)) if shown.pivot_rule else None
     rows[example].completion = ShownTokens(shown.pieces, shown.pivots, entropy, shown.gold, rule)
     return rows
+
+
+def _copy_logged(source: Path, target: Path) -> None:
+    """What the training logged, named anew; a training prompt may hold what must not be published."""
+    target.mkdir(parents=True)
+    for file in sorted(source.glob("*.parquet")):
+        if problems := traces_problems(file):
+            warnings.warn(f"{file.name} is not published: {problems[0]}", stacklevel=4)
+        else:
+            shutil.copyfile(file, target / file.name)
 
 
 def worked_example(traces: Sequence[Trace]) -> int:

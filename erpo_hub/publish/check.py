@@ -39,10 +39,12 @@ VOCABULARY = {
     *("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "tokenizer.model"),
 }
 FREE_TEXT = {"prompt", "answer", "example", "system", "samples", "chat_template", "completion"}
-FOREIGN_HOME = re.compile(r"(?<![\w.:/~-])(?:/home/|/Users/|[A-Za-z]:\\Users\\)[\w.-]+")
+FOREIGN_HOME = re.compile(r"(?:file://|(?<![\w.:/~-]))(?:/home/|/Users/|[A-Za-z]:\\Users\\)[\w.-]+")
 MAX_UNLISTED = 64 << 20  # bytes of a file that is refused anyway, up to which its secrets are told too
 MAX_NAME, MAX_PATH = 255, 1024  # bytes
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # on Windows
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³])(\.|$)", re.IGNORECASE
+)  # on Windows
 _CODE_KEYS = {"auto_map", "custom_pipelines"}  # of configs: names of Python files that transformers would run
 
 
@@ -194,6 +196,9 @@ def _file_problems(path: Path, name: str, secrets: Secrets) -> tuple[list[str], 
 
 def _leaks(path: Path, name: str, contents: Contents, secrets: Secrets) -> Iterator[str]:
     kind = path.suffix
+    if hit := secrets.find(name):
+        yield f"{name}: holds {hit[0].strip()} in its name; rename it and revoke it"
+        return
     for number, text in enumerate(contents.texts):
         if hit := secrets.find(text):
             counted = hit[1] and number == 0 and kind not in {".safetensors", ".parquet"}
@@ -220,6 +225,8 @@ def _credential_in(value: Any) -> str | None:
                 return "a service account"
             if {"username", "key"} <= set(item) and re.fullmatch(r"[0-9a-f]{32}", str(item["key"])):
                 return "a Kaggle key"
+            if isinstance(item.get("auths"), dict):
+                return "a login of Docker"
             for key, inner in item.items():
                 if isinstance(inner, str) and is_credential(str(key), inner):
                     return f"a value for {key}"
@@ -331,16 +338,15 @@ def file_digest(path: Path) -> str:
 
 
 def _adapter_problems(folder: Path, names: Collection[str], run: RunRecord) -> Iterator[str]:
-    if "adapter_config.json" not in names:
-        return
-    config = read_contents(folder / "adapter_config.json").value
-    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     recorded = run.base_model.id if run.base_model else None
-    if base != recorded:
-        yield f"adapter_config.json: its base is {base!r:.200}, where run.json says {recorded!r:.200}"
-    revision = config.get("revision") if isinstance(config, dict) else None
-    if revision and run.base_model and run.base_model.revision not in (None, revision):
-        yield f"adapter_config.json: its base's revision is {revision!r:.100}, which run.json does not say"
+    for name in sorted(n for n in names if PurePosixPath(n).name == "adapter_config.json"):
+        value = read_contents(folder / name).value
+        config = value if isinstance(value, dict) else {}
+        base, revision = config.get("base_model_name_or_path"), config.get("revision")
+        if base != recorded:
+            yield f"{name}: its base is {base!r:.200}, where run.json says {recorded!r:.200}"
+        if revision and run.base_model and run.base_model.revision not in (None, revision):
+            yield f"{name}: its base's revision is {revision!r:.100}, which run.json does not say"
 
 
 def _index_problems(folder: Path, names: Collection[str]) -> Iterator[str]:

@@ -8,14 +8,18 @@ Left out: what the texts may not say (check.py, secrets.py). Imports no torch.
 from __future__ import annotations
 
 import json
+import re
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..card.metadata import from_yaml
 from ..errors import UserError
+from .readings import as_texts
 
 MAX_TEXT = 128 << 20  # bytes of a file that is read as a whole; tokenizers have up to 35 MB
 MAX_HEADER = 100_000_000  # bytes of a safetensors header, as the format says
@@ -30,7 +34,14 @@ ARCHIVES = {
     b"\x28\xb5\x2f\xfd": "a zstandard file",
     b"7z\xbc\xaf": "a 7z archive",
 }
-BINARY = {".png", ".model", ".whl", ".jpg", ".jpeg", ".gif", ".webp"}
+BINARY = {  # kinds that are no text, and how each begins
+    **dict.fromkeys((".jpg", ".jpeg"), b"\xff\xd8\xff"),
+    ".png": b"\x89PNG\r\n\x1a\n",
+    ".gif": b"GIF8",
+    ".webp": b"RIFF",
+    ".model": b"\n",
+    ".whl": b"PK\x03\x04",
+}
 
 
 @dataclass
@@ -86,15 +97,20 @@ def pieces(path: Path) -> Iterator[bytes]:
 
 
 def _read_text(path: Path, data: bytes, found: Contents) -> None:
-    found.texts = [data.decode("utf-8", "replace")]
-    if b"\0" in data:
-        found.texts.append(data.replace(b"\0", b"").decode("latin-1"))
-    if path.suffix in BINARY:
+    found.texts = as_texts(data)
+    if path.suffix in BINARY and data.startswith(BINARY[path.suffix]):
+        if path.suffix == ".png":
+            found.problem = _read_png(data, found.texts)
+        elif path.suffix == ".whl":
+            _read_wheel(path, found)
         return
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         found.problem = "is not UTF-8 text"
+        return
+    if path.suffix in BINARY and path.suffix != ".model":  # tiktoken's are text
+        found.problem = f"is not a {path.suffix[1:]} file"
         return
     if "\0" in text:
         found.problem = "is not text: it contains zero bytes"
@@ -151,6 +167,34 @@ def strings(value: Any) -> list[str]:
 # --- binary formats ---
 
 
+def _read_png(data: bytes, texts: list[str]) -> str | None:
+    """Adds what the chunks say that are not pixels; returns what is wrong."""
+    at = 8
+    while at + 12 <= len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        chunk = data[at + 8 : at + 8 + size]
+        at += size + 12
+        if kind == b"IEND":
+            return "contains more than its picture" if at < len(data) else None
+        if kind in (b"zTXt", b"iTXt", b"iCCP"):  # a keyword, flags, and text that may be compressed
+            for start in islice(re.finditer(rb"x[\x01\x5e\x9c\xda]", chunk), 3):
+                texts += as_texts(chunk[start.start() :])
+    return "is a PNG that was cut off"
+
+
+def _read_wheel(path: Path, found: Contents) -> None:
+    from zipfile import BadZipFile, ZipFile
+
+    try:
+        with ZipFile(path) as wheel:
+            if sum(part.file_size for part in wheel.infolist()) > MAX_TEXT:
+                raise ValueError(f"it unpacks to more than {MAX_TEXT >> 20} MiB")
+            for part in wheel.infolist():
+                found.texts += as_texts(wheel.read(part))
+    except (BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+
+
 def _read_safetensors(path: Path, file: BinaryIO, found: Contents) -> None:
     size = path.stat().st_size
     file.seek(0)
@@ -197,13 +241,25 @@ def _read_parquet(path: Path, found: Contents) -> None:
             if any(not 0 <= group.total_byte_size <= MAX_GROUP for group in groups):
                 raise UserError("it states sizes that cannot be true")
             schema = source.schema_arrow
-            found.texts = ["\n".join(map(str, [*schema.names, schema.metadata or ""]))]
+            found.texts = ["\n".join(_schema_texts(schema))]
             for batch in source.iter_batches(batch_size=1024):
                 found.texts += [
                     "\n".join(texts) for column in batch.columns if (texts := list(_column(column)))
                 ]
     except (pa.ArrowException, NotImplementedError, UserError) as error:
         found.problem = f"is not a readable Parquet file ({' '.join(str(error).split())[:120]})"
+
+
+def _schema_texts(part: Any) -> Iterator[str]:
+    """Names and metadata of an Arrow schema, and of its fields within fields."""
+    for key, value in (part.metadata or {}).items():
+        yield from (f"{key.decode('utf-8', 'replace')}={text}" for text in as_texts(value))
+    if hasattr(part, "names"):
+        yield from (text for field in part for text in _schema_texts(field))
+        return
+    yield part.name
+    kind = part.type
+    yield from (text for n in range(kind.num_fields) for text in _schema_texts(kind.field(n)))
 
 
 def _column(array: Any) -> Iterator[str]:
@@ -226,8 +282,13 @@ def _column(array: Any) -> Iterator[str]:
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         wide = array.cast(pa.binary_view() if pa.types.is_string_view(kind) else pa.large_binary())
         yield from (item.decode("utf-8", "replace") for item in wide.to_pylist() if item)
-    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        yield from (item.decode("utf-8", "replace") for item in array.to_pylist() if item)
+    elif (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or (pa.types.is_fixed_size_binary(kind))
+    ):
+        yield from (text for item in array.to_pylist() if item for text in as_texts(item))
 
 
 _GGUF_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}

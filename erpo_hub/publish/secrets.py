@@ -1,20 +1,18 @@
 """Secrets in text: what has the form of an access token or a key, and what this machine holds itself.
 
-Text is searched as it stands and as it reads once its escapes are undone (JSON and HTML escapes, %xx,
-Base64), so a token that follows a newline in JSON, or hides in a string inside a string, is found.
-detect-secrets gives the formats of many issuers; those it lacks, and Hugging Face's, are here. Left out:
-finding the texts of a file (contents.py).
+Text is searched as it stands and as it reads once its encodings are undone (readings.py). detect-secrets
+gives the formats of many issuers; those it lacks, and Hugging Face's, are here. Left out: finding the texts
+of a file (contents.py).
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import os
 import re
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
+
+from .readings import readings
 
 _HUGGING_FACE = re.compile(
     r"(?:hf|api_org)_[A-Za-z0-9]{30,}|hf_[a-z]{2,12}_(?:[A-Za-z0-9]{20,}|eyJ[\w-]*\.[\w-]+(?:\.[\w-]+)?)"
@@ -31,10 +29,13 @@ _FORMS = {  # no word boundary at the left: a token may follow any letter of an 
         r"sk-(?:ant|proj|svcacct|admin|or)-[\w-]{20,}|sk-[A-Za-z0-9]{48}"
     ),
     "a Google key": re.compile(r"AIza[\w-]{35}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,}"),
+    "an AWS key": re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{16}"),
     "a PyPI token": re.compile(r"pypi-AgE[\w-]{40,}"),
     "an Azure key": re.compile(r"AccountKey=[A-Za-z0-9+/]{40,}"),
     "a Weights & Biases key": re.compile(r"wandb_v\d_\w{20,}"),
-    "a login of .netrc": re.compile(r"\bmachine\s+\S+\s+login\s+\S+\s+password\s+\S+"),
+    "a key of a model host": re.compile(r"gsk_[A-Za-z0-9]{40,}|r8_[A-Za-z0-9]{36,}|KGAT_[0-9a-f]{32}"),
+    "a Telegram bot's token": re.compile(r":(?<=\d{8}:)AA[\w-]{33}"),
+    "a login of .netrc": re.compile(r"machine\s+\S+\s+login\s+\S+\s+password\s+\S+"),
     "a Kaggle key": re.compile(r'"key"\s*:\s*"[0-9a-f]{32}"'),
     "a service account": re.compile(r'"type"\s*:\s*"service_account"'),
 }
@@ -44,11 +45,17 @@ _DETECTORS = (  # of detect-secrets: those whose form alone tells, and that no v
     *("npm.NpmDetector", "sendgrid.SendGridDetector", "slack.SlackDetector"),
     *("square_oauth.SquareOAuthDetector", "stripe.StripeDetector", "twilio.TwilioKeyDetector"),
 )
-_SECRET_NAME = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PAT|CREDENTIALS?)S?$", re.IGNORECASE)
+_RAW_STARTS = (  # of tokens worth a search in gigabytes of weights, where no format tells texts
+    *(b"hf_", b"api_org_", b"-----BEGIN ", b"github_pat_", b"ghp_", b"gho_", b"ghs_", b"glpat-", b"sk-ant-"),
+    *(b"sk-proj-", b"xoxb-", b"xoxp-", b"AKIA", b"AIza", b"pypi-AgE", b"wandb_v"),
+)
+_SECRET_NAME = re.compile(
+    r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PAT|CREDENTIAL|(?:^|_)PASS|(?:^|_)PWD)S?$", re.IGNORECASE
+)
 _ASSIGNED = re.compile(
-    r"""^[ \t]*(?:export[ \t]+|set[ \t]+|-[ \t]+)?["']?
-    (?P<name>[A-Z][A-Z0-9_]*|[A-Za-z0-9_.-]*[_.-][A-Za-z0-9]+|pass(?:word|wd)|secret|token|api-?key)["']?
-    [ \t]*[=:][ \t]*["']?(?P<value>[^\s"'#,;]{8,})""",
+    r"""(?:^|[\[{(,;|%])[ \t]*(?:export[ \t]+|set[ \t]+|-[ \t]+)?["'`]?
+    (?P<name>[A-Z][A-Z0-9_]*|[A-Za-z0-9_.-]*[_.-][A-Za-z0-9]+|pass(?:word|wd)|secret|token|api-?key)["'`]?
+    [ \t]*[=:][ \t]*["'`]?(?P<value>[^\s"'`#,;)\]}]{8,})""",
     re.MULTILINE | re.VERBOSE,
 )
 _VALUE = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_.~!@%^*-]+")
@@ -56,10 +63,7 @@ _PLACEHOLDER = re.compile(
     r"your|example|changeme|placeholder|xxx|\*\*\*|\.\.\.|environ|getenv", re.IGNORECASE
 )
 _ENVIRONMENT_LINE = re.compile(r"(?:export\s+)?[A-Z][A-Z0-9_]*=.*")
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([nrtbf/\"\\]))")
-_PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{40,4000}={0,2}")
-_SHORTEST, _SHORTEST_PLAIN = 8, 16  # of an own secret with letters and digits, and of any other
+_SHORTEST, _SHORTEST_PASSWORD, _SHORTEST_PLAIN = 8, 10, 16  # with letters and digits, and otherwise
 
 
 class Secrets:
@@ -68,9 +72,13 @@ class Secrets:
     def __init__(self, own_token: str | None = None):
         from huggingface_hub import get_token
 
-        held = {v: f"the value of {k}" for k, v in os.environ.items() if _SECRET_NAME.search(k)}
-        held |= {t: "the access token of this machine" for t in (own_token, get_token()) if t}
-        self.own = {v.strip(): what for v, what in held.items() if _is_secret(v.strip())}
+        held = {
+            v.strip(): f"the value of {k}"
+            for k, v in os.environ.items()
+            if _SECRET_NAME.search(k) and _is_secret(k, v.strip())
+        }
+        given = [t.strip() for t in (own_token, get_token()) if t]
+        self.own = held | {t: "the access token of this machine" for t in given if _is_secret("TOKEN", t)}
 
     def find(self, text: str) -> tuple[str, int | None] | None:
         """What secret `text` holds and in which line (None where an escape hides it), or None."""
@@ -83,7 +91,7 @@ class Secrets:
         for value, what in self.own.items():
             if (at := text.find(value)) >= 0:
                 return what, at
-        for what, form in {**_FORMS, **_issuers()}.items():
+        for what, form in _forms().items():
             if match := form.search(text):
                 return what, match.start()
         for match in _ASSIGNED.finditer(text):
@@ -93,11 +101,13 @@ class Secrets:
 
     def find_bytes(self, data: bytes) -> str | None:
         """The same for raw bytes of any kind, for what is worth a search there: tokens and own secrets."""
-        for start in (b"hf_", b"api_org_"):
+        for start in _RAW_STARTS:
             at = data.find(start)
             while at >= 0:
-                if _HUGGING_FACE.match(data[at : at + 200].decode("latin-1")):
-                    return "a Hugging Face access token"
+                text = data[at : at + 200].decode("latin-1")
+                for what, form in _forms().items():
+                    if form.match(text):
+                        return what
                 at = data.find(start, at + 1)
         return next((what for value, what in self.own.items() if value.encode() in data), None)
 
@@ -105,16 +115,17 @@ class Secrets:
         """The text without the secrets that stand in it as they are."""
         for value in self.own:
             text = text.replace(value, "[removed]")
-        for form in (*_FORMS.values(), *_issuers().values()):
+        for form in _forms().values():
             text = form.sub("[removed]", text)
         return text
 
 
 @cache
-def _issuers() -> dict[str, re.Pattern[str]]:
+def _forms() -> dict[str, re.Pattern[str]]:
+    """What is looked for by its form: name -> pattern."""
     from importlib import import_module
 
-    found = {}
+    found = dict(_FORMS)
     for place in _DETECTORS:
         module, _, name = place.partition(".")
         detector: Any = getattr(import_module(f"detect_secrets.plugins.{module}"), name)
@@ -122,41 +133,6 @@ def _issuers() -> dict[str, re.Pattern[str]]:
             label = detector.secret_type.removesuffix(" Credentials")
             found[f"credentials ({label})" + " " * number] = form
     return found
-
-
-def readings(text: str) -> Iterator[str]:
-    """The text, and what it reads as when its escapes are undone, up to three deep."""
-    yield text
-    for _ in range(3):
-        plain = _undo_escapes(text)
-        if plain == text:
-            break
-        yield plain
-        text = plain
-    decoded = [d for m in _BASE64.finditer(text) if (d := _from_base64(m.group()))]
-    if decoded:
-        yield "\n".join(decoded)
-
-
-def _undo_escapes(text: str) -> str:
-    if "\\" in text:
-        text = _ESCAPE.sub(_one_escape, text)
-    if "%" in text:
-        text = _PERCENT.sub(lambda m: chr(int(m[1], 16)), text)
-    return html.unescape(text) if "&" in text else text
-
-
-def _one_escape(match: re.Match[str]) -> str:
-    code = match[1] or match[2]
-    return chr(int(code, 16)) if code else {"n": "\n", "r": "\r", "t": "\t"}.get(match[3], match[3])
-
-
-def _from_base64(text: str) -> str | None:
-    try:
-        data = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), altchars=b"-_")
-        return data.decode("ascii")
-    except ValueError:
-        return None
 
 
 def is_credential(name: str, value: str) -> bool:
@@ -172,9 +148,12 @@ def is_environment_file(text: str) -> bool:
     return bool(lines) and all(_ENVIRONMENT_LINE.fullmatch(line) for line in lines)
 
 
-def _is_secret(value: str) -> bool:
+def _is_secret(name: str, value: str) -> bool:
     """Long enough that it stands in no text by chance; a path is looked for elsewhere."""
     if os.sep in value and os.path.exists(value):
         return False
-    mixed = re.search(r"\d", value) and re.search(r"[A-Za-z]", value) and not re.search(r"\s", value)
-    return len(value) >= (_SHORTEST if mixed else _SHORTEST_PLAIN)
+    password = re.search(r"pass|pwd", name, re.IGNORECASE)
+    mixed = re.search(r"\d", value) and re.search(r"[A-Za-z]", value)
+    if mixed and (password or not re.search(r"\s", value)):
+        return len(value) >= _SHORTEST
+    return len(value) >= (_SHORTEST_PASSWORD if password else _SHORTEST_PLAIN)

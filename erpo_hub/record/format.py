@@ -95,8 +95,10 @@ class Cost:
     wall_seconds: float | None = None
     train_seconds: float | None = None
     steps: int | None = None
-    completions: int | None = None
+    completions: int | None = None  # generated, those included that dynamic sampling discarded
     tokens_generated: int | None = None
+    discarded_completions: int | None = None
+    discarded_tokens: int | None = None
 
 
 @dataclass

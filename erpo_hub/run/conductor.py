@@ -25,6 +25,7 @@ from .preparation import make_arguments, make_trainer, prepare_folder
 from .publishing import Publishing
 from .resume import Standing, carry_over, standing
 from .steps import Run, check_same_run, evaluation_settings, train
+from .watch import WatchCallback
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def train_and_push(
         output_dir: the run's folder; default `runs/<algorithm>-<task>`.
         resume: go on from the last complete checkpoint in `output_dir`; a finished run is trained further
             where `max_steps` is larger than it was, and left as it is where it is not.
-        paired_run: folder of a run to compare with (the same task and held-out questions), usually GRPO's.
+        paired_run: folder of a run to compare with (the same task and held-out questions), usually GRPO's;
+            one that is still training is waited for at the end.
         evaluation: keyword arguments for `evaluate`; default: greedy on up to 512 held-out questions.
         plain: text prompts stay bare; by default a model with a chat template is asked through it.
         config_overrides: any field of `ERPOConfig`.
@@ -131,6 +133,9 @@ def _judge_and_train(run: Run, model_id: str, stands: Standing) -> None:
     if baseline is not None:
         run.record.results.baseline = read_as(Summary, baseline.summary())
         run.record.prompt = prompt_block(run, baseline)
+        run.write()  # a run beside this one waits for it
+    if run.trainer.args.watch_questions:
+        run.trainer.add_callback(WatchCallback(run))
     train(run, stands)
     run.trainer.save_model(str(run.saved))
 
@@ -146,7 +151,7 @@ def _finish(run: Run, pair: Pair | None, bundle: Path, started: float) -> None:
         count_cost(run)
         record.grader = graded_by(run)
         if pair is not None:
-            record.paired_run = pair.block(record.results.final)
+            record.paired_run = pair.finished().block(record.results.final)
         record.status, record.finished_at = "finished", facts.now()
         run.write()
         run.record.traces = make_bundle(run, bundle).traces

@@ -21,6 +21,7 @@ class StopAfterStep(TrainerCallback):
 
     def __init__(self) -> None:
         self.requested = self.stopped = False
+        self.signal: int = signal.SIGINT
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopAfterStep:
@@ -37,7 +38,7 @@ class StopAfterStep(TrainerCallback):
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested, self.signal = True, number
         print("\nstopping after this step; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:

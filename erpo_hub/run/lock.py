@@ -40,3 +40,10 @@ def locked(folder: Path) -> Iterator[None]:
         if made and [p.name for p in folder.iterdir()] == [LOCK]:
             shutil.rmtree(folder)
         lock.release()
+
+
+def wait_until_free(folder: Path) -> None:
+    """Returns once no process is at work in the folder."""
+    if (folder / LOCK).is_file():
+        with FileLock(folder / LOCK):
+            pass

@@ -9,6 +9,8 @@ from typing import Any
 
 from ..errors import UserError
 from ..record.format import Comparison, Grading, PairedRun, Prompt, RunRecord, Summary, read_as, read_record
+from ..traces.logged import FOLDER
+from .lock import wait_until_free
 from .steps import Run
 
 TRACED = 6  # held-out questions whose traces go into the bundle
@@ -25,7 +27,7 @@ def compared(before: Summary | None, after: Summary) -> Comparison | None:
 
 @dataclass(frozen=True)
 class Pair:
-    """A finished run to compare with, and its folder."""
+    """A run to compare with, and its folder."""
 
     record: RunRecord
     folder: Path
@@ -33,6 +35,13 @@ class Pair:
     @classmethod
     def read(cls, folder: str | Path) -> Pair:
         return cls(read_record(folder), Path(folder))
+
+    def finished(self) -> Pair:
+        """Once it is: where another process is at work in its folder, that is waited for."""
+        if self.record.results.final is not None:
+            return self
+        wait_until_free(self.folder)
+        return self.read(self.folder)
 
     def block(self, final: Summary) -> PairedRun:
         """What the record says of it. Raises UserError where the two were not evaluated alike."""
@@ -84,11 +93,19 @@ def count_cost(run: Run) -> None:
     # Optimizer steps that one generation batch feeds.
     steps = args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps
     cost.steps = run.trainer.state.global_step
-    cost.completions = max(1, round(cost.steps / steps)) * args.generation_batch_size
-    lengths = [row.get("completions/mean_length") for row in run.record.history]
-    measured = [length for length in lengths if length is not None]
-    if measured:
-        cost.tokens_generated = round(sum(measured) / len(measured) * cost.completions)
+    batches = max(1, round(cost.steps / steps))
+
+    def mean(name: str) -> float | None:
+        found = [value for row in run.record.history if (value := row.get(name)) is not None]
+        return sum(found) / len(found) if found else None
+
+    cost.completions = batches * args.generation_batch_size
+    if (discarded := mean("erpo/sampling_discarded")) is not None:
+        cost.discarded_completions = round(discarded * batches)
+        cost.discarded_tokens = round((mean("erpo/sampling_discarded_tokens") or 0.0) * batches)
+        cost.completions += cost.discarded_completions
+    if (length := mean("completions/mean_length")) is not None:
+        cost.tokens_generated = round(length * cost.completions)
 
 
 def graded_by(run: Run) -> Grading:
@@ -108,7 +125,8 @@ def make_bundle(run: Run, bundle: Path) -> RunRecord:
     from ..publish.bundle import build_bundle
 
     (run.saved / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json has the arguments
-    return build_bundle(run.record, run.saved, bundle, traces=_traces(run)).record
+    logged = run.folder / "checkpoints" / FOLDER
+    return build_bundle(run.record, run.saved, bundle, traces=_traces(run), logged=logged).record
 
 
 def _traces(run: Run) -> list[Any]:

@@ -40,6 +40,7 @@ EMBEDDED_DEFAULTS: dict[str, Any] = {
 }
 RUN_DEFAULTS: dict[str, Any] = {
     "logging_steps": 1,
+    "log_completions_every": 10,
     "report_to": "none",
     "save_strategy": "steps",
     "save_total_limit": 2,

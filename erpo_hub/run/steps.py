@@ -74,7 +74,6 @@ def evaluation_settings(given: dict[str, Any] | None, task: Any, trainer: Any) -
     settings = {
         "n": EVALUATED,
         "max_new_tokens": trainer.args.max_completion_length,
-        "batch_size": 64,
         **(given or {}),
     }
     settings["n"] = min(settings["n"], len(task.test))
@@ -131,7 +130,8 @@ def train(run: Run, stands: Standing) -> None:
         record.status = "interrupted"
         raise UserError(
             f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}, {_kept(run)}: "
-            f"the same command with --resume goes on in {run.folder}"
+            f"the same command with --resume goes on in {run.folder}",
+            exit_code=128 + stop.signal,
         ) from interrupt
     except (OSError, SafetensorError, RuntimeError) as error:
         if not _is_of_the_disk(error):

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import shutil
 import sys
-import threading
 import time
 import warnings
 from importlib.metadata import version
@@ -23,6 +21,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from ..children import end_with_the_parent
 from ..errors import UsageError, UserError
 from ..evaluation.sampling import evaluate, load_model
 from ..text import write_json
@@ -163,20 +162,9 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _end_with_the_parent() -> None:
-    """The parent holds our stdin open; when that ends, so do we: nobody is left to collect the cell."""
-
-    def watch() -> None:
-        while os.read(0, 4096):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main(arguments: list[str]) -> int:
     spec = Path(arguments[0])
-    _end_with_the_parent()
+    end_with_the_parent()
     try:
         write_json(
             spec.parent / "cell.json", run_cell(json.loads(spec.read_text(encoding="utf-8")), spec.parent)

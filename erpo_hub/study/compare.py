@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..children import child_environment
 from ..errors import UsageError, UserError
 from ..methods.catalog import METHODS
 from ..text import write_json
@@ -229,7 +230,8 @@ def _run_cells(
     waiting, free = list(todo), list(range(min(workers, len(todo))))
     running: list[_Running] = []
     share = max(1, _cores() // max(1, len(free)))
-    with _progress_bar(total, total - len(todo), progress) as advance:
+    done = total - len(todo)
+    with _progress_bar(total, done, progress) as advance:
         try:
             while waiting or running:
                 while waiting and free:
@@ -241,9 +243,10 @@ def _run_cells(
                     folder = cell_folder(out_dir, job.cell)
                     if job.process.returncode or not (folder / "cell.json").exists():
                         failed[str(folder.relative_to(out_dir))] = _last_line(folder / "log.txt")
+                    else:
+                        done += 1
                     advance()
         except KeyboardInterrupt:
-            done = total - len(waiting) - len(running) - len(failed)
             raise UserError(
                 f"stopped with {done} of {total} cells finished in {out_dir}: the same command goes on there",
                 exit_code=130,
@@ -260,13 +263,7 @@ def _start(out_dir: Path, cell: dict[str, Any], slot: int, threads: int) -> _Run
     folder = cell_folder(out_dir, cell)
     folder.mkdir(parents=True, exist_ok=True)
     spec = write_json(folder / "spec.json", cell)
-    package_root = str(Path(__file__).resolve().parents[2])
-    environment = os.environ | {
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
-        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads leave the core to the other cells
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")])),
-    }
+    environment = child_environment(threads)
     if gpus := _gpus():
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     with (folder / "log.txt").open("w", encoding="utf-8") as log:

@@ -73,6 +73,14 @@ def parse_spec(text: str) -> Spec:
     raise UsageError(f"dataset {text!r}: not a Hub id (owner/name), a file or a known source; {hint}")
 
 
+def names_a_file(text: str) -> bool:
+    """Whether a spec is, or is taken for, a path of this machine; a malformed one counts as one."""
+    try:
+        return parse_spec(text).source == "file"
+    except UserError:
+        return True
+
+
 def _file_spec(text: str, path: Path, options: dict[str, str]) -> Spec:
     if not path.exists():
         raise UserError(f"{path}: no such file; check the path")

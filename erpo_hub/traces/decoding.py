@@ -7,14 +7,18 @@ other processors that make the distribution depend on the text; a trace could no
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import UsageError
-from .trace import MAX_ALTERNATIVES, MAX_TOKENS
+from ..errors import UsageError, UserError
+from .pivots import PivotRule
+from .trace import MAX_ALTERNATIVES, MAX_TOKENS, Trace
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,32 @@ def pieces_of(tokenizer: Any, ids: list[int]) -> list[str]:
     if pieces:
         pieces[-1] += detokenizer.flush()
     return pieces
+
+
+def logged_trace(tokenizer: Any, row: dict[str, Any]) -> Trace | None:
+    """A trace of one logged completion; None where a number of it is not finite or no token counted.
+
+    row: fields of a Trace by their names; text and pieces are made here, alternatives are not recorded.
+    """
+    ids = row["tokens"]
+    if not ids:
+        return None
+    pieces = pieces_of(tokenizer, ids)
+    try:
+        return Trace(
+            **row,
+            completion="".join(pieces),
+            pieces=pieces,
+            topk_ids=[[] for _ in ids],
+            topk_probs=[[] for _ in ids],
+            strings={i: tokenizer.decode([i]) for i in sorted(set(ids))},
+            pivots=PivotRule().find(row["entropy"]),
+            pivot_rule=PivotRule(),
+            finish_reason="eos" if ids[-1] in tokenizer.all_special_ids else "length",
+        )
+    except UserError as error:
+        logger.warning("a completion is not logged: %s", error)
+        return None
 
 
 def end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -51,9 +51,10 @@ SCHEMA = pa.schema(
         "sensitivity": _NUMBERS,
         # not Arrow's map type: `datasets` and the Hub's dataset viewer can't read it
         "strings": pa.list_(pa.struct({"id": pa.int32(), "text": pa.string()})),
+        "columns": pa.list_(pa.struct({"name": pa.string(), "values": _NUMBERS})),
     }
 )
-_NEW = {"pivot_rule"}  # columns that older files do not have
+_NEW = {"pivot_rule", "columns"}  # columns that older files do not have
 
 
 def write_rows(rows: Iterable[Row], path: Path) -> Path:
@@ -151,10 +152,13 @@ def _read(
 def _packed(row: Row) -> Row:
     generation = json.dumps(row["generation"], ensure_ascii=False, allow_nan=False)
     strings = [{"id": int(i), "text": text} for i, text in row["strings"].items()]
-    return {**row, "generation": generation, "strings": strings}
+    columns = [{"name": name, "values": values} for name, values in row.get("columns", {}).items()]
+    return {**row, "generation": generation, "strings": strings, "columns": columns}
 
 
 def _unpacked(row: Row) -> Row:
     row["generation"] = json.loads(row["generation"] or "{}")
+    if columns := row.pop("columns", None):
+        row["columns"] = {entry["name"]: entry["values"] for entry in columns}
     row["strings"] = {str(entry["id"]): entry["text"] for entry in row["strings"] or []}
     return row

@@ -23,6 +23,7 @@ from .pivots import MIN_ENTROPY, QUANTILE, PivotRule
 SCHEMA_VERSION = 2  # 1 had no pivot_rule; still read
 MAX_TOKENS = 262_144  # of a completion, and of a prompt
 MAX_ALTERNATIVES = 100
+MAX_COLUMNS = 32
 MAX_TEXT = 8 * 1024 * 1024  # characters of any one text
 MAX_JSON_BYTES = 64 * 1024 * 1024
 FINISH_REASONS = ("eos", "length", "cancelled", "scored")
@@ -51,6 +52,8 @@ class Trace:
         pivots: sorted positions of the critical decision pivots. pivot_rule: the rule that found them; None
             where it is not known.
         sensitivity: (T,) logit², or None where it was not measured.
+        columns: (T,) each, by name: what a training made of the token (`advantage`, `gate`,
+            `ref_logprob`, ...); empty for a trace that was not logged by one.
         answer, gold, correct: the answer read from the completion, the right one, the verdict; all optional.
         generation: the sampling parameters, flat, JSON values only.
         finish_reason: "eos", "length", "cancelled", or "scored" for given text.
@@ -78,6 +81,7 @@ class Trace:
     revision: str | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     finish_reason: str = "eos"
+    columns: dict[str, list[float]] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -103,8 +107,8 @@ class Trace:
     # -- JSON ---------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form: the fields by name, ids of `strings` as JSON's text keys."""
-        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        """The JSON form: the fields by name, ids of `strings` as JSON's text keys; `columns` only if any."""
+        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "columns" or self.columns}
         data["pivot_rule"] = None if self.pivot_rule is None else asdict(self.pivot_rule)
         data["strings"] = {str(i): text for i, text in self.strings.items()}
         return {"schema_version": data.pop("schema_version"), **data}
@@ -233,6 +237,11 @@ def _check_columns(t: Trace) -> None:
     _check_ids("pivots", t.pivots, n)
     if any(a >= b for a, b in zip(t.pivots, t.pivots[1:])):
         raise UserError("pivots are not sorted or not distinct")
+    if not isinstance(t.columns, dict) or len(t.columns) > MAX_COLUMNS:
+        raise UserError(f"columns is not a map of at most {MAX_COLUMNS} names to lists of numbers")
+    for name, values in t.columns.items():
+        _check_text("columns", name)
+        _check_floats(f"columns[{_short(name)}]", values, n, -math.inf, math.inf)
     if not isinstance(t.pivot_rule, PivotRule | None):
         raise UserError("pivot_rule is not a PivotRule")
 

@@ -66,6 +66,12 @@ class ERPOConfig(GRPOConfig):
             Added to every deviation. It also silences float noise while policy and reference still agree.
         on_nonfinite (`str`, *optional*, defaults to `"stop"`):
             NaN or infinite logits: `"stop"` before the update, or `"skip"` the generation batch.
+        log_completions_every (`int`, *optional*, defaults to `0`):
+            Keep what the trainer saw of up to 16 completions, whole groups, at most every so many steps: in
+            `<output_dir>/groups`, 24 MiB in all (docs/group.md). 0: not at all; `train_and_push` has 10.
+        watch_questions (`int`, *optional*, defaults to `0`):
+            So many held-out questions are answered as often, greedily and by one sample. `train_and_push`
+            only, in one process; 8 MiB in all.
         holder_start, holder_end (`float`, *optional*):
             HölderPO (arXiv 2605.12058): weigh a completion by the power mean of its tokens' importance
             ratios, whose power goes linearly from the one to the other over the run. Needs
@@ -96,9 +102,28 @@ class ERPOConfig(GRPOConfig):
             "gradient. Default: where the method reshapes advantages and no KL term or bonus needs them."
         },
     )
+    log_completions_every: int = field(
+        default=0,
+        metadata={
+            "help": "Keep groups of completions with what the trainer saw of each token, at most every N "
+            "steps, 24 MiB in all, for the app's Group tab; 0 keeps none."
+        },
+    )
+    watch_questions: int = field(
+        default=0,
+        metadata={
+            "help": "Answer so many held-out questions every --log-completions-every steps, greedily and by "
+            "one sample, for the app's Group tab."
+        },
+    )
     shared_prefix: bool = field(
         default=False,
         metadata={"help": "Compute a group's prompt once where it is scored and trained (sdpa or eager)."},
+    )
+
+    dynamic_sampling: int = field(
+        default=0,
+        metadata={"help": "Further rounds, at most, of new questions for groups of equal rewards. 0: none."},
     )
 
     def __post_init__(self) -> None:
@@ -106,8 +131,15 @@ class ERPOConfig(GRPOConfig):
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
+        if self.dynamic_sampling < 0:
+            raise UsageError(f"dynamic_sampling={self.dynamic_sampling}: give 0 (off) or more rounds")
         if self.num_buckets < 1:
             raise UsageError(f"num_buckets={self.num_buckets}: at least 1 is needed")
+        for name in ("log_completions_every", "watch_questions"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name}={getattr(self, name)}: give 0 or more")
+        if self.watch_questions and not self.log_completions_every:
+            raise UsageError("watch_questions needs log_completions_every: say every how many steps")
         for name in ("gate_gamma", "progress_eta", "progress_beta"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name}={getattr(self, name)}: give a finite number that is not negative")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from . import compat
 
 MAX_LENGTH = 4096  # of a packed row: its mask has the square of that; longer groups are cut into several rows
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3")
@@ -27,6 +28,10 @@ def wanted(trainer: Any) -> bool:
     """Whether this training packs. Raises UsageError where it is asked to and its model cannot."""
     if not getattr(trainer.args, "shared_prefix", False):
         return False
+    if not compat.has_fused_head():
+        raise UsageError(
+            f"shared_prefix needs trl >= {compat.FUSED_HEAD}, whose head scores packed rows; leave it out"
+        )
     if reason := cannot_pack(trainer.accelerator.unwrap_model(trainer.model)):
         raise UsageError(f"shared_prefix: {reason}; leave it out")
     return True

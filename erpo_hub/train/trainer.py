@@ -18,7 +18,6 @@ import torch
 from accelerate.utils import gather_object, is_peft_model
 from torch import Tensor
 from transformers.utils import logging
-from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
@@ -26,13 +25,14 @@ from ..errors import UsageError
 from ..methods.catalog import METHODS, Method
 from ..methods.credit import Credit, CreditBatch, NonFiniteError, raise_non_finite
 from ..methods.holder import annealed_p, with_holder_mean
-from . import compat, dead_rows, shared_prefix
+from . import compat, dead_rows, dynamic_sampling, shared_prefix
 from .capture import DecodeCapture, fit
 from .checks import check_models, still, warn_of_first_progress
 from .config import ERPOConfig
 from .metrics import batch_metrics, logged_rows, mean_over_processes
 from .order import ResumableSampler
 from .processes import straddling_reduce
+from .recording import RecordingTrainer
 from .reference import reference_without_kl, saved
 
 logger = logging.get_logger(__name__)
@@ -50,7 +50,7 @@ def _paper_of(row: Method) -> dict[str, str]:
     return {"title": row.paper_title, "id": row.paper, "citation": row.bibtex}
 
 
-class ERPOTrainer(GRPOTrainer):
+class ERPOTrainer(RecordingTrainer):
     """[`~trl.GRPOTrainer`] with an advantage for every token, by default ERPO's (eqs. 2-7).
 
     Takes what GRPOTrainer takes; `args` is an [`ERPOConfig`] (a plain `GRPOConfig` trains plain GRPO).
@@ -72,11 +72,6 @@ class ERPOTrainer(GRPOTrainer):
     _template_file = "lm_model_card.md"  # type: ignore[assignment]
     _paper = _paper_of(METHODS["erpo"])
 
-    # TRL's own annotations leave these optional or too narrow.
-    model: Any
-    args: Any
-    num_generations: int
-    num_generations_eval: int
     _logs: dict[str, Any]
 
     def __init__(
@@ -105,7 +100,7 @@ class ERPOTrainer(GRPOTrainer):
         self._captured: list[tuple[Tensor, Tensor] | None] = []  # one entry a call of generate, (B, T) each
         self._scored: list[tuple[Tensor, Tensor]] = []  # one entry a forward that scores, (B, T) each
         self._rewards: Tensor | None = None  # (B of all processes,), NaN where nobody scored
-        self._skip_batch = False
+        self._skip_batch, self._replaces = False, None
         self._sampled_entropy = math.nan  # nats, mean over the tokens of a generation batch
         self._loss_entropy: Tensor | None = None
         self._loss_inputs: dict | None = None  # of the loss under way, where it takes the Hölder mean
@@ -121,6 +116,7 @@ class ERPOTrainer(GRPOTrainer):
         check_models(self.accelerator, self.model, self.ref_model, compared=self._credit is not None)
         self._skips_dead_rows = dead_rows.wanted(self)
         self._packs = shared_prefix.wanted(self)
+        self._replaces = dynamic_sampling.wanted(self)
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's order of questions, also where training is resumed in a later epoch."""
@@ -130,10 +126,15 @@ class ERPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if self._credit is None:
-            return super()._generate_and_score_completions(inputs)
+            return self._batch_of(inputs)
         self._captured, self._scored, self._rewards, self._skip_batch = [], [], None, False
         with still(self.model):
-            return self._with_credit(super()._generate_and_score_completions(inputs))
+            return self._with_credit(self._batch_of(inputs))
+
+    def _batch_of(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's generation batch; where asked for, new questions replace those without variance."""
+        generate, replaces = super()._generate_and_score_completions, self._replaces and self.model.training
+        return dynamic_sampling.fill(self, inputs, generate) if replaces else generate(inputs)
 
     def _with_credit(self, out: dict[str, Any]) -> dict[str, Any]:
         mode = "train" if self.model.training else "eval"
@@ -151,6 +152,7 @@ class ERPOTrainer(GRPOTrainer):
             else:
                 credit = self._credit_of(batch)
                 out["advantages"] = credit.advantages
+                self._record(out, batch, credit)
                 values = batch_metrics(credit, batch.entropy, batch.mask, self.accelerator)
                 warn_of_first_progress(self, mode, values)
                 for name, value in (values | {"erpo/zero_variance_groups": zero_variance}).items():
@@ -185,7 +187,7 @@ class ERPOTrainer(GRPOTrainer):
     def _credit_of(self, batch: CreditBatch) -> Credit:
         """The method's answer, checked, with masked positions at 0: the loss multiplies them by 0."""
         try:
-            made = self._credit(batch)  # type: ignore[misc]
+            made = self._credit(batch)
             if any(x.shape != batch.mask.shape for x in (made.advantages, *made.columns.values())):
                 raise UsageError(
                     f"the method gave advantages or columns that are not {tuple(batch.mask.shape)}, (B, T): "
@@ -206,10 +208,7 @@ class ERPOTrainer(GRPOTrainer):
         """
         if self._rewards is None:
             return advantages, None, 0.0
-        groups = self._rewards.view(-1, num_generations)
-        low = groups.nan_to_num(nan=math.inf).amin(1)
-        high = groups.nan_to_num(nan=-math.inf).amax(1)
-        equal = (high - low) <= 1e-6 * high.abs().clamp(min=1)  # (groups,); also where nobody scored: -inf
+        equal = dynamic_sampling.equal_rewards(self._rewards, num_generations)  # (groups,)
         rows, start = len(advantages), self.accelerator.process_index * len(advantages)
         local = slice(start, start + rows)
         if self.multi_objective_aggregation == "sum_then_normalize":
@@ -264,8 +263,10 @@ class ERPOTrainer(GRPOTrainer):
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
         """The fused head computes both for the policy on every call: keep them while a batch is scored."""
-        if self._credit is None or torch.is_grad_enabled() or model is not self.model:
+        unread = self._credit is None and self._sheet is None
+        if unread or torch.is_grad_enabled() or model is not self.model:
             logps, entropy, aux = self._forward(model, *args, **kwargs)
+            self._note(entropy, logps)
             if entropy is not None:
                 self._loss_entropy = entropy.detach()
             if self._loss_inputs is not None and torch.is_grad_enabled():
@@ -334,7 +335,7 @@ class ERPOTrainer(GRPOTrainer):
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         per_func = super()._calculate_rewards(*args, **kwargs)  # (B of all processes, functions)
-        if self._credit is not None:
+        if self._credit is not None or self._replaces:
             total = (per_func * self.reward_weights.to(per_func.device)).nansum(1)
             self._rewards = total.masked_fill(per_func.isnan().all(1), math.nan)
         return per_func

@@ -6,27 +6,26 @@ the API page and an MCP client show. May import gradio.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
-from ..errors import UserError
 from ..traces.trace import Trace
 from .context import Context
+from .library.library import check_text
 from .models import runner
-from .models.asking import explain
 from .models.pairs import first_difference
-from .models.requests import Answer, Fork, SamplingSettings, Score
-from .models.streaming import MODEL_ERRORS
+from .models.pool import Engines
+from .models.requests import Answer, Fork, SamplingSettings, Score, fork_tokens, number, whole
 
 
 def build(context: Context) -> None:
     """Adds the endpoints to the Blocks that is being built."""
-    engines, limits = context.engines, context.limits
+    limits = context.limits
 
-    def answered(model: str, prompt: str, gold: str, sampling: SamplingSettings) -> Trace:
+    def answered(engines: Engines, model: str, prompt: str, gold: str, sampling: SamplingSettings) -> Trace:
         limits.check_prompt(prompt)
+        check_text("The right answer", gold)
         trace = runner.trace(engines, model, Answer(prompt, sampling))
         return engines.grade(trace, gold)
 
@@ -38,6 +37,7 @@ def build(context: Context) -> None:
         top_p: float = 1.0,
         max_new_tokens: int = 256,
         seed: int = 0,
+        request: gr.Request | None = None,
     ) -> dict[str, Any]:
         """Answer a question and return the trace: every token with its entropy, alternatives and pivots.
 
@@ -51,10 +51,14 @@ def build(context: Context) -> None:
             seed: the same seed gives the same completion.
         """
         sampling = SamplingSettings.within(limits, temperature, top_p, max_new_tokens, seed)
-        return _in_one_line(lambda: answered(model, prompt, gold, sampling).to_dict())
+        return answered(context.seen_by(request).engines, model, prompt, gold, sampling).to_dict()
 
     def score(
-        prompt: str, completion: str, model: str = "builtin:tiny-reasoner", temperature: float = 1.0
+        prompt: str,
+        completion: str,
+        model: str = "builtin:tiny-reasoner",
+        temperature: float = 1.0,
+        request: gr.Request | None = None,
     ) -> dict[str, Any]:
         """Score a given completion: the trace that the model would have had, had it written this text.
 
@@ -65,15 +69,18 @@ def build(context: Context) -> None:
             temperature: the temperature at which probabilities and entropies are taken.
         """
 
-        def work() -> dict[str, Any]:
-            limits.check_prompt(prompt)
-            limits.check_prompt(completion)
-            return runner.trace(engines, model, Score(prompt, completion, temperature)).to_dict()
-
-        return _in_one_line(work)
+        limits.check_prompt(prompt)
+        limits.check_prompt(completion)
+        wanted = Score(prompt, completion, number("temperature", temperature, 0, 100))
+        return runner.trace(context.seen_by(request).engines, model, wanted).to_dict()
 
     def fork(
-        trace: dict[str, Any], index: int, token_id: int, model: str = "builtin:tiny-reasoner", seed: int = 0
+        trace: dict[str, Any],
+        index: int,
+        token_id: int,
+        model: str = "builtin:tiny-reasoner",
+        seed: int = 0,
+        request: gr.Request | None = None,
     ) -> dict[str, Any]:
         """Continue a trace with another token at one position and return the new trace.
 
@@ -85,15 +92,16 @@ def build(context: Context) -> None:
             seed: of the tokens that follow.
         """
 
-        def work() -> dict[str, Any]:
-            origin = Trace.from_dict(trace)
-            room = limits.tokens(origin.generation.get("max_new_tokens") or 256)
-            name, _ = engines.for_trace(origin, model)
-            request = Fork(origin, index, token_id, max(room, index + 1), seed)
-            branch = runner.trace(engines, name, request)
-            return engines.grade(branch, origin.gold).to_dict()
-
-        return _in_one_line(work)
+        place, other, engines = (
+            whole("index", index),
+            whole("token_id", token_id),
+            context.seen_by(request).engines,
+        )
+        origin = Trace.from_dict(trace)
+        name, _ = engines.for_trace(origin, model)
+        wanted = Fork(origin, place, other, fork_tokens(limits, origin, place), whole("seed", seed))
+        branch = runner.trace(engines, name, wanted)
+        return engines.grade(branch, origin.gold).to_dict()
 
     def compare(
         prompt: str,
@@ -104,6 +112,7 @@ def build(context: Context) -> None:
         top_p: float = 1.0,
         max_new_tokens: int = 256,
         seed: int = 0,
+        request: gr.Request | None = None,
     ) -> dict[str, Any]:
         """Ask two models the same question with the same seed; return both traces and where they part.
 
@@ -118,20 +127,10 @@ def build(context: Context) -> None:
             seed: of both.
         """
 
-        def work() -> dict[str, Any]:
-            sampling = SamplingSettings.within(limits, temperature, top_p, max_new_tokens, seed)
-            a, b = (answered(name, prompt, gold, sampling) for name in (model_a, model_b))
-            return {"a": a.to_dict(), "b": b.to_dict(), "first_difference": first_difference(a, b)}
-
-        return _in_one_line(work)
+        engines = context.seen_by(request).engines
+        sampling = SamplingSettings.within(limits, temperature, top_p, max_new_tokens, seed)
+        a, b = (answered(engines, name, prompt, gold, sampling) for name in (model_a, model_b))
+        return {"a": a.to_dict(), "b": b.to_dict(), "first_difference": first_difference(a, b)}
 
     for function in (trace, score, fork, compare):
         gr.api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=1)
-
-
-def _in_one_line(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The work's result; what goes wrong reaches the caller as one line."""
-    try:
-        return work()
-    except (UserError, *MODEL_ERRORS) as error:
-        raise gr.Error(explain(error), print_exception=False) from None

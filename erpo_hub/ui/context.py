@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from .guard import Door
 from .library.library import Library, Limits
 from .models.pool import Engines
 from .models.streaming import StopSignals
@@ -11,14 +13,27 @@ from .models.streaming import StopSignals
 
 @dataclass(frozen=True)
 class Context:
-    """Shared by all tabs. alone: nobody but the person who started the app can reach it."""
+    """Shared by all tabs. door: whom the app takes for its owner."""
 
     library: Library
     engines: Engines
-    alone: bool = True
+    door: Door = field(default_factory=Door)
     stop_signals: StopSignals = field(default_factory=StopSignals)
 
     @property
     def limits(self) -> Limits:
         """The library's limits."""
         return self.library.limits
+
+    @property
+    def closed(self) -> bool:
+        """Whether lists offer what the app's owner chose and nothing else, to everybody."""
+        return self.limits.models is not None
+
+    def owner(self, request: Any) -> bool:
+        """Whether a request may name what is not in the lists: paths, Hub ids; and publish."""
+        return self.door.opened_by(request)
+
+    def seen_by(self, request: Any) -> Context:
+        """The context as a request may use it: with all models for the owner, else with the listed ones."""
+        return self if self.owner(request) else replace(self, engines=self.engines.listed())

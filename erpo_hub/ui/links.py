@@ -14,7 +14,7 @@ from .context import Context
 from .tabs.inspect import Panel
 from .view.token_view import trace_message
 
-TABS = ("inspect", "compare", "runs", "card")
+TABS = ("inspect", "compare", "group", "runs", "card")
 
 
 def build(context: Context, demo: gr.Blocks, tabs: gr.Tabs, panel: Panel) -> None:

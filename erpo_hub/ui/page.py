@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..traces.trace import Trace
+from . import budget
 from .context import Context
+from .guard import Door, Guard
+from .library.labels import label_of
 from .library.library import Limits, open_library
 from .library.run_folder import RunFolder
 from .models.pool import Engines
@@ -35,31 +39,38 @@ def build_demo(
     traces: Iterable[Trace | str | Path] = (),
     *,
     limits: Limits | None = None,
-    alone: bool = True,
+    door: Door | None = None,
 ) -> gr.Blocks:
     """The app.
 
     engines: loaded engines by name. runs: paths of runs, models or trace folders, or Hub model ids. traces:
     traces, or paths of them. limits: default from the environment (see `Limits.from_environment`).
-    alone: False where others can reach the app: it then pushes nothing in the name of this machine's account.
+    door: whom the app takes for its owner, and is given to `launch_kwargs` too. Without one everybody is a
+    visitor, as on a Space: closed lists, nothing by path, no push in the name of this machine's account.
     Raises UserError for a path with nothing to show.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    budget.folder()  # before Gradio asks where files go
     import gradio as gr
 
     from . import api, links
+    from .blocks import Page
     from .models import runner
-    from .tabs import card_preview, compare, inspect
+    from .tabs import card_preview, compare, group, inspect
     from .tabs import runs as runs_tab
 
     given = list(traces)
+    door = door or Door()
+    limits = limits or Limits.from_environment(public=door.key is None)
+    if door.key is None and limits.models is None:
+        limits = replace(limits, models=())
     library = open_library([*runs, *(t for t in given if not isinstance(t, Trace))], limits)
     for number, trace in enumerate(t for t in given if isinstance(t, Trace)):
-        library.traces[f"{number + 1}: {' '.join(trace.prompt.split())[:60]}"] = trace
-    context = Context(library, Engines(library, engines), alone=alone)
+        library.traces[f"{number + 1}: {label_of(trace)}"] = trace
+    context = Context(library, Engines(library, engines), door=door)
     runner.lend(context.engines)
 
-    with gr.Blocks(title="erpo-hub inspector", delete_cache=(3600, 3600)) as demo:
+    with Page(library.limits.budget, title="erpo-hub inspector", delete_cache=(3600, 3600)) as demo:
         api.build(context)  # first, so that Gradio adds no numbers to its names
         gr.Markdown(_INTRO, elem_id="erpo-head")
         with gr.Tabs(elem_id="tabs") as tabs:
@@ -67,6 +78,8 @@ def build_demo(
                 panel = inspect.build(context)
             with gr.Tab("Compare", id="compare") as compare_tab:
                 models = compare.build(context)
+            with gr.Tab("Group", id="group") as group_tab:
+                group.build(context, group_tab, tabs, panel)
             with gr.Tab("Runs", id="runs"):
                 runs_tab.build(context)
             with gr.Tab("Card", id="card") as card_tab:
@@ -90,8 +103,14 @@ def _offer(tab: gr.Tab, lists: list[gr.Dropdown], choices: Callable[[], list[lis
     tab.select(fill, None, lists, show_progress="hidden", api_visibility="private", queue=False)
 
 
-def launch_kwargs(**changes: Any) -> dict[str, Any]:
-    """Arguments for `demo.launch`: our look, nothing logged or shared, uploads of at most 64 MB."""
+def launch_kwargs(door: Door | None = None, limits: Limits | None = None, **changes: Any) -> dict[str, Any]:
+    """Arguments for `demo.launch`: our look, the guard, nothing logged or shared, uploads of at most 64 MB.
+
+    door, limits: those that `build_demo` was given.
+    """
+    from starlette.middleware import Middleware
+
+    limits = limits or Limits.from_environment(public=door is None or door.key is None)
     settings: dict[str, Any] = {
         "theme": theme(),
         "css": css(),
@@ -100,5 +119,6 @@ def launch_kwargs(**changes: Any) -> dict[str, Any]:
         "enable_monitoring": False,
         "max_file_size": "64mb",
         "footer_links": ["api"],
+        "app_kwargs": {"middleware": [Middleware(Guard, door=door or Door(), budget=limits.budget)]},
     }
     return settings | changes

@@ -12,6 +12,7 @@ from cmarkgfm.cmark import Options
 from markdown_it import MarkdownIt
 
 from erpo_hub.card.card import render_card
+from erpo_hub.card.merge import blocks_of, outside_of
 from tests.hub_server.sample_run import example_run
 
 ATTACKS = {
@@ -103,3 +104,16 @@ def test_what_acts_would_be_noticed(renderer):
     page = Active()
     page.feed(RENDERERS[renderer]("# EVILHEAD\n\n<evil> <img src=x onerror=e()> [a](http://evil.example)\n"))
     assert len(page.found) == 4
+
+
+def test_marks_without_an_end_cost_linear_work_and_lose_no_text():
+    mark = "<!-- erpo-hub:begin results 000000000000 -->\n"
+    card = (
+        mark * 20_000
+        + "mine\n<!-- erpo-hub:end other -->\n"
+        + mark
+        + "x\n<!-- erpo-hub:end results -->\nbelow"
+    )
+    assert [block.text[-1] for block in blocks_of(card).values()] == ["x"]
+    assert outside_of(card) == "below"
+    assert outside_of(mark * 20_000 + "mine").endswith("mine")

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.evaluation import sampling
-from erpo_hub.evaluation.results import Evaluation
+from erpo_hub.evaluation.results import Evaluation, QuestionLog, check_question
 from erpo_hub.evaluation.sampling import evaluate, evaluate_robustness
 from erpo_hub.record.format import Summary, read_as
 from erpo_hub.text import percent
@@ -134,10 +134,26 @@ def test_same_seed_same_result_other_seed_another(model, tokenizer, task):
     assert len(set(drawn)) > 7  # the batches do not repeat one another
 
 
-def test_greedy_does_not_depend_on_the_batch(model, tokenizer, task):
-    wide = run(model, tokenizer, task, k=1, temperature=0.0, batch_size=7)
-    narrow = run(model, tokenizer, task, k=1, temperature=0.0, batch_size=1)
-    assert [q["completions"] for q in wide.questions] == [q["completions"] for q in narrow.questions]
+def test_answers_depend_neither_on_the_batch_nor_on_the_other_questions(model, tokenizer, task, tmp_path):
+    for how in ({"k": 1, "temperature": 0.0}, {}):
+        wide, narrow, fewer = (
+            [q["completions"] for q in run(model, tokenizer, task, **how, **x).questions]
+            for x in ({"batch_size": None}, {"batch_size": 1}, {"n": 3})
+        )
+        assert wide == narrow
+        assert wide[:3] == fewer
+    begun = run(model, tokenizer, task, batch_size=4, resume_path=tmp_path / "questions.jsonl")
+    again = run(model, tokenizer, task, batch_size=21, resume_path=tmp_path / "questions.jsonl")
+    assert again.questions == begun.questions
+
+
+def test_a_graders_error_is_not_lost_beside(model, tokenizer, task):
+    class Broken(ToyGrader):
+        def grade(self, completions, answers, **columns):
+            raise UserError("the grader is broken")
+
+    with pytest.raises(UserError, match="is broken"):
+        run(model, tokenizer, task, grader=Broken())
 
 
 def test_training_does_not_notice(model, tokenizer, task):
@@ -165,7 +181,7 @@ def test_training_does_not_notice(model, tokenizer, task):
 def test_a_killed_evaluation_goes_on_to_the_same_result(model, tokenizer, task, tmp_path, monkeypatch):
     whole = run(model, tokenizer, task)
     path = tmp_path / "questions.jsonl"
-    real, calls = sampling.generate_completions, []
+    real, calls = sampling.in_memory, []
 
     def killed(*args, **kwargs):
         if len(calls) == 3:
@@ -173,10 +189,10 @@ def test_a_killed_evaluation_goes_on_to_the_same_result(model, tokenizer, task, 
         calls.append(1)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(sampling, "generate_completions", killed)
+    monkeypatch.setattr(sampling, "in_memory", killed)
     with pytest.raises(KeyboardInterrupt):
         run(model, tokenizer, task, resume_path=path)
-    monkeypatch.setattr(sampling, "generate_completions", real)
+    monkeypatch.setattr(sampling, "in_memory", real)
     with path.open("a") as file:
         file.write('{"index": 6, "prompt": "5+')  # the line it was writing
 
@@ -275,7 +291,7 @@ def test_robustness_by_temperature_and_by_another_order(model, tokenizer, task):
 def test_robustness_goes_on_where_it_stopped(model, tokenizer, task, tmp_path, monkeypatch):
     settings = {"max_new_tokens": 8, "batch_size": 8, "grader": ToyGrader(), "tokenizer": tokenizer}
     whole = evaluate_robustness(model, task, (0.0, 1.0), **settings)
-    real, batches = sampling.generate_completions, []
+    real, batches = sampling.in_memory, []
 
     def until_the_third(*args):
         batches.append(args)
@@ -283,7 +299,7 @@ def test_robustness_goes_on_where_it_stopped(model, tokenizer, task, tmp_path, m
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(sampling, "generate_completions", until_the_third)
+    monkeypatch.setattr(sampling, "in_memory", until_the_third)
     with pytest.raises(KeyboardInterrupt):  # one batch a condition: in the rewritten questions
         evaluate_robustness(model, task, (0.0, 1.0), resume_dir=tmp_path, **settings)
     assert evaluate_robustness(model, task, (0.0, 1.0), resume_dir=tmp_path, **settings) == whole
@@ -312,3 +328,55 @@ def test_results_survive_the_file_and_feed_the_card(model, tokenizer, task, tmp_
 def test_bar_is_silent_without_a_terminal(model, tokenizer, task, capfd):
     run(model, tokenizer, task, progress=True)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_drawn_in_two_halves_once(monkeypatch, capsys, refusal):
+    from erpo_hub.evaluation import generation
+
+    sizes = []
+
+    def fits(at_most):
+        def draw(model, prompts, decoding, seed):
+            sizes.append(len(prompts))
+            if len(prompts) > at_most:
+                raise refusal
+            return [generation.Completion(ids, [], False, []) for ids in prompts]
+
+        return draw
+
+    decoding = generation.Decoding(0.0, 1.0, 4, 0, (1,))
+    monkeypatch.setattr(generation, "generate_completions", fits(3))
+    drawn = generation.in_memory(None, [[n] for n in range(5)], decoding, [0] * 5)
+    assert [c.ids for c in drawn] == [[0], [1], [2], [3], [4]]
+    assert sizes == [5, 3, 2]
+    assert capsys.readouterr().err == "out of memory with 5 completions at once: drawing 3\n"
+    monkeypatch.setattr(generation, "generate_completions", fits(2))
+    with pytest.raises(UserError, match="out of memory with 3 completions at once too: give a smaller"):
+        generation.in_memory(None, [[n] for n in range(5)], decoding, [0] * 5)
+
+
+@pytest.mark.parametrize("text", [b"my notes", b"[" * 100_000 + b"\n", b"[]\n", b'{"evaluation": []}\n'])
+def test_a_file_that_is_no_log_is_refused_and_left_as_it_was(tmp_path, text):
+    path = tmp_path / "questions.jsonl"
+    path.write_bytes(text)
+    with pytest.raises(UserError, match="questions.jsonl"):
+        QuestionLog(path, {"evaluation": {"k": 1}})
+    assert path.read_bytes() == text
+
+
+@pytest.mark.parametrize(
+    "change", [{"correct": []}, {"lengths": ["x"]}, {"scores": None}, {"index": []}, {"entropies": [[]]}]
+)
+def test_a_question_with_wrong_values_is_refused(tmp_path, change):
+    lists = {"completions": ["5"], "scores": [1.0], "correct": [True], "lengths": [2], "truncated": [False]}
+    lists |= {"entropies": [0.1], "pivots": [0], "pivot_entropies": [None]}
+    check_question({"index": 0, "prompt": "2+3=", "answer": "5", **lists}, 1)
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        check_question({"index": 0, "prompt": "2+3=", "answer": "5", **lists, **change}, 1)

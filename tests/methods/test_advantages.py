@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erpo_hub.methods.credit import NonFiniteError
-from erpo_hub.methods.erpo import progress_share, token_advantages
+from erpo_hub.methods.erpo import bucket_stretches, token_advantages
+from erpo_hub.methods.moments import stretch_sums
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "token_advantages.json"
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference_erpo.py"
@@ -336,14 +337,47 @@ def test_unscored_completions_have_no_direction() -> None:
     assert (result.advantages[2] == 0).all()
 
 
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_sums_of_stretches_some_of_them_empty(lengths: list) -> None:
+    width = max(sum(lengths), 1)
+    stretch = torch.tensor([lengths + [width - sum(lengths)], [0] * len(lengths) + [width]])
+    x = torch.arange(2.0 * width).view(2, width)
+    expected = [[float(part.sum()) for part in row.split(of)] for row, of in zip(x, stretch.tolist())]
+    assert stretch_sums(x, stretch).tolist() == expected
+
+
+def buckets_of(entropy: torch.Tensor, counts: torch.Tensor, buckets: int, axis: str) -> torch.Tensor:
+    stretch = bucket_stretches(entropy, counts, buckets, axis)
+    return torch.stack([torch.arange(buckets).repeat_interleave(row) for row in stretch])
+
+
 @given(st.integers(1, 400), st.integers(1, 20))
 @settings(max_examples=100, deadline=None)
 def test_position_buckets_are_the_integer_quotient(length: int, buckets: int) -> None:
-    got = progress_share(torch.ones(1, length), torch.ones(1, length), buckets, "position").long()
+    got = buckets_of(torch.ones(1, length), torch.ones(1, length), buckets, "position")
     assert got[0].tolist() == [buckets * t // length for t in range(length)]
 
 
 def test_position_buckets_of_a_long_completion() -> None:
     length = 700_000
-    got = progress_share(torch.ones(1, length), torch.ones(1, length), 10, "position")[0].long()
+    got = buckets_of(torch.ones(1, length), torch.ones(1, length), 10, "position")[0]
     assert torch.equal(got, 10 * torch.arange(length) // length)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.1, 0.3, 0.5, 1.0, 1e-9, 2.7, 1e12]), min_size=1, max_size=60),
+    st.integers(1, 20),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+@settings(max_examples=300, deadline=None)
+def test_entropy_buckets_are_the_rounded_quotient(values: list, buckets: int, dtype: torch.dtype) -> None:
+    """As the literal loop decides it, at edges too, where equal entropies often put a token."""
+    entropy = torch.tensor([values], dtype=dtype)
+    seen, expected, values = 0.0, [], entropy[0].tolist()
+    total = math.fsum(values) if dtype == torch.float64 else sum(values)
+    for t, value in enumerate(values):
+        share = buckets * (seen / total) if total else buckets * t // len(values)
+        expected.append(min(buckets - 1, int(share)))
+        seen += value
+    assert buckets_of(entropy, torch.ones_like(entropy), buckets, "entropy")[0].tolist() == expected

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import io
 import json
 import os
 import re
+import zipfile
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +18,7 @@ import pytest
 
 from erpo_hub.publish.bundle import build_bundle
 from erpo_hub.publish.check import check_bundle, published_files
+from erpo_hub.publish.contents import read_contents
 from erpo_hub.publish.secrets import Secrets
 from erpo_hub.traces.trace import Trace
 from tests.hub_server.sample_run import example_run, example_trace, fake_weights, write_safetensors
@@ -165,6 +170,81 @@ def test_a_secret_in_the_record_is_found_whatever_stands_before_it(bundle, secre
 @pytest.mark.parametrize("before", ["", "\t", "word_", "\\n", "%20", "&#10;"])
 def test_a_token_needs_no_blank_before_it(before):
     assert Secrets().find(before + TOKEN)
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda t: "".join(f"\\{ord(c):03o}" for c in t),
+        lambda t: "".join(f"\\u{{{ord(c):x}}}" for c in t),
+        lambda t: t[:9] + "\\\n" + t[9:],
+        lambda t: t[:9] + "\u200b" + t[9:],
+        lambda t: "".join(chr(ord(c) + 0xFEE0) for c in t),
+        lambda t: "x_" + t.encode().hex(),
+        lambda t: base64.encodebytes(
+            b"\xff long enough that it takes a second line of text " + t.encode()
+        ).decode(),
+        lambda t: base64.b64encode(base64.urlsafe_b64encode(b"\xff\xfe?" + t.encode())).decode(),
+        lambda t: base64.b64encode(gzip.compress(b"a text that does not compress: " + t.encode())).decode(),
+    ],
+)
+def test_a_token_is_found_in_any_usual_encoding(encode):
+    assert Secrets().find("A text.\n" + encode(TOKEN)) == ("a Hugging Face access token", None)
+
+
+def test_a_secret_in_a_name_is_found(bundle):
+    put(bundle, f"{TOKEN}.txt", "x")
+    lines = found(bundle, f"{TOKEN}.txt")
+    assert "in its name" in lines[0]
+    assert TOKEN not in "".join(lines)
+
+
+def png(*chunks: tuple[bytes, bytes], behind: bytes = b"") -> bytes:
+    parts = [(b"IHDR", bytes(13)), *chunks, (b"IEND", b"")]
+    made = [len(b).to_bytes(4, "big") + k + b + zlib.crc32(k + b).to_bytes(4, "big") for k, b in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(made) + behind
+
+
+def parquet_schema(place: str) -> bytes:
+    metadata, name = ({"by": TOKEN}, "a") if place == "metadata" else (None, TOKEN)
+    inner = pa.field(name, pa.int8(), metadata=metadata)
+    file = pa.BufferOutputStream()
+    pq.write_table(
+        pa.table([pa.array([None], pa.struct([inner]))], pa.schema([("s", pa.struct([inner]))])), file
+    )
+    return file.getvalue().to_pybytes()
+
+
+def wheel() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("x/settings.py", f"# {TOKEN}\n" * 9)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.png", png((b"tEXt", b"Comment\0" + TOKEN.encode()))),
+        ("a.png", png((b"zTXt", b"Comment\0\0" + zlib.compress(TOKEN.encode())))),
+        ("a.png", png((b"iTXt", b"x\0\1\0\0\0" + zlib.compress(TOKEN.encode())))),
+        ("a.png", png(behind=gzip.compress(TOKEN.encode()))),
+        ("a.png", b"not a picture \xff"),
+        ("a.parquet", parquet_schema("metadata")),
+        ("a.parquet", parquet_schema("name")),
+        ("a-1-py3-none-any.whl", wheel()),
+    ],
+)
+def test_every_place_of_a_file_is_read(tmp_path, name, data):
+    put(tmp_path, name, data)
+    read = read_contents(tmp_path / name)
+    assert read.problem or any(Secrets().find(text) for text in read.texts)
+
+
+def test_keys_in_the_numbers_of_weights_are_found():
+    assert Secrets().find_bytes(b"\0" * 99 + PRIVATE_KEY.encode()) == "a private key"
+    assert Secrets().find_bytes(b"\0ghp_" + b"a1B2" * 9) == "credentials (GitHub Token)"
+    assert Secrets().find_bytes(b"-----BEGIN ghp_hf_AKIA" * 9) is None
 
 
 def parquet(folder: Path) -> str:

@@ -254,7 +254,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(tiny_model: str, tmp_path:
     wait_for_checkpoint(folder, process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 1, err
+    assert process.returncode == 130, err
     assert "stopped at step" in out
     assert "the same command with --resume goes on" in out
     record = json.loads((folder / "run.json").read_text())

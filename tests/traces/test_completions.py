@@ -121,7 +121,8 @@ def test_the_tokenizer_of_another_model(run: Path, tiny_model: str) -> None:
 TRACKIO = """
 import sys
 from training import config, trainer
-options = {"log_completions": True, "num_completions_to_print": 1, "max_steps": 1}
+options = {"log_completions": True, "num_completions_to_print": 1, "max_steps": 1,
+           "log_completions_every": 1}
 args = config(sys.argv[2], report_to="trackio", project="demo", run_name="first",
               trackio_static_space_id=False, **options)
 trainer(sys.argv[1], args).train()
@@ -133,6 +134,8 @@ def test_trackio_gets_the_same_table(tiny_model: str, tmp_path: Path) -> None:
     read = (
         "import json, sys\nfrom trackio.sqlite_storage import SQLiteStorage\n"
         "logs = SQLiteStorage.get_logs('demo', 'first')\n"
+        "kept = {t['key']: t for t in SQLiteStorage.get_traces('demo', run='first')}\n"
+        "print(json.dumps([kept, [k for e in logs for k in e if k == 'completions/page']]))\n"
         "print(json.dumps([e['completions']['_value'] for e in logs if 'completions' in e][0]))"
     )
     paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
@@ -149,8 +152,20 @@ def test_trackio_gets_the_same_table(tiny_model: str, tmp_path: Path) -> None:
         return done.stdout
 
     python("-c", TRACKIO, tiny_model, str(tmp_path / "run"))
-    rows = json.loads(python("-c", read).splitlines()[-1])
+    *_, kept, rows = map(json.loads, python("-c", read).splitlines()[-2:])
+    _check_logged(*kept, tmp_path / "run" / "groups" / "group_000000.parquet")
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     traces = [trace_of_row(row, tokenizer, "run") for row in rows]
     assert traces == traces_from_completions(tmp_path / "run" / "completions", tokenizer)
     assert len(traces) == 8
+
+
+def _check_logged(kept: dict, page: list[str], file: Path) -> None:
+    """A trace each, with what the group record has of it, and one page."""
+    traces = Trace.from_parquet(file)
+    assert page == ["completions/page"]
+    assert len(kept) == len(traces)
+    for name, trace in zip(sorted(kept), traces):
+        said = [message["content"] for message in kept[name]["messages"]]
+        assert said == [trace.prompt, trace.completion]
+        assert kept[name]["metadata"]["advantage"] == trace.generation["advantage"]

@@ -41,7 +41,19 @@ def make_trace(n=4, **changes):
 
 
 def test_json_gives_back_what_went_in(tmp_path):
-    t = make_trace(20, answer="4", gold="4", correct=True, sensitivity=[0.5] * 20, revision="abc")
+    t = make_trace(
+        20,
+        answer="4",
+        gold="4",
+        correct=True,
+        sensitivity=[0.5] * 20,
+        revision="abc",
+        columns={"advantage": [-1.5] * 20, "bucket": [3] * 20},
+    )
+    assert Trace.from_parquet(Trace.to_parquet([t, make_trace()], tmp_path / "t.parquet")) == [
+        t,
+        make_trace(),
+    ]
     t.to_json(tmp_path / "t.json")
     assert Trace.from_json(tmp_path / "t.json") == t
     assert Trace.from_json(str(tmp_path / "t.json")) == t
@@ -52,8 +64,10 @@ def test_the_json_schema_describes_what_is_written():
     schema = json.loads((Path(trace_module.__file__).parent / "trace.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     validator.check_schema(schema)
-    assert set(schema["properties"]) == set(make_trace().to_dict())
-    validator.validate(json.loads(make_trace(20, sensitivity=[0.5] * 20).to_json()))
+    logged = make_trace(20, sensitivity=[0.5] * 20, columns={"gate": [0.5] * 20})
+    assert set(schema["properties"]) == set(logged.to_dict())
+    assert set(make_trace().to_dict()) == set(logged.to_dict()) - {"columns"}
+    validator.validate(json.loads(logged.to_json()))
     validator.validate(json.loads(make_trace(0).to_json()))
     broken = json.loads(make_trace().to_json())
     broken["tokens"] = ["a"]
@@ -71,6 +85,9 @@ def test_the_json_schema_describes_what_is_written():
         ({"logprob": [0.5] * 4}, "logprob contains 0.5"),
         ({"logprob": [10**400] * 4}, "logprob contains a number that is not finite"),
         ({"logprob": [True] * 4}, "logprob is not a list of numbers"),
+        ({"columns": {"gate": [0.1]}}, r"columns\['gate'\] has 1 entries for 4 tokens"),
+        ({"columns": {"gate": [math.inf] * 4}}, r"columns\['gate'\] contains a number that is not finite"),
+        ({"columns": [1]}, "columns is not a map"),
         ({"tokens": [0, 1, 2, 10]}, "tokens contains 10, outside 0 .. 9"),
         ({"tokens": [0, 1, 2, -1]}, "tokens contains -1"),
         ({"tokens": [0, 1, 2, True]}, "tokens is not a list of whole numbers"),

@@ -200,8 +200,11 @@ def test_entropy_of_known_distributions() -> None:
 
 def test_agrees_with_trls_fused_head(tiny_model: str) -> None:
     """The forward that TRL's loss makes: the two must be interchangeable."""
-    from trl.trainer.utils import add_fused_lm_head
+    from trl.trainer import utils
 
+    if not hasattr(utils, "add_fused_lm_head"):
+        pytest.skip("the fused head came with TRL 1.15")
+    add_fused_lm_head = utils.add_fused_lm_head
     model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
     completions, capture, ids, mask = generate(model, 0.7)
     entropy, logps = capture.result(completions)

@@ -39,7 +39,7 @@ def largest_difference(a: list[float], b: list[float]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "dead rows"])
 def test_two_processes_agree_with_one(tiny_model: str, tmp_path: Path, mode: str) -> None:
     (alone,) = run(tiny_model, tmp_path, mode, 1)
     first, second = run(tiny_model, tmp_path, mode, 2)
@@ -55,13 +55,35 @@ def test_two_processes_agree_with_one(tiny_model: str, tmp_path: Path, mode: str
     else:
         assert alone["history"][-1]["erpo/progress_std"] > 0.5
         keys = {"erpo/gate_mean", "erpo/progress_std"}
+    if mode == "replaced":
+        keys |= {f"erpo/sampling_{name}" for name in ("rounds", "discarded", "discarded_tokens")}
+        assert [a + b for a, b in zip(first["asked"], second["asked"])] == alone["asked"]
+        assert all(entry["erpo/sampling_rounds"] >= 1 for entry in first["history"])
+        assert all(int(question.partition("+")[0]) % 2 == 0 for question in alone["asked"][0])
     for key in keys | {"erpo/pivot_fraction", "erpo/zero_variance_groups"}:
         for one, two in zip(alone["history"], first["history"]):
             assert one[key] == pytest.approx(two[key], abs=1e-5), key
     # Metrics cost one small reduction a batch; statistics one where groups are split, two if gated.
-    statistics = {"straddle": 1, "gated": 2, "aligned": 0, "positions": 2, "empty rank": 2}[mode]
+    statistics = {"straddle": 1, "gated": 2, "aligned": 0, "positions": 2, "empty rank": 2, "replaced": 1}[
+        mode
+    ]
     assert len(first["traffic"]) == 3 * (1 + statistics)
     assert max(first["traffic"]) < 1024
+
+
+@pytest.mark.slow
+def test_dead_rows_left_out_in_two_processes(tiny_model: str, tmp_path: Path) -> None:
+    """All rows of the second process are dead; the gradient is that of one process, and nobody waits."""
+    (alone,) = run(tiny_model, tmp_path, "dead rows", 1)
+    first, second = run(tiny_model, tmp_path, "dead rows", 2)
+    assert first["forwards"] == second["forwards"] == alone["forwards"] == 3
+    assert not any(x for row in second["advantages"][0] for x in row)
+    for step in range(3):
+        one, two, three = (x["gradients"][step] for x in (alone, first, second))
+        size = sum(a * a for a in one) ** 0.5
+        assert size > 0
+        assert two == three, "every process holds the same gradient"
+        assert sum((a - b) ** 2 for a, b in zip(one, two)) ** 0.5 <= 1e-6 * size
 
 
 class Fake:

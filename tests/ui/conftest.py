@@ -12,8 +12,10 @@ from collections.abc import Iterator
 import pytest
 
 from erpo_hub.traces.trace import Trace
+from erpo_hub.ui.guard import Door
 
 CHROMIUM = "/usr/bin/chromium"
+OWNER = Door("the-links-secret")  # of whoever looks at a page here
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--no-first-run"),
@@ -110,9 +112,9 @@ def server(engine, paired_runs) -> Iterator[str]:
         "breaking": BreakingEngine(engine),
     }
     demo = build_demo(
-        engines=engines, runs=[paired_runs], traces=traces(), limits=Limits(max_new_tokens=4096)
+        engines=engines, runs=[paired_runs], traces=traces(), limits=Limits(max_new_tokens=4096), door=OWNER
     )
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs())
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs(OWNER))
     yield url
     demo.close()
 
@@ -163,7 +165,8 @@ def _context(browser, options: dict):
     """One context a kind of page: its cache keeps the scripts, which are most of the time a page takes."""
     key = str(sorted(options.items()))
     if key not in _CONTEXTS:
-        _CONTEXTS[key] = browser.new_context(**options)
+        _CONTEXTS[key] = context = browser.new_context(**options)
+        context.add_cookies([{"name": OWNER.cookie, "value": OWNER.key, "url": "http://127.0.0.1"}])
     return _CONTEXTS[key]
 
 

@@ -55,6 +55,16 @@ def served(server: HubServer, tmp_path: Path, *command: str, **variables: str) -
         log.close()
 
 
+def launch_query(tmp_path: Path) -> str:
+    """The end of the link that the app printed, which makes its reader the owner."""
+    for _ in range(200):
+        found = re.search(r"/(\?key=[\w-]+)", (tmp_path / "log").read_text())
+        if found:
+            return found[1]
+        time.sleep(0.1)
+    raise AssertionError("the app printed no link")
+
+
 def _answers(url: str) -> bool:
     try:
         urllib.request.urlopen(url, timeout=2).close()
@@ -67,7 +77,10 @@ def test_runs_on_a_hub_are_followed_asked_and_one_is_pushed(hub, browser, paired
     for name in ("erpo", "grpo"):
         push_bundle(paired_runs / name / "bundle", f"alice/{name}", endpoint=hub.url, token=ALICE)
     command = ("-m", "erpo_hub.cli", "app", "alice/erpo", "--no-browser")
-    with served(hub, tmp_path, *command, HF_TOKEN=ALICE) as url, watched(browser, url) as page:
+    with (
+        served(hub, tmp_path, *command, HF_TOKEN=ALICE) as url,
+        watched(browser, url, launch_query(tmp_path)) as page,
+    ):
         page.get_by_role("tab", name="Runs").click()
         assert _drawn(page) == ["alice/erpo"]
         expect(page.locator("#runs-results tbody tr")).to_have_count(2)

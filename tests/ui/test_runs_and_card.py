@@ -12,7 +12,7 @@ from erpo_hub.record.format import read_record
 from erpo_hub.ui.tabs.runs import smooth
 from tests.hub_server.sample_run import example_run
 
-from .conftest import choose, watched
+from .conftest import OWNER, choose, watched
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_there_is_a_way_to_push_only_for_who_owns_the_token(
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    demo = build_demo(runs=[paired_runs], alone=alone)
+    demo = build_demo(runs=[paired_runs], door=OWNER if alone else None)
     functions = [getattr(f.fn, "__name__", "") for f in demo.fns.values()]
     assert functions.count("push") == offered
 
@@ -148,8 +148,8 @@ def test_there_is_a_way_to_push_only_for_who_owns_the_token(
 def test_without_a_run_the_card_waits_for_one(browser, paired_runs):
     from erpo_hub.ui import build_demo, launch_kwargs
 
-    demo = build_demo()
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs())
+    demo = build_demo(door=OWNER)
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs(OWNER))
     with watched(browser, url) as page:
         page.get_by_role("tab", name="Card").click()
         expect(page.get_by_text("No runs here, so no card")).to_be_visible()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...traces.logged import said
 from ...traces.pivots import PivotRule
 from ...traces.trace import Trace
 
@@ -69,7 +70,7 @@ def trace_of_row(row: dict[str, Any], tokenizer: Any, model: str) -> Trace:
     pieces = pieces_of(tokenizer, ids)
     plain = {k: v for k, v in row.items() if isinstance(v, int | float) and v == v}  # NaN: nobody scored it
     return Trace(
-        prompt=_said(row["prompt"]),
+        prompt=said(row["prompt"]),
         completion="".join(pieces),
         prompt_tokens=logged["prompt_ids"],
         tokens=ids,
@@ -102,15 +103,6 @@ def _rows(file: Path) -> Iterable[dict[str, Any]]:
                 yield from source.read_row_group(group).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{file}: not a readable Parquet file ({error}); give a completions file") from None
-
-
-def _said(prompt: str | list[dict[str, Any]]) -> str:
-    """The prompt as a reader sees it: text, or what the user said last; images are left out."""
-    if isinstance(prompt, str):
-        return prompt
-    said = [m["content"] for m in prompt if m.get("role") == "user"] or [m["content"] for m in prompt]
-    last = said[-1]
-    return last if isinstance(last, str) else "".join(part.get("text") or "" for part in last)
 
 
 def _folder_with_tokenizer(run: Path) -> str:

@@ -15,8 +15,10 @@ from typing import Any
 from ...errors import UserError
 from ...text import one_line
 from ...traces.trace import Trace
+from ..budget import Budget
 from .completions import traces_from_completions
-from .run_folder import NotOnTheHub, RunFolder, hub_errors, hub_run
+from .labels import label_of
+from .run_folder import NoRun, NotOnTheHub, RunFolder, hub_errors, hub_run
 
 logger = logging.getLogger(__name__)
 EMBEDDED = "builtin:tiny-reasoner"
@@ -35,16 +37,19 @@ class Limits:
     queue: int = 64
     questions: int = 512  # held-out questions of a comparison
     models: tuple[str, ...] | None = None
+    budget: Budget = Budget(memory=2 << 30, disk=2 << 30)  # of all visitors together
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Limits:
-        """From ERPO_MAX_NEW_TOKENS, ERPO_MAX_PROMPT, ERPO_MAX_QUEUE, ERPO_MAX_BATCH and ERPO_MODELS.
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, *, public: bool = False) -> Limits:
+        """From ERPO_MAX_NEW_TOKENS, ERPO_MAX_PROMPT, ERPO_MAX_QUEUE, ERPO_MAX_BATCH and ERPO_MODELS,
+        and, in MiB for all visitors together, ERPO_MAX_MEMORY and ERPO_MAX_DISK.
 
-        ERPO_MODELS is a list separated by commas. On a Space (SPACE_ID is set) the defaults are small, and
-        only the app's own models are allowed. Raises UserError for a limit that is not a number.
+        ERPO_MODELS is a list separated by commas. On a Space (SPACE_ID is set), and wherever the
+        app is public, the defaults are small and only the app's own models are allowed. Raises UserError for
+        a limit that is not a number.
         """
-        public = bool(environment.get("SPACE_ID"))
-        base = cls(512, 2000, 32, 64, ()) if public else cls()
+        public = public or bool(environment.get("SPACE_ID"))
+        base = cls(512, 2000, 32, 64, (), Budget(1 << 30, 512 << 20)) if public else cls()
         names = environment.get("ERPO_MODELS")
         listed = tuple(n.strip() for n in names.split(",") if n.strip()) if names is not None else base.models
         return cls(
@@ -53,21 +58,36 @@ class Limits:
             _number(environment, "ERPO_MAX_QUEUE", base.queue),
             _number(environment, "ERPO_MAX_BATCH", base.questions),
             listed,
+            Budget(
+                _number(environment, "ERPO_MAX_MEMORY", base.budget.memory >> 20) << 20,
+                _number(environment, "ERPO_MAX_DISK", base.budget.disk >> 20) << 20,
+            ),
         )
 
     def check_prompt(self, prompt: str) -> None:
-        """Raises UserError for an empty prompt or one that is too long."""
-        if not prompt.strip():
-            raise UserError("The question is empty: write one, or take an example.")
-        if len(prompt) > self.prompt_characters:
+        """Raises UserError for what is not text, an empty prompt, and one that is too long."""
+        if isinstance(prompt, str) and len(prompt) > self.prompt_characters:  # first: the rest reads it all
             raise UserError(
                 f"The question has {len(prompt):,} characters; {self.prompt_characters:,} are allowed here:"
                 " shorten it."
             )
+        check_text("The question", prompt)
+        if not prompt.strip():
+            raise UserError("The question is empty: write one, or take an example.")
 
     def tokens(self, wanted: float) -> int:
         """How many tokens may be generated: what is wanted, within 1 and the limit."""
-        return max(1, min(int(wanted), self.max_new_tokens))
+        return int(max(1, min(wanted, self.max_new_tokens)))
+
+
+def check_text(name: str, text: Any) -> None:
+    """Raises UserError for what is not text, and for half a surrogate pair, which no encoding has."""
+    if not isinstance(text, str):
+        raise UserError(f"{name} is not text.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{name} contains half a character (a lone surrogate): leave it out.") from None
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:
@@ -136,7 +156,7 @@ def open_library(paths: Iterable[str | Path | RunFolder], limits: Limits | None 
     library = Library(limits=limits or Limits.from_environment())
     for given in paths:
         if isinstance(given, RunFolder):
-            _add_run(library, given)
+            _add_run_or_say(library, given)
             continue
         path = Path(given).expanduser()
         if path.is_dir():
@@ -202,7 +222,7 @@ def runs_from_environment(environment: Mapping[str, str] = os.environ) -> list[R
 def _add_folder(library: Library, path: Path) -> None:
     runs = _run_folders(path)
     for folder in runs:
-        _add_run(library, RunFolder(_fresh(library.runs, folder.name), folder))
+        _add_run_or_say(library, RunFolder(_fresh(library.runs, folder.name), folder))
     if runs:
         return
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
@@ -231,8 +251,18 @@ def _add_hub_id(library: Library, name: str) -> None:
         _add_run(library, hub_run(name))
     except NotOnTheHub:
         raise
-    except UserError as error:  # offline, or a model that something else made
+    except NoRun as error:  # a model that something else made
         logger.info("%s", error)
+    except UserError as error:  # offline, or an odd record: the model can be asked all the same
+        logger.warning("%s", error)
+
+
+def _add_run_or_say(library: Library, run: RunFolder) -> None:
+    """A run with an odd record is left out, in one line: anyone may have written it."""
+    try:
+        _add_run(library, run)
+    except UserError as error:
+        logger.warning("left out: %s", one_line(error))
 
 
 def _add_run(library: Library, run: RunFolder) -> str:
@@ -284,10 +314,7 @@ def _add_file(library: Library, path: Path) -> None:
 def _add_trace(library: Library, prefix: str, trace: Trace) -> None:
     if len(library.traces) >= MAX_TRACES:
         return
-    verdict = {True: "✓ ", False: "✗ ", None: ""}[trace.correct]
-    question = " ".join(trace.prompt.split())
-    label = prefix + verdict + (question if len(question) <= 60 else question[:59] + "…")
-    library.traces[_fresh(library.traces, label)] = trace
+    library.traces[_fresh(library.traces, prefix + label_of(trace))] = trace
 
 
 def _fresh(taken: Mapping[str, Any], label: str) -> str:

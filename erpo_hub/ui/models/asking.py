@@ -16,7 +16,7 @@ from ...traces.trace import Trace
 from ..context import Context
 from ..view.token_view import clear_message, start_message, status_message, trace_message
 from . import runner
-from .requests import Answer, Fork, SamplingSettings, Sensitivity
+from .requests import Answer, Fork, SamplingSettings, Sensitivity, fork_tokens
 from .streaming import MODEL_ERRORS, how_it_ended, new_run
 
 Messages = Iterator[tuple[str, Trace | None]]
@@ -61,8 +61,7 @@ def stream_fork(
             raise UserError("A fork needs a token's position and another token.")
         yield clear_message("Preparing the fork…"), None
         name, engine = context.engines.for_trace(trace, name)
-        room = context.limits.tokens(trace.generation.get("max_new_tokens") or 256)
-        request = Fork(trace, index, token, max(room, index + 1))
+        request = Fork(trace, index, token, fork_tokens(context.limits, trace, index))
         heading = f"Fork at token {index + 1} with {engine.string(token)!r}"
         yield start_message(run, name=heading, prompt="", gold=trace.gold, origin=trace, prefix=index), None
         for message, branch in runner.stream(context.engines, name, request, run, stopped):

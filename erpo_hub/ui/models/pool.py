@@ -5,6 +5,7 @@ May import traces.engine and train.grading, both on first use: the page opens be
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections import OrderedDict
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ...traces.engine import Engine
 
 logger = logging.getLogger(__name__)
+NOT_LISTED = "That model is not among the models that may be used here; take one of the list."
 KEPT = 2  # loaded models: the two of a comparison
 
 
@@ -32,7 +34,14 @@ class Engines:
         self._given = dict(given or {})
         self._loaded: OrderedDict[str, Engine] = OrderedDict()
         self._lock = threading.Lock()
-        self._grader: Any = None
+        self._graders: list[Any] = []  # one at most, and shared with `listed`
+        self._only_listed = library.limits.models is not None
+
+    def listed(self) -> Engines:
+        """The same models and memory, for a visitor: what is not in the list is refused."""
+        same = copy.copy(self)
+        same._only_listed = True
+        return same
 
     def names(self) -> list[str]:
         """What the lists of models offer."""
@@ -45,10 +54,8 @@ class Engines:
             return self._given[name]
         if not name:
             raise UserError("Choose a model first.")
-        if name not in self._library.models and self._library.limits.models is not None:
-            raise UserError(
-                f"{name[:100]}: not among the models that may be used here; take one of the list."
-            )
+        if name not in self._library.models and self._only_listed:
+            raise UserError(NOT_LISTED)
         with self._lock:
             if name not in self._loaded:
                 while len(self._loaded) >= KEPT:
@@ -87,15 +94,15 @@ class Engines:
         if gold is None:
             return trace.replace(answer=answer)
         with self._lock:
-            if self._grader is None:
-                self._grader = Grader("math")
-        score = self._grader.grade([trace.completion], [gold])[0]
+            if not self._graders:
+                self._graders.append(Grader("math"))
+        score = self._graders[0].grade([trace.completion], [gold])[0]
         return trace.replace(answer=answer, gold=gold, correct=None if score is None else score >= 1.0)
 
     def close(self) -> None:
         """Ends the grading process."""
-        if self._grader is not None:
-            self._grader.close()
+        for grader in self._graders:
+            grader.close()
 
     @staticmethod
     def _load(name: str) -> Engine:

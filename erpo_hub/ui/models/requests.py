@@ -5,17 +5,36 @@ Each is a small record whose methods call the engine's own. No gradio, and no to
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ...errors import UserError
 from ...traces.trace import Trace
 from ..library.library import Limits
 
 if TYPE_CHECKING:
     from ...traces.draft import Delta
     from ...traces.engine import Engine
+
+
+def number(name: str, value: Any, low: float, high: float) -> float:
+    """A visitor's number. Raises UserError for another type, NaN, and one outside of low .. high."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{name} is not a number: give one.")
+    if not low <= value <= high:  # NaN, too
+        raise UserError(f"{name} is not within {low:g} .. {high:g}.")
+    return value if isinstance(value, int) else float(value)
+
+
+def whole(name: str, value: Any) -> int:
+    """A visitor's whole number below 2^63 either way. Raises UserError."""
+    found = number(name, value, -(2.0**63), 2.0**63 - 1024)
+    if found != int(found):
+        raise UserError(f"{name} is not a whole number.")
+    return int(found)
 
 
 @dataclass(frozen=True)
@@ -31,8 +50,24 @@ class SamplingSettings:
     def within(
         cls, limits: Limits, temperature: float, top_p: float, tokens: float, seed: float | None
     ) -> SamplingSettings:
-        """As a visitor chose them, with no more tokens than the limits allow."""
-        return cls(float(temperature), float(top_p), limits.tokens(tokens), int(seed or 0))
+        """As a visitor chose them, with no more tokens than the limits allow. Raises UserError."""
+        return cls(
+            number("temperature", temperature, 0, 100),
+            number("top_p", top_p, 0, 1),
+            limits.tokens(number("max_new_tokens", tokens, -math.inf, math.inf)),
+            whole("seed", 0 if seed is None else seed),
+        )
+
+
+def fork_tokens(limits: Limits, origin: Trace, index: int) -> int:
+    """How long a fork's whole completion may get: as the trace's own was to, within the limits.
+
+    The trace comes from a visitor, and what it says of its making can be of any type.
+    """
+    wanted = origin.generation.get("max_new_tokens")
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
+        wanted = 256
+    return max(limits.tokens(wanted), index + 1)
 
 
 class TraceRequest(Protocol):

@@ -1,26 +1,26 @@
 """The Card tab: a run's model card as the Hub shows it, to download and, with a token, to push.
 
-The card is rendered by publish.card from run.json; here it is only shown. The bundle's pictures become data
-addresses, others are not fetched. May import gradio.
+The card is rendered by publish.card from run.json; here it is only shown, see card_html.py.
+May import gradio.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from ...errors import UserError
+from ..budget import fresh_file
+from ..card_html import CHARACTERS, card_html, is_inside
 from ..context import Context
+from ..guard import NOT_OWNER
 from ..library.run_folder import RunFolder
 from ..view.facts import encode, facts_table
 
-_IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 _FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 OAUTH = "OAUTH_CLIENT_ID"  # a Space with sign-in has it
 NO_RUNS = (
@@ -45,7 +45,7 @@ def build(context: Context, tab: gr.Tab) -> None:
             metadata = gr.Code(
                 front, language="yaml", interactive=False, show_label=False, elem_id="card-metadata"
             )
-        card = gr.Markdown(body, elem_id="card-preview", latex_delimiters=[], line_breaks=False)
+        card = gr.HTML(body, elem_id="card-preview")
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
     def show(label: str | None) -> tuple:
@@ -85,7 +85,7 @@ def _push_controls(context: Context) -> tuple[list[gr.components.Component], gr.
         reason = ""
         if "SPACE_ID" in os.environ:
             reason = "Pushing from here needs sign-in: `hf_oauth: true` in the Space's README."
-        elif not context.alone:
+        elif context.door.key is None:
             reason = "Others can reach this app, so it does not push in your name: `erpo-hub push` does."
         elif not get_token():
             reason = "To push this run from here, log in first: `hf auth login`."
@@ -102,7 +102,9 @@ def _push_controls(context: Context) -> tuple[list[gr.components.Component], gr.
 
 
 def _push_here(context: Context) -> Any:
-    def push(label: str, repo: str, private: bool) -> str:
+    def push(label: str, repo: str, private: bool, request: gr.Request) -> str:
+        if not context.owner(request):
+            return encode({"text": NOT_OWNER, "error": True})
         return _push(context, label, repo, private, None)
 
     return push
@@ -141,7 +143,7 @@ def _shown(context: Context, label: str | None) -> tuple[str, str, dict[str, Any
         text = card_text(run)
     except (UserError, OSError, ValueError) as error:
         return "", "", {"text": f"The card can't be shown: {error}", "error": True}, None
-    path = Path(tempfile.mkdtemp(prefix="card-")) / "README.md"
+    path = fresh_file("README.md", context.limits.budget)
     path.write_text(text, encoding="utf-8")
     return *preview(text, run.published), {}, str(path)
 
@@ -151,21 +153,15 @@ def card_text(run: RunFolder) -> str:
     from ...card.card import render_card
 
     written = run.published / "README.md"
-    return written.read_text(encoding="utf-8") if written.is_file() else render_card(run.folder)
+    if not written.is_file():
+        return render_card(run.folder)
+    if not is_inside(written, run.published) or written.stat().st_size > 8 * CHARACTERS:
+        raise UserError(f"{run.label}: its README.md is a link out of the bundle, or too long to be a card")
+    return written.read_text(encoding="utf-8")
 
 
 def preview(card: str, folder: Path) -> tuple[str, str]:
-    """(front matter, body with the folder's pictures inside)."""
+    """(front matter, body as HTML with the folder's pictures inside)."""
     front = _FRONT.match(card)
     body = card[front.end() :] if front else card
-    return (front.group(1) if front else ""), _IMAGE.sub(lambda m: _picture(m, folder), body)
-
-
-def _picture(match: re.Match[str], folder: Path) -> str:
-    """A picture of the bundle as a data address; any other as its words, so that nothing is fetched."""
-    alt, address = match.groups()
-    path = Path(os.path.normpath(folder / address))  # not resolved: the Hub's cache is made of links
-    if "://" in address or not path.is_relative_to(folder) or path.suffix != ".png" or not path.is_file():
-        return f"[picture: {alt}]"
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f"![{alt}](data:image/png;base64,{data})"
+    return (front.group(1) if front else ""), card_html(body, folder)

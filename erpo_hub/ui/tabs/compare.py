@@ -125,7 +125,7 @@ def _connect(
         stopped = context.stop_signals.start(request.session_hash)
         wanted = SamplingSettings.within(context.limits, *sampling)
         first: Any = None  # no recorded pair any more
-        for messages in stream_pair(context, (a, b), prompt, gold, wanted, stopped):
+        for messages in stream_pair(context.seen_by(request), (a, b), prompt, gold, wanted, stopped):
             shown = [gr.skip() if message is None else message for message in messages]
             yield *shown, first
             first = gr.skip()

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 import gradio as gr
 
 from ...traces.trace import Trace
+from ..budget import Budget, fresh_file
 
 
-def write_json(trace: Trace | None, branch: Trace | None) -> str:
+def write_json(trace: Trace | None, branch: Trace | None, budget: Budget) -> str:
     """The trace (the fork, where there is one) as exact JSON."""
     chosen = _chosen(trace, branch)
-    path = _fresh(chosen, ".json")
+    path = _fresh(chosen, ".json", budget)
     chosen.to_json(path)
     return str(path)
 
 
-def write_page(trace: Trace | None, branch: Trace | None) -> str:
+def write_page(trace: Trace | None, branch: Trace | None, budget: Budget) -> str:
     """The same as one HTML file."""
     from ...traces.html import write_html
 
     chosen = _chosen(trace, branch)
-    path = _fresh(chosen, ".html")
+    path = _fresh(chosen, ".html", budget)
     write_html(chosen, path)
     return str(path)
 
@@ -36,6 +36,6 @@ def _chosen(trace: Trace | None, branch: Trace | None) -> Trace:
     return chosen
 
 
-def _fresh(trace: Trace, ending: str) -> Path:
+def _fresh(trace: Trace, ending: str, budget: Budget) -> Path:
     words = re.sub(r"[^A-Za-z0-9]+", "-", trace.model).strip("-")[:40] or "model"
-    return Path(tempfile.mkdtemp(prefix="trace-")) / f"trace-{words}-{len(trace)}-tokens{ending}"
+    return fresh_file(f"trace-{words}-{len(trace)}-tokens{ending}", budget)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
         stopped = context.stop_signals.start(request.session_hash)
         wanted = SamplingSettings.within(context.limits, *sampling)
         first: tuple = (gr.Column(visible=False), None)  # no branch, and no recorded trace any more
-        for message, trace in stream_answer(context, name, prompt, gold, wanted, stopped):
+        for message, trace in stream_answer(context.seen_by(request), name, prompt, gold, wanted, stopped):
             yield message, trace if trace else gr.skip(), gr.skip() if trace is None else None, *first
             first = gr.skip(), gr.skip()
 
@@ -157,13 +158,15 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
     ) -> Iterator[tuple]:
         stopped = context.stop_signals.start(request.session_hash)
         opened: Any = gr.Column(visible=True)
-        for message, branch in stream_fork(context, name, trace, gold, event.index, event.token, stopped):
+        for message, branch in stream_fork(
+            context.seen_by(request), name, trace, gold, event.index, event.token, stopped
+        ):
             yield message, branch if branch else gr.skip(), opened
             opened = gr.skip()
 
     def measure(trace: Trace | None, name: str, request: gr.Request) -> Iterator[tuple]:
         stopped = context.stop_signals.start(request.session_hash)
-        for message, measured in stream_sensitivity(context, name, trace, stopped):
+        for message, measured in stream_sensitivity(context.seen_by(request), name, trace, stopped):
             yield message, measured if measured else gr.skip()
 
     panel.shipped.input(open_shipped, panel.shipped, shown, **quiet)
@@ -182,7 +185,8 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
     buttons["measure"].click(measure, [panel.trace, panel.model], [panel.view, panel.trace], **quiet, **model)
     buttons["stop"].click(stop, queue=False, js=STOP_AT_ONCE, **quiet)
     for key, writer in (("json", downloads.write_json), ("page", downloads.write_page)):
-        buttons[key].click(writer, [panel.trace, panel.forked], buttons["file"], **quiet).success(
+        write = partial(writer, budget=context.limits.budget)
+        buttons[key].click(write, [panel.trace, panel.forked], buttons["file"], **quiet).success(
             None,
             js="() => setTimeout(() => document.querySelector('#file').click(), 150)",
             api_visibility="private",

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ...errors import UserError
+from ...tasks.specs import names_a_file
 from ...text import p_equals, percent
 from ...traces.trace import Trace
 from ..context import Context
@@ -68,10 +69,9 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
 
 def _settings(context: Context) -> list[gr.components.Component]:
     """Task, questions, temperature, tokens and seed: in the order in which the comparison takes them."""
-    data = [run.record().dataset for run in context.library.runs.values()]
-    specs = list(dict.fromkeys([*(d.spec for d in data if d), "builtin:expressions?operands=4"]))
+    specs = task_specs(context, files=not context.closed)
     limits, start = context.limits, _as_evaluated(context)
-    free = limits.models is None
+    free = not context.closed
     with gr.Row():
         spec = gr.Dropdown(
             specs, value=specs[0], label="Task", allow_custom_value=free, elem_id="batch-task", scale=2
@@ -87,6 +87,13 @@ def _settings(context: Context) -> list[gr.components.Component]:
     return [spec, n, temperature, tokens, seed]
 
 
+def task_specs(context: Context, *, files: bool) -> list[str]:
+    """The tasks that the list offers. files: also those that runs read from files of this machine."""
+    data = [run.record().dataset for run in context.library.runs.values()]
+    found = dict.fromkeys([*(d.spec for d in data if d), "builtin:expressions?operands=4"])
+    return [spec for spec in found if files or not names_a_file(spec)]
+
+
 def _handlers(context: Context) -> tuple[Callable, Callable]:
     """What happens when the comparison is asked for, and when a row is chosen."""
 
@@ -98,7 +105,11 @@ def _handlers(context: Context) -> tuple[Callable, Callable]:
         settings: dict[str, Any] = {"temperature": float(temperature or 0), "seed": int(seed or 0)}
         settings["max_new_tokens"] = context.limits.tokens(tokens or 1)
         try:
-            for text, comparison in compare_over_task(context, (a, b), spec, n, settings, stopped):
+            if not context.owner(request) and spec not in task_specs(context, files=False):
+                raise UserError("That task is not among those of the list.")
+            for text, comparison in compare_over_task(
+                context.seen_by(request), (a, b), spec, n, settings, stopped
+            ):
                 yield (
                     encode(totals_message(comparison, text)),
                     comparison,
@@ -108,7 +119,7 @@ def _handlers(context: Context) -> tuple[Callable, Callable]:
         except MODEL_ERRORS as error:
             yield encode({"text": explain(error), "error": True}), gr.skip(), gr.skip(), gr.skip()
 
-    def opened(comparison: TaskComparison | None, event: gr.SelectData) -> tuple:
+    def opened(comparison: TaskComparison | None, event: gr.SelectData, request: gr.Request) -> tuple:
         number = event.row_value[0] if event.row_value else None
         row = (
             next((r for r in comparison.rows if str(r["number"]) == str(number)), None)
@@ -117,7 +128,7 @@ def _handlers(context: Context) -> tuple[Callable, Callable]:
         )
         if comparison is None or row is None:
             return (gr.skip(),) * 5
-        return *open_row(context, comparison, row), _question(row), row["gold"], None
+        return *open_row(context.seen_by(request), comparison, row), _question(row), row["gold"], None
 
     return over_task, opened
 

@@ -14,6 +14,7 @@ from ...methods.catalog import title_of
 from ...record.format import RunRecord
 from ...text import p_equals, percent
 from ..context import Context
+from ..guard import NOT_OWNER
 from ..library.library import add_runs
 from ..view.facts import encode, facts_table
 
@@ -40,7 +41,7 @@ def build(context: Context) -> None:
             labels, value=chosen, multiselect=True, label="Runs", elem_id="runs", interactive=True, scale=3
         )
         smoothing = gr.Slider(1, 51, 5, step=2, label="Smoothing (steps)", elem_id="smoothing", scale=1)
-    may_add = context.limits.models is None  # on a Space visitors see what its owner chose
+    may_add = not context.closed  # on a Space visitors see what its owner chose
     with gr.Row():
         given = gr.Textbox(
             label="Add a run", info="Its folder, or name/model on the Hub.", visible=may_add, scale=3,
@@ -66,8 +67,10 @@ def build(context: Context) -> None:
             gr.Timer(active=_any_running(context, chosen)),
         )
 
-    def add_given(given: str, chosen: list[str]) -> tuple:
+    def add_given(given: str, chosen: list[str], request: gr.Request) -> tuple:
         try:
+            if not context.owner(request):
+                raise UserError(NOT_OWNER)
             added = add_runs(context.library, given.strip())
         except UserError as error:
             return gr.skip(), encode({"text": str(error), "error": True})

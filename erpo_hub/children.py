@@ -1,0 +1,30 @@
+"""Processes that work for this one: what they find around them, and that they never outlive it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """For a process with a share of the cores: this package on its path, `threads` threads unless set."""
+    root = str(Path(__file__).resolve().parents[1])
+    return os.environ | {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads leave the core to the others
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+    }
+
+
+def end_with_the_parent() -> None:
+    """The parent holds our stdin open; when that ends, so do we: nobody is left to want what we make."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,43 @@
+"""Gradio's Blocks, with every fault of a request told to its sender alone, and memory kept in bounds.
+
+Gradio prints a traceback for whatever an event raises, also for an argument of a wrong type.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from ..errors import UserError
+from .budget import Budget, SessionMemory
+from .guard import say_fault
+from .models.asking import explain
+from .models.streaming import MODEL_ERRORS
+
+
+class Page(gr.Blocks):
+    """The app's Blocks."""
+
+    def __init__(self, budget: Budget, **options: Any):
+        """budget: of all sessions together."""
+        super().__init__(**options)
+        self._memory = SessionMemory(budget)
+
+    async def process_api(
+        self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any
+    ) -> dict[str, Any]:
+        """One event, or one step of a stream. Raises gr.Error, which Gradio hands to the caller."""
+        try:
+            return await super().process_api(block_fn, inputs, *args, **options)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except (UserError, *MODEL_ERRORS) as error:
+            raise gr.Error(explain(error), print_exception=False) from None
+        except Exception as error:  # noqa: BLE001 whatever a visitor's arguments bring about
+            say_fault(error)
+            text = f"The request can't be worked with ({type(error).__name__}): check its arguments' types."
+            raise gr.Error(text, print_exception=False) from None
+        finally:
+            self._memory.keep(self.state_holder, options.get("session_hash"))

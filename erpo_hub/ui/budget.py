@@ -1,0 +1,106 @@
+"""What all visitors together may take of memory and disk: the oldest goes first.
+
+On disk that is one folder of this process for uploads, downloads and cards, taken away at its end. In memory
+it is what Gradio keeps for each session: its traces and comparisons, and what its views show.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..traces.trace import Trace
+
+SESSIONS = 256  # kept; each costs about a megabyte beside its traces
+FILES = 4096
+_SWEEP = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes for everybody together."""
+
+    memory: int
+    disk: int
+
+
+@cache
+def folder() -> Path:
+    """The process's own folder for files that visitors cause; Gradio's, too, from here on."""
+    made = Path(tempfile.mkdtemp(prefix="erpo-hub-app-", dir=os.environ.get("GRADIO_TEMP_DIR"))).resolve()
+    os.environ["GRADIO_TEMP_DIR"] = str(made)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+def fresh_file(name: str, budget: Budget) -> Path:
+    """A place for a file to hand out, in a folder of its own; room is made for it first."""
+    make_room(budget)
+    return Path(tempfile.mkdtemp(prefix="made-", dir=folder())) / name
+
+
+def make_room(budget: Budget, incoming: int = 0) -> None:
+    """Deletes the oldest files until all that are there and `incoming` bytes fit."""
+    with _SWEEP:
+        files = sorted(_files(folder()), key=lambda item: item[1].st_mtime_ns)
+        total, count = incoming + sum(stat.st_size for _, stat in files), len(files)
+        for path, stat in files:
+            if total <= budget.disk and count <= FILES:
+                break
+            path.unlink(missing_ok=True)
+            if path.parent != folder() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+            total, count = total - stat.st_size, count - 1
+
+
+def _files(place: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for root, _, names in os.walk(place):
+        for name in names:
+            path = Path(root, name)
+            try:
+                yield path, path.stat()
+            except FileNotFoundError:  # Gradio has just moved or deleted it
+                continue
+
+
+@dataclass
+class SessionMemory:
+    """What sessions hold, by estimate; the one that asked longest ago is forgotten first."""
+
+    budget: Budget
+    _sizes: dict[str, int] = field(default_factory=dict)
+
+    def keep(self, holder: Any, session: str | None) -> None:
+        """After an event of `session`. holder: Gradio's `StateHolder`, oldest session first."""
+        with holder.lock:
+            if session is not None and session in holder.session_data:
+                self._sizes[session] = session_size(holder.session_data[session])
+            self._sizes = {s: n for s, n in self._sizes.items() if s in holder.session_data}
+            total = sum(self._sizes.values())
+            while holder.session_data and (total > self.budget.memory or len(holder.session_data) > SESSIONS):
+                oldest, _ = holder.session_data.popitem(last=False)
+                holder.time_last_used.pop(oldest, None)
+                total -= self._sizes.pop(oldest, 0)
+
+
+def session_size(state: Any) -> int:
+    """Bytes that a session's state takes, about."""
+    shown = (config.get("props", {}).get("value") for config in state.config_values.values() if config)
+    texts = sum(len(value) for value in shown if isinstance(value, str))
+    return texts + sum(map(_size, state.state_data.values()))
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, Trace):
+        pieces = len(value.tokens) * (300 + 72 * (len(value.topk_ids[0]) if value.topk_ids else 0))
+        return pieces + 4 * (len(value.prompt) + len(value.completion)) + 120 * len(value.strings)
+    rows = getattr(value, "rows", None)  # of a comparison over a task
+    return sum(2000 + sum(map(len, row["completions"])) for row in rows) if rows else 0

@@ -1,0 +1,31 @@
+"""What a trace is called in a list."""
+
+from __future__ import annotations
+
+from ...traces.trace import Trace
+
+
+def label_of(trace: Trace) -> str:
+    """Verdict, question, and what a training logged of it."""
+    verdict = {True: "✓ ", False: "✗ ", None: ""}[trace.correct]
+    facts = facts_of(trace)
+    return verdict + shortened(trace.prompt) + (f" ({facts})" if facts else "")
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """One line of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def facts_of(trace: Trace) -> str:
+    """What tells logged completions of one prompt apart: step, reward and advantage; "" for others."""
+    known = trace.generation
+    scores = [(k.removeprefix("reward/"), k) for k in known if k.startswith("reward/")] or [
+        (k, k) for k in ("reward", "correctness") if k in known
+    ]
+    shown = [f"step {known['step']}"] if "step" in known else []
+    for name, key in [*scores, ("advantage", "advantage")]:
+        if isinstance(value := known.get(key), int | float) and not isinstance(value, bool):
+            shown.append(f"{name} {value:.3g}".replace("-", "−"))
+    return ", ".join(shown)
