@@ -88,7 +88,7 @@ def _figure(width: float, height: float) -> Any:
 
 
 def draw_recovery(found: Any, path: Path) -> Path:
-    """Accuracy against swaps an answer, a line a rule, between the base's and the trained model's accuracy."""
+    """Accuracy against swaps an answer, a line a rule, between the base's and the trained model's."""
     figure = _figure(7, 4)
     axes = figure.subplots()
     base, trained = (100 * float(np.mean(found.correct[name])) for name in ("base", "trained"))

@@ -1,8 +1,8 @@
 """Which tokens did training change? The base decodes, and single tokens are taken from the trained model.
 
-At each swap one position of the base's answer gets the trained model's token, and the base goes on from there.
-How fast accuracy climbs to the trained model's says how much of the gain those few tokens carry; swaps at random
-places say how much any token would. Left out: sampling, several tokens at once. May import evaluation and tasks.
+At each swap one position of the base's answer gets the trained model's token, and the base goes on from
+there. How fast accuracy climbs to the trained model's says how much of the gain those few tokens carry; swaps at
+random places say how much any token would. Left out: sampling. May import evaluation and tasks.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ RESAMPLES = 2000
 class Transplant:
     """What `transplant` found. Scores are question by question, so that every figure can be computed again.
 
-    base, trained: names. correct: {"base", "trained"} -> (runs, n) of 0 and 1. curves: {rule: {swaps: (runs, n)}}
-    towards the trained model; back: the same from the trained model towards the base. changed: what training
-    changed along the trained model's own answers (see `table`).
+    base, trained: names. correct: {"base", "trained"} -> (runs, n) of 0 and 1. curves: {rule: {swaps:
+    (runs, n)}} towards the trained model; back: from the trained model towards the base. changed: what
+    training changed along the trained model's own answers (see `table`).
     """
 
     base: str
@@ -71,12 +71,15 @@ class Transplant:
     changed: dict[str, Any] = field(default_factory=dict)
 
     def points(self, *, back: bool = False) -> list[dict[str, Any]]:
-        """One row a rule and number of swaps: accuracy, the recovered share of the gain with its interval (a
-        bootstrap over questions, and over runs where there are several; None where the gain may be 0), and the
-        paired p-value against the control of the same number of random disagreements.
+        """One row a rule and number of swaps: accuracy, the share of the gain that it has, with its interval,
+        and the paired p-value against as many swaps at random disagreements.
+
+        Intervals: a 95 % bootstrap over questions, and over runs where there are several. None where the
+        gain itself may be 0.
         """
         rows = []
-        for rule, curve in (self.back if back else self.curves).items():
+        curves = self.back if back else self.curves
+        for rule, curve in curves.items():
             for swaps, scores in curve.items():
                 control = (self.back if back else self.curves).get(CONTROLS[0], {}).get(swaps)
                 test = (
@@ -86,7 +89,7 @@ class Transplant:
                 rows.append(
                     {
                         "rule": rule, "swaps": swaps, "accuracy": float(np.mean(scores)), "recovered": share,
-                        "interval": interval, "p_against_random": test and test["p_value"],
+                        "interval": interval, "p_against_random": p,
                     }
                 )  # fmt: skip
         return rows
@@ -96,10 +99,11 @@ class Transplant:
         base, trained = (float(np.mean(self.correct[name])) for name in ("base", "trained"))
         c = self.changed
         lines = [
-            f"{self.base} -> {', '.join(self.trained)} on {self.task}, {self.settings['n']} questions, greedy:"
-            f" {percent(base)} -> {percent(trained)}",
-            f"changed: {percent(c['share'], 2)} of {c['tokens']:,} positions; {percent(c['at_pivots'])} of them at"
-            f" pivots of the base, {percent(c['in_top_5'])} in its top 5; {c['per_answer']:.2f} an answer",
+            f"{self.base} -> {', '.join(self.trained)} on {self.task}, {self.settings['n']} questions,"
+            f" greedy: {percent(base)} -> {percent(trained)}",
+            f"changed: {percent(c['share'], 2)} of {c['tokens']:,} positions, {c['per_answer']:.2f} an"
+            f" answer; {percent(c['at_pivots'])} of them at pivots of the base,"
+            f" {percent(c['in_top_5'])} in its top 5",
             f"promoted: {_words(c['promoted'])}",
             f"demoted: {_words(c['demoted'])}",
             "",
