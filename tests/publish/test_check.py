@@ -185,7 +185,9 @@ def test_a_token_needs_no_blank_before_it(before):
             b"\xff long enough that it takes a second line of text " + t.encode()
         ).decode(),
         lambda t: base64.b64encode(base64.urlsafe_b64encode(b"\xff\xfe?" + t.encode())).decode(),
-        lambda t: base64.b64encode(gzip.compress(b"a text that does not compress: " + t.encode(), mtime=0)).decode(),
+        lambda t: base64.b64encode(
+            gzip.compress(b"a text that does not compress: " + t.encode(), mtime=0)
+        ).decode(),
     ],
 )
 def test_a_token_is_found_in_any_usual_encoding(encode):
