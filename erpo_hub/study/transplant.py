@@ -1,8 +1,8 @@
 """Which tokens did training change? The base decodes, and single tokens are taken from the trained model.
 
 At each swap one position of the base's answer gets the trained model's token, and the base goes on from
-there. How fast accuracy climbs to the trained model's says how much of the gain those few tokens carry; swaps at
-random places say how much any token would. Left out: sampling. May import evaluation and tasks.
+there. How fast accuracy climbs to the trained model's says how much of the gain those few tokens carry;
+swaps at random places say how much any token would. Left out: sampling. May import evaluation and tasks.
 """
 
 from __future__ import annotations
@@ -81,17 +81,11 @@ class Transplant:
         curves = self.back if back else self.curves
         for rule, curve in curves.items():
             for swaps, scores in curve.items():
-                control = (self.back if back else self.curves).get(CONTROLS[0], {}).get(swaps)
-                test = (
-                    paired_comparison(np.mean(control, axis=0), np.mean(scores, axis=0)) if control else None
-                )
-                share, interval = _recovered(self.correct, scores, back)
-                rows.append(
-                    {
-                        "rule": rule, "swaps": swaps, "accuracy": float(np.mean(scores)), "recovered": share,
-                        "interval": interval, "p_against_random": p,
-                    }
-                )  # fmt: skip
+                share, interval = _recovered(self.correct, scores)
+                there, here = (np.mean(x, axis=0).tolist() for x in (curves[CONTROLS[0]][swaps], scores))
+                row = {"rule": rule, "swaps": swaps, "accuracy": float(np.mean(scores)), "recovered": share}
+                row |= {"interval": interval, "p_against_random": paired_comparison(there, here)["p_value"]}
+                rows.append(row)
         return rows
 
     def table(self) -> str:
@@ -312,26 +306,25 @@ def _changed(walks: list[Walk], tokenizer: Any) -> dict[str, Any]:
 
 
 def _recovered(
-    correct: dict[str, list[list[int]]], scores: list[list[int]], back: bool
+    correct: dict[str, list[list[int]]], scores: list[list[int]]
 ) -> tuple[float | None, list[float] | None]:
-    """Share of the gain that `scores` (runs, n) keep, and its 95 % bootstrap interval.
+    """Share of the gain that `scores` (runs, n) have, and its 95 % bootstrap interval.
 
-    None where the gain itself may be zero. `back`: the share that is left after putting base tokens back.
+    None where the gain itself may be zero.
     """
     base, trained, found = (np.asarray(x, dtype=float) for x in (correct["base"], correct["trained"], scores))
     runs, n = found.shape
     draw = np.random.default_rng(0)
-    shares, gains = [], []
+    drawn = []
     for _ in range(RESAMPLES):
-        r = draw.integers(runs, size=(runs, 1))
-        q = draw.integers(n, size=(1, n))
-        start = base[r, q].mean()
-        gains.append(trained[r, q].mean() - start)
-        shares.append((found[r, q].mean() - start) / gains[-1] if gains[-1] else np.nan)
-    if np.quantile(gains, 0.025) <= 0:
+        r, q = draw.integers(runs, size=(runs, 1)), draw.integers(n, size=(1, n))
+        drawn.append([x[r, q].mean() for x in (base, trained, found)])
+    starts, ends, there = np.array(drawn).T
+    if np.quantile(ends - starts, 0.025) <= 0:
         return None, None
-    share = (found.mean() - base.mean()) / (trained.mean() - base.mean())
+    shares = (there - starts) / np.where(ends == starts, np.nan, ends - starts)
     low, high = np.nanquantile(shares, [0.025, 0.975])
+    share = (found.mean() - base.mean()) / (trained.mean() - base.mean())
     return float(share), [float(low), float(high)]
 
 
@@ -347,5 +340,5 @@ def _share(row: dict[str, Any]) -> str:
 
 
 def _table_row(row: dict[str, Any], name: str) -> str:
-    test = p_value(row["p_against_random"])
-    return f"| {name} | {row['swaps']} | {percent(row['accuracy'])} | {_share(row)} | p {test} |"
+    test = "" if row["rule"] == CONTROLS[0] else f"p {p_value(row['p_against_random'])}"
+    return f"| {name} | {row['swaps']} | {percent(row['accuracy'])} | {_share(row)} | {test} |"
