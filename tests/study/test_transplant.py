@@ -1,4 +1,4 @@
-"""Swapped tokens on tiny random models: the text that comes out is the text that the two models would write."""
+"""Swapped tokens on tiny random models: what comes out is the text that the two models would write."""
 
 import json
 
