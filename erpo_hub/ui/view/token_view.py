@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("scale", "text", "curve", "card", "input", "view")
+_SCRIPTS = ("scale", "text", "curve", "card", "table", "input", "view")
 _AS_RECORDED = ("tokens", "pieces", "topk_ids", "entropy", "sensitivity")  # unrounded
 
 
