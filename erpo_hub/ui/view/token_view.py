@@ -152,6 +152,13 @@ def start_message(
     return _encode(message | part | {"strings": strings, "sensitivity": None, "text": "Starting…"})
 
 
+def question_message(name: str, prompt: str, gold: str, text: str) -> str:
+    """A question without an answer yet, and what is to be done about it."""
+    meta = {"name": name, "prompt": prompt, "gold": gold or None}
+    message = {"op": "trace", "run": None, "prefix": 0, "meta": meta, "text": text}
+    return _encode(message | _NOTHING | {"strings": {}, "sensitivity": None})
+
+
 def status_message(text: str, *, error: bool = False) -> str:
     """Only the status line changes."""
     return _encode({"op": "status", "text": text, "kind": "error" if error else "note"})
