@@ -2,7 +2,7 @@
 
 `Card` turns the record into the sentences and rows that `card.md.jinja` lays out, one named block a section.
 Claims follow the numbers: "higher" and "lower" only where the interval excludes 0 and p < 0.05. Left out:
-figures (plots.py), hand edits (merge.py), metadata (metadata.py).
+figures (plots.py, headline.py), hand edits (merge.py), metadata (metadata.py).
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ class Card:
         return f"{how}, {each} a question, at most {words.number(final.max_new_tokens)} new tokens"
 
     def figures(self, kind: str) -> list[Figure]:
-        """The figures of one kind, "training" or "trace"."""
+        """The figures of one kind: "headline", "training" or "trace"."""
         return [figure for figure in self.run.figures if figure.kind == kind]
 
     @cached_property

@@ -214,7 +214,7 @@ class TraceRow:
 
 @dataclass
 class Figure:
-    kind: str  # "training" or "trace"
+    kind: str  # "headline", "training" or "trace"
     file: str  # relative to the bundle
     alt: str = ""
     caption: str = ""

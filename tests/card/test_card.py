@@ -55,7 +55,8 @@ def full_run() -> dict:
     ]
     figure = {"kind": "training", "file": "figures/training.png", "alt": "Curves.", "caption": "Training."}
     trace_figure = figure | {"kind": "trace", "file": "figures/trace-entropy.png", "caption": "Entropy."}
-    return run | {"figures": [figure, trace_figure]}
+    first = figure | {"kind": "headline", "file": "figures/accuracy.png", "caption": "Accuracy."}
+    return run | {"figures": [first, figure, trace_figure]}
 
 
 def hub_run() -> dict:
@@ -394,7 +395,8 @@ def with_text(text: str) -> dict:
     run["grader"]["reward_functions"] = [text]
     run["versions"] = {"torch": text}
     run["hardware"] |= {"cpu": text}
-    run["figures"][0] |= {"alt": text, "caption": text}
+    for figure in run["figures"][:2]:
+        figure |= {"alt": text, "caption": text}
     run["dataset"]["spec"] = text
     run["name"] = text
     return run
