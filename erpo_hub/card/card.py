@@ -32,6 +32,7 @@ from ..text import p_equals
 from ..traces.pivots import PivotRule
 from ..traces.pivots import describe as describe_rule
 from . import markdown, words
+from .example import pivot_rows
 from .merge import Block, blocks_of, compose, merge_cards
 from .metadata import card_metadata, to_yaml
 from .usage import usage_snippet
@@ -140,7 +141,8 @@ def _generated_blocks(run: RunRecord, repo_id: str | None = None, space: str | N
     }
     named["p_equals"] = p_equals
     card = Card(run, repo_id, space)
-    context = template.new_context({"card": card, "run": run, "picture": picture, **named})
+    named |= {"picture": picture, "pivot_rows": pivot_rows}
+    context = template.new_context({"card": card, "run": run, **named})
     texts = {name: "".join(render(context)) for name, render in template.blocks.items()}
     texts = {name: re.sub(r"\n{3,}", "\n\n", text).strip() for name, text in texts.items()}
     return [Block(name, text) for name, text in texts.items() if text]
