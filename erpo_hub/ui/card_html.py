@@ -1,7 +1,8 @@
 """A card's Markdown as HTML that does nothing: anyone may have written it.
 
 Raw HTML is shown as text, but for the folds that a card has; pictures come from the bundle as data addresses
-or not at all, links open elsewhere and say nothing of this app. So a card asks no other site for anything, and has no form, style or script.
+or not at all, links open elsewhere and say nothing of this app. So a card asks no other site for anything,
+and has no form, style or script.
 """
 
 from __future__ import annotations
