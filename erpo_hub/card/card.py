@@ -2,7 +2,7 @@
 
 `Card` turns the record into the sentences and rows that `card.md.jinja` lays out, one named block a section.
 Claims follow the numbers: "higher" and "lower" only where the interval excludes 0 and p < 0.05. Left out:
-figures (plots.py), hand edits (merge.py), metadata (metadata.py).
+figures (plots.py, headline.py), hand edits (merge.py), metadata (metadata.py).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..text import p_equals
 from ..traces.pivots import PivotRule
 from ..traces.pivots import describe as describe_rule
 from . import markdown, words
+from .example import pivot_rows
 from .merge import Block, blocks_of, compose, merge_cards
 from .metadata import card_metadata, to_yaml
 from .usage import usage_snippet
@@ -140,7 +141,8 @@ def _generated_blocks(run: RunRecord, repo_id: str | None = None, space: str | N
     }
     named["p_equals"] = p_equals
     card = Card(run, repo_id, space)
-    context = template.new_context({"card": card, "run": run, "picture": picture, **named})
+    named |= {"picture": picture, "pivot_rows": pivot_rows}
+    context = template.new_context({"card": card, "run": run, **named})
     texts = {name: "".join(render(context)) for name, render in template.blocks.items()}
     texts = {name: re.sub(r"\n{3,}", "\n\n", text).strip() for name, text in texts.items()}
     return [Block(name, text) for name, text in texts.items() if text]
@@ -275,7 +277,7 @@ class Card:
         return f"{how}, {each} a question, at most {words.number(final.max_new_tokens)} new tokens"
 
     def figures(self, kind: str) -> list[Figure]:
-        """The figures of one kind, "training" or "trace"."""
+        """The figures of one kind: "headline", "training" or "trace"."""
         return [figure for figure in self.run.figures if figure.kind == kind]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The card's figures as PNGs: training curves against the paired run, and the entropy of one trace.
+"""The card's figures as PNGs: the headline, training curves against the paired run, one trace's entropy.
 
 Uses matplotlib's object interface (no global state, no display). Colors stay apart for color-blind readers,
 and line styles differ too. The data come from run.json alone; a trace's figure is drawn by `traces.figures`.
@@ -12,18 +12,19 @@ from ..methods.catalog import title_of
 from ..record.format import Figure, RunRecord
 from ..traces.pivots import describe
 from ..traces.trace import Trace
+from .headline import COLORS, headline, literal
 
 CURVES = (
     ("reward", "Mean reward"),
     ("entropy", "Token entropy (nats)"),
     ("completions/mean_length", "Completion length (tokens)"),
 )
-COLORS = {"this": "#0b6e99", "paired": "#b5651d"}
 
 
 def draw_all(run: RunRecord, example: Trace | None, folder: Path) -> list[Figure]:
     """Draws what the run has data for; returns what the record says of them."""
-    drawn = []
+    first = headline(run, folder / "accuracy.png")
+    drawn = [first] if first else []
     if any(_series(run.history, key)[0] for key, _ in CURVES):
         training_curves(run, folder / "training.png")
         drawn.append(_training_entry(run))
@@ -42,8 +43,23 @@ def _series(history: list[dict[str, float | None]], key: str) -> tuple[list[floa
     return [p[0] for p in points], [p[1] for p in points]
 
 
+def smooth(values: list[float], window: int) -> list[float]:
+    """Centered running mean over `window` steps, shorter at the ends."""
+    half = window // 2
+    parts = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
+    return [sum(part) / len(part) for part in parts]
+
+
+def _window(points: int) -> int:
+    """Length of the running mean, odd: a tenth of the curve; 1, which smooths nothing, below 20 points."""
+    return 1 if points < 20 else min(2 * (points // 20) + 1, 51)
+
+
 def training_curves(run: RunRecord, path: Path) -> None:
-    """Reward, entropy and length over the steps, this run against the paired one where there is one."""
+    """Reward, entropy and length over the steps, this run against the paired one where there is one.
+
+    The logged values are drawn faint, their running mean strong.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
 
@@ -55,7 +71,11 @@ def training_curves(run: RunRecord, path: Path) -> None:
     for axis, (key, title) in zip(figure.subplots(1, len(CURVES)), CURVES):
         for label, history, color, style in lines:
             steps, values = _series(history, key)
-            axis.plot(steps, values, color=color, linestyle=style, linewidth=1.6, label=label)
+            window = _window(len(values))
+            if window > 1:
+                axis.plot(steps, values, color=color, linewidth=0.7, alpha=0.35)
+            mean = smooth(values, window)
+            axis.plot(steps, mean, color=color, linestyle=style, linewidth=1.8, label=literal(label))
         axis.set_title(title, fontsize=10, loc="left")
         axis.set_xlabel("optimizer step", fontsize=9)
         axis.tick_params(labelsize=8)
@@ -74,10 +94,13 @@ def _training_entry(run: RunRecord) -> Figure:
     for key, title in CURVES:
         _, values = _series(run.history, key)
         if values:
-            ends.append(f"{title.lower()} from {values[0]:.3g} to {values[-1]:.3g}")
+            mean = smooth(values, _window(len(values)))
+            ends.append(f"{title.lower()} from {mean[0]:.3g} to {mean[-1]:.3g}")
     alt = f"Three curves over the training steps{against}: {who} {'; '.join(ends)}."
     beside = f", against the paired {other} run" if other else ""
-    caption = f"Reward, entropy and completion length over training{beside}."
+    window = _window(len(run.history))
+    faint = f"; faint: as logged, strong: the mean over {window} logged steps" if window > 1 else ""
+    caption = f"Reward, entropy and completion length over training{beside}{faint}."
     return Figure("training", "figures/training.png", alt, caption)
 
 

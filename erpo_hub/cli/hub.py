@@ -77,6 +77,9 @@ def push(
     check_only: Annotated[bool, typer.Option("--check-only", help="Say what is wrong.")] = False,
     traces: Annotated[str | None, typer.Option(help="Publish its traces as this dataset instead.")] = None,
     space: Annotated[str | None, typer.Option(help="A Space that shows it, for a link in the card.")] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="An adapter's base on the Hub, where it was trained on a local one.")
+    ] = None,
     include: Annotated[
         list[str] | None, typer.Option(help="A file that erpo-hub did not make, by its name. Repeatable.")
     ] = None,
@@ -84,6 +87,8 @@ def push(
     """Publish a bundle as exactly one commit.
 
     Example: `erpo-hub push runs/demo/erpo/bundle me/my-first-erpo`
+
+    An adapter of a local model: `erpo-hub push runs/a/bundle me/adapter --base-model me/base`
     """
     from ..publish.bundle import check_bundle
     from ..publish.hub import push_bundle
@@ -120,6 +125,7 @@ def push(
         message=message,
         force=force,
         space=space,
+        base_model=base_model,
         include=include or [],
     )
     typer.echo(commit.pr_url or commit.commit_url)

@@ -14,17 +14,16 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..card.card import CARD_ERRORS, fallback_card, render_card
+from ..card.example import shown_tokens
 from ..card.metadata import eval_result_files
 from ..errors import UserError
 from ..record.format import (
     RunRecord,
-    ShownRule,
-    ShownTokens,
     TraceRow,
     load_record,
     write_record,
@@ -190,9 +189,7 @@ def _write_traces(traces: Sequence[Trace], folder: Path) -> list[TraceRow]:
         trace.to_json(folder / name)
         rows.append(TraceRow(name, trace.prompt, trace.correct, trace.answer))
     example = worked_example(public)
-    shown, entropy = public[example], [round(h, 4) for h in public[example].entropy]
-    rule = ShownRule(**asdict(shown.pivot_rule)) if shown.pivot_rule else None
-    rows[example].completion = ShownTokens(shown.pieces, shown.pivots, entropy, shown.gold, rule)
+    rows[example].completion = shown_tokens(public[example])
     return rows
 
 

@@ -6,6 +6,7 @@ single commit (see commit.py). Left out: building the bundle (bundle.py). Import
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -18,9 +19,10 @@ from ..card.card import with_address
 from ..card.merge import is_ours, merge_cards, split_front_matter
 from ..errors import UsageError, UserError
 from ..methods.catalog import title_of
-from ..record.format import RunRecord, read_record
+from ..record.format import read_record
 from ..version import __version__
 from . import commit
+from .base import rebased, refuse_unknown_base, refuse_unreachable_base
 from .check import check_bundle, published_files
 from .failures import no_commit_on_failure
 from .patience import TOLD, OddAnswer, retried
@@ -31,16 +33,6 @@ if TYPE_CHECKING:
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 MAX_CARD = 1 << 20  # bytes of a card on the Hub that is merged
 _OURS = re.compile(r"(figures|traces|\.eval_results)/.+|[^/]+\.safetensors|[^/]+\.safetensors\.index\.json")
-
-
-def refuse_unreachable_base(run: RunRecord, what: str) -> None:
-    """Raises UserError for an adapter whose base nobody else could load: a folder, or the embedded model."""
-    base = run.base_model
-    if run.adapter is not None and base is not None and base.source in ("local", "embedded"):
-        raise UserError(
-            f"{what}: an adapter of {base.id!r}, which is not on the Hub: nobody else could load it; train "
-            "on a Hub id, or train all weights"
-        )
 
 
 def push_bundle(
@@ -54,6 +46,7 @@ def push_bundle(
     message: str | None = None,
     force: bool = False,
     space: str | None = None,
+    base_model: str | None = None,
     include: Collection[str] = (),
     endpoint: str | None = None,
     report: Callable[[str], None] | None = None,
@@ -68,6 +61,8 @@ def push_bundle(
         force: replace a card that people have edited inside its generated blocks, or did not get from
         erpo-hub.
         space: a Space that shows this model; the card's worked example links to it.
+        base_model: the Hub id of an adapter's base that the run had from a folder or from this package; it is
+        put into adapter_config.json, the record and the card.
         include: names of files in the folder that erpo-hub did not make and that are to be published too.
         endpoint: the Hub's address; default HF_ENDPOINT, else https://huggingface.co.
         report: is told in one line what happened; default: stderr.
@@ -76,15 +71,19 @@ def push_bundle(
     """
     folder, report = Path(folder), report or to_stderr
     check_repo_id(repo_id)
-    if space:
-        check_repo_id(space)
+    for other in filter(None, (space, base_model)):
+        check_repo_id(other)
     if create_pr and revision not in (None, "main"):
         raise UsageError("create_pr proposes a change to main: leave revision out")
     if problems := check_bundle(folder, token=token, include=include):
         more = f" (and {len(problems) - 1} more: `erpo-hub push --check-only`)" if len(problems) > 1 else ""
         raise UserError(f"{folder} can't be published: {problems[0]}{more}")
-    refuse_unreachable_base(read_record(folder), str(folder))
-    given = {"--revision": revision, "--message": message, "--space": space}
+    files: dict[str, Path | bytes] = {**published_files(folder, include)}
+    if base_model:
+        files |= rebased(folder, base_model, force=force)
+    else:
+        refuse_unreachable_base(read_record(folder), str(folder))
+    given = {"--revision": revision, "--message": message, "--space": space, "--base-model": base_model}
     options = [part for option, value in given.items() if value for part in (option, value)]
     options += [part for name in include for part in ("--include", name)]
     options += ["--private" if private else "--public"] if private is not None else []
@@ -92,12 +91,14 @@ def push_bundle(
     again = shlex.join(["erpo-hub", "push", str(folder), repo_id, *options])
     with no_commit_on_failure(repo_id, kept=f"the bundle is kept in {folder}", again=again):
         api = hub_api(token, endpoint)
+        if base_model:
+            refuse_unknown_base(api, base_model)
         prepare_repo(api, repo_id, private=private, revision=revision, create_pr=create_pr)
         head = commit.head_of(api, repo_id, revision=revision)
         outcome = commit.commit_once(
             api,
             repo_id,
-            _content(api, folder, repo_id, head, force, space, include),
+            _content(api, files, repo_id, head, force, space),
             head=head,
             message=message or _message(folder),
             revision=revision,
@@ -184,22 +185,23 @@ def _message(folder: Path) -> str:
 
 def _content(
     api: HfApi,
-    folder: Path,
+    files: dict[str, Path | bytes],
     repo_id: str,
     head: str,
     force: bool,
     space: str | None,
-    include: Collection[str],
 ) -> commit.Content:
     """The bundle's files, its card merged with the Hub's, and what an earlier bundle left there to delete."""
-    files: dict[str, Path | bytes] = {**published_files(folder, include)}
     remote = commit.remote_files(api, repo_id, "model", head)
-    card = with_address(
-        (folder / "README.md").read_text(encoding="utf-8"), read_record(folder), repo_id, space
-    )
-    files["README.md"] = keep_edits(api, repo_id, card, head, force).encode()
+    text, record = (_bytes(files[name]).decode("utf-8") for name in ("README.md", "run.json"))
+    card = with_address(text, json.loads(record), repo_id, space)
+    files = files | {"README.md": keep_edits(api, repo_id, card, head, force).encode()}
     stale = [path for path in remote if _OURS.fullmatch(path) and path not in files]
     return commit.Content(files, tuple(sorted(stale)) if "run.json" in remote else ())
+
+
+def _bytes(content: Path | bytes) -> bytes:
+    return content if isinstance(content, bytes) else content.read_bytes()
 
 
 def keep_edits(api: HfApi, repo_id: str, ours: str, head: str, force: bool, repo_type: str = "model") -> str:

@@ -193,6 +193,23 @@ class ShownRule:
 
 
 @dataclass
+class Choice:
+    """A token, as text, and its probability."""
+
+    text: str
+    probability: float
+
+
+@dataclass
+class ShownPivot:
+    """A place where the model was uncertain: the token it chose, and the most probable others."""
+
+    position: int
+    chosen: Choice
+    others: list[Choice] = field(default_factory=list)
+
+
+@dataclass
 class ShownTokens:
     """What the card needs of the trace that it shows whole: T pieces and entropies in nats."""
 
@@ -201,6 +218,7 @@ class ShownTokens:
     entropy: list[float] = field(default_factory=list)
     gold: str | None = None
     pivot_rule: ShownRule | None = None  # the trace's own; None where it is not recorded
+    choices: list[ShownPivot] = field(default_factory=list)  # of the most uncertain pivots
 
 
 @dataclass
@@ -214,7 +232,7 @@ class TraceRow:
 
 @dataclass
 class Figure:
-    kind: str  # "training" or "trace"
+    kind: str  # "headline", "training" or "trace"
     file: str  # relative to the bundle
     alt: str = ""
     caption: str = ""

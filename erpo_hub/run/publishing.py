@@ -36,7 +36,7 @@ class Publishing:
 
     def check_base(self, record: RunRecord) -> None:
         """Raises UserError where the run makes an adapter that nobody else could load."""
-        from ..publish.hub import refuse_unreachable_base
+        from ..publish.base import refuse_unreachable_base
 
         if self.push:
             refuse_unreachable_base(record, f"{self.repo_id}")

@@ -1,7 +1,8 @@
 """A card's Markdown as HTML that does nothing: anyone may have written it.
 
-Raw HTML is shown as text, pictures come from the bundle as data addresses or not at all, links open elsewhere
-and say nothing of this app. So a card asks no other site for anything, and has no form, style or script.
+Raw HTML is shown as text, but for the folds that a card has; pictures come from the bundle as data addresses
+or not at all, links open elsewhere and say nothing of this app. So a card asks no other site for anything,
+and has no form, style or script.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from markdown_it.token import Token
 CHARACTERS = 200_000  # of a card that are shown
 PICTURES = 16 * 2**20  # bytes of a card's pictures in all
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_FOLD = re.compile(r"(<details>\n<summary>[\w ]+</summary>|</details>)")
 _KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
@@ -42,7 +44,8 @@ def card_html(body: str, folder: Path) -> str:
 
 
 def _as_text(tokens: Sequence[Token], i: int, *_: Any) -> str:
-    return escapeHtml(_COMMENT.sub("", tokens[i].content))
+    text = _COMMENT.sub("", tokens[i].content).strip()
+    return text if _FOLD.fullmatch(text) else escapeHtml(text)
 
 
 def _link(tokens: Sequence[Token], i: int, *_: Any) -> str:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +22,7 @@ from markdown_it import MarkdownIt
 
 from erpo_hub.card import markdown, words
 from erpo_hub.card.card import block_names, render_card, update_card, with_address
+from erpo_hub.card.example import shown_tokens
 from erpo_hub.card.merge import HandEdited, blocks_of, outside_of, split_front_matter
 from erpo_hub.card.metadata import card_metadata, eval_result_files
 from erpo_hub.errors import UserError
@@ -28,6 +30,7 @@ from erpo_hub.methods.catalog import METHODS
 from erpo_hub.publish.bundle import build_bundle
 from erpo_hub.record.format import load_record
 from erpo_hub.text import p_equals
+from erpo_hub.traces.pivots import PivotRule
 from tests.hub_server.sample_run import comparison, example_run, example_trace, fake_weights, summary
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "card.md"
@@ -44,18 +47,13 @@ def full_run() -> dict:
             "correct": True,
             "prompt": trace.prompt,
             "answer": trace.answer,
-            "completion": {
-                "pieces": trace.pieces,
-                "pivots": trace.pivots,
-                "entropy": trace.entropy,
-                "gold": trace.gold,
-                "pivot_rule": {"quantile": 0.75, "min_entropy": 0.0},
-            },
+            "completion": asdict(shown_tokens(trace.replace(pivot_rule=PivotRule(0.75, 0.0)))),
         }
     ]
     figure = {"kind": "training", "file": "figures/training.png", "alt": "Curves.", "caption": "Training."}
     trace_figure = figure | {"kind": "trace", "file": "figures/trace-entropy.png", "caption": "Entropy."}
-    return run | {"figures": [figure, trace_figure]}
+    first = figure | {"kind": "headline", "file": "figures/accuracy.png", "caption": "Accuracy."}
+    return run | {"figures": [first, figure, trace_figure]}
 
 
 def hub_run() -> dict:
@@ -178,6 +176,22 @@ def test_citations_and_versions_are_there():
 
 def test_the_pivots_of_the_worked_example_are_marked():
     assert "⟦4⟧*2=8\n⟦3⟧+8-1=10" in render_card(full_run())
+
+
+def test_a_pivot_stands_with_its_probability_and_its_alternatives():
+    card = render_card(full_run())
+    assert "| 0 | the prompt | `4` 90.5\u00a0% | `9` 10.0\u00a0% | – |" in card
+    assert "| 6 | `4*2=8↵` | `3` 90.5\u00a0% | `9` 10.0\u00a0% | – |" in card
+    older = full_run()
+    del older["traces"][0]["completion"]["choices"]
+    assert "Alternative" not in render_card(older)
+
+
+def test_a_long_example_shows_the_most_uncertain_of_its_pivots():
+    trace = example_trace()
+    entropy = [0.1 * t for t in range(len(trace))]
+    shown = shown_tokens(trace.replace(entropy=entropy, pivots=list(range(14))))
+    assert [pivot.position for pivot in shown.choices] == list(range(6, 14))
 
 
 def test_the_trace_opens_in_the_runs_space_where_there_is_one():
@@ -387,14 +401,17 @@ def with_text(text: str) -> dict:
     run = full_run()
     row = run["traces"][0]
     row |= {"prompt": text, "answer": text}
-    row["completion"] |= {"pieces": [text, text], "pivots": [0], "gold": text}
+    token = {"text": text, "probability": 0.5}
+    choices = [{"position": 1, "chosen": token, "others": [token]}]
+    row["completion"] |= {"pieces": [text, text], "pivots": [0], "gold": text, "choices": choices}
     run["dataset"]["samples"] = [{"prompt": text, "answer": text}] * 2
     run["prompt"] |= {"example": text, "system": text}
     run["arguments"] = {"changed": {"chat_template_kwargs": text}, "all": {"chat_template_kwargs": text}}
     run["grader"]["reward_functions"] = [text]
     run["versions"] = {"torch": text}
     run["hardware"] |= {"cpu": text}
-    run["figures"][0] |= {"alt": text, "caption": text}
+    for figure in run["figures"][:2]:
+        figure |= {"alt": text, "caption": text}
     run["dataset"]["spec"] = text
     run["name"] = text
     return run

@@ -78,8 +78,11 @@ def record(text: str, *, on_hub: bool) -> dict[str, Any]:
     run = example_run()
     run["base_model"]["source"] = "hub" if on_hub else "local"
     run["base_model"]["revision"] = run["dataset"]["id"] = run["dataset"]["revision"] = "x"
-    run["figures"] = [{"kind": k, "file": "f", "alt": "a", "caption": "c"} for k in ("training", "trace")]
+    kinds = ("headline", "training", "trace")
+    run["figures"] = [{"kind": k, "file": "f", "alt": "a", "caption": "c"} for k in kinds]
     shown = {"pieces": ["a", "b"], "pivots": [1], "entropy": [0.1, 0.9], "gold": "3"}
+    token = {"text": "b", "probability": 0.5}
+    shown["choices"] = [{"position": 1, "chosen": token, "others": [token, token]}]
     run["traces"] = [{"file": "t", "correct": True, "prompt": "p", "answer": "3", "completion": shown}]
     run["prompt"] |= {"system": "s", "chat_template": on_hub}
     run["arguments"]["changed"][text] = text

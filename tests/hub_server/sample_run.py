@@ -151,6 +151,7 @@ def example_trace() -> Any:
         topk_ids=[[10 + t, 3] for t in range(n)],
         topk_probs=[[0.9, 0.1]] * n,
         vocab_size=32,
+        strings={10 + t: piece for t, piece in enumerate(pieces)} | {3: "9"},
         model="builtin:tiny-reasoner",
         pivots=[0, 6],
         answer="10",

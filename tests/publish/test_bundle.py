@@ -48,6 +48,7 @@ def test_a_bundle_is_complete_and_holds_nothing_else(tmp_path, weights):
     expected |= {
         "tokenizer.json",
         "tokenizer_config.json",
+        "figures/accuracy.png",
         "figures/training.png",
         "figures/trace-entropy.png",
     }

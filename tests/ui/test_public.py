@@ -228,6 +228,21 @@ def test_a_strangers_card_does_nothing(browser, hostile_run):
         demo.close()
 
 
+def test_the_folds_of_a_card_fold_and_nothing_else_of_html_does(tmp_path):
+    fold = (
+        "<details>\n<summary>All arguments</summary>\n\n*x*\n\n</details>\n<!-- erpo-hub:end settings -->\n"
+    )
+    assert "<details>\n<summary>All arguments</summary><p><em>x</em></p>" in card_html(fold, tmp_path)
+    for hostile in (
+        "<details open>",
+        "<details>\n<summary><u>x</u></summary>",
+        "<summary onclick=x>y</summary>",
+    ):
+        shown = card_html(hostile, tmp_path)
+        assert "<summary" not in shown
+        assert "<details" not in shown
+
+
 def test_a_long_card_and_a_deep_one_are_cheap(tmp_path):
     for text in ("[" * 100_000, "> " * 50_000, "*a _" * 50_000, "x" * 10**6):
         assert len(card_html(text, tmp_path)) < 3 * 10**6

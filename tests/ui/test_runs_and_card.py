@@ -7,9 +7,9 @@ import json
 import pytest
 from playwright.sync_api import expect
 
+from erpo_hub.card.plots import smooth
 from erpo_hub.errors import UserError
 from erpo_hub.record.format import read_record
-from erpo_hub.ui.tabs.runs import smooth
 from tests.hub_server.sample_run import example_run
 
 from .conftest import OWNER, choose, watched

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from ...card.plots import smooth
 from ...errors import UserError
 from ...methods.catalog import title_of
 from ...record.format import RunRecord
@@ -125,13 +126,6 @@ def series(record: RunRecord, key: str) -> tuple[list[float], list[float]]:
     found = [(row.get("step"), row.get(key)) for row in record.history]
     points = [(step, value) for step, value in found if value is not None]
     return [i if step is None else step for i, (step, _) in enumerate(points, 1)], [v for _, v in points]
-
-
-def smooth(values: list[float], window: int) -> list[float]:
-    """Centered running mean over `window` steps, shorter at the ends."""
-    half = window // 2
-    parts = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
-    return [sum(part) / len(part) for part in parts]
 
 
 def state_facts(context: Context, labels: list[str]) -> dict[str, Any]:
