@@ -301,32 +301,22 @@ def trace(
     """
     _quiet()
     from ..tasks.grading import Grader, extract_answer
-    from .trace import run_trace
+    from ..traces.decoding import Sampling
+    from ..traces.engine import Engine
+    from ..traces.pivots import PivotRule
+    from .trace import Grading, Outputs, Request, run_trace
 
+    request = Request(
+        question, completion, chat, sensitivity, audit,
+        Sampling(max_new_tokens, temperature, top_p, top_k, seed), PivotRule(quantile, min_entropy),
+    )  # fmt: skip
     with Grader("math") as grader:
+        grade = (lambda text: grader.grade([text], [gold])[0] or 0.0) if gold else None
         run_trace(
-            model,
-            question,
-            gold=gold,
-            grade=(lambda text: grader.grade([text], [gold])[0] or 0.0) if gold else None,
-            extract=extract_answer,
-            sensitivity=sensitivity,
-            audit=audit,
-            json=json,
-            parquet=parquet,
-            png=png,
-            html=html,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            seed=seed,
-            completion=completion,
-            chat=chat,
-            adapter=adapter,
-            revision=revision,
-            quantile=quantile,
-            min_entropy=min_entropy,
+            lambda: Engine.load(model, revision, adapter=adapter),
+            request,
+            grading=Grading(gold, grade, extract_answer),
+            outputs=Outputs(json, parquet, png, html),
         )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..text import percent
-from ..traces.pivots import MIN_ENTROPY, QUANTILE
+from ..traces.decoding import Sampling
+from ..traces.pivots import PivotRule
 from ..traces.trace import Trace
 
 if TYPE_CHECKING:
@@ -17,92 +19,108 @@ if TYPE_CHECKING:
     from ..traces.engine import Engine
 
 
-def run_trace(
-    model: str | Engine,
-    question: str,
-    *,
-    json: str | Path | None = None,
-    parquet: str | Path | None = None,
-    png: str | Path | None = None,
-    html: str | Path | None = None,
-    gold: str | None = None,
-    grade: Callable[[str], float] | None = None,
-    extract: Callable[[str], str | None] | None = None,
-    completion: str | None = None,
-    sensitivity: bool = False,
-    audit: int = 0,
-    quantile: float = QUANTILE,
-    min_entropy: float = MIN_ENTROPY,
-    revision: str | None = None,
-    adapter: str | Path | None = None,
-    chat: bool | None = None,
-    max_new_tokens: int = 256,
-    temperature: float = 0.7,
-    top_p: float = 1.0,
-    top_k: int | None = None,
-    seed: int = 0,
-    console: Console | None = None,
-    quiet: bool = False,
-) -> Trace:
-    """Trace one question in the terminal and in files; returns the trace.
+@dataclass(frozen=True)
+class Outputs:
+    """The files to write, each None for none."""
 
-    Args:
-        model: Hub id, folder, GGUF file, adapter, or a loaded engine.
-        json, parquet, png, html: files to write.
-        gold: the right answer, stored in the trace. grade: score of a completion, right when above one half.
-        extract: final answer of a completion. The caller brings both: this room grades nothing.
-        completion: score this text instead of sampling one.
-        sensitivity: measure that column too.
-        audit: continuations of each choice at the strongest pivots, 0 for no audit.
-        quantile, min_entropy: the pivot rule (nats). The other parameters are those of `Engine.stream`.
-        quiet: print nothing.
+    json: Path | None = None
+    parquet: Path | None = None
+    png: Path | None = None
+    html: Path | None = None
+
+    def given(self) -> dict[str, Path]:
+        return {kind: Path(path) for kind, path in vars(self).items() if path is not None}
+
+
+@dataclass(frozen=True)
+class Grading:
+    """How the answer is judged. gold: the right one, stored in the trace. grade: score of a completion, right
+    when above one half. extract: final answer of a completion.
+    """
+
+    gold: str | None = None
+    grade: Callable[[str], float] | None = None
+    extract: Callable[[str], str | None] | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is traced. completion: score this text instead of sampling one. chat: through the chat template;
+    None as trained. sensitivity: measure that column too. audit: continuations of each choice at the strongest
+    pivots, 0 for no audit.
+    """
+
+    question: str
+    completion: str | None = None
+    chat: bool | None = None
+    sensitivity: bool = False
+    audit: int = 0
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.7))
+    rule: PivotRule = field(default_factory=PivotRule)
+
+
+def run_trace(
+    engine: Engine | Callable[[], Engine],
+    request: Request,
+    *,
+    grading: Grading = Grading(),  # noqa: B008
+    outputs: Outputs = Outputs(),  # noqa: B008
+    console: Console | None = None,
+) -> Trace:
+    """Trace one question in the terminal and in files; returns the trace. `engine`: loaded, or what loads it.
 
     Raises UserError, before the model is loaded where a path cannot be written.
     """
     from rich.console import Console
 
-    from ..traces.engine import Engine
-
-    files = {"json": json, "parquet": parquet, "png": png, "html": html}
-    _check_files(files)
-    if audit and grade is None:
+    _check_files(outputs)
+    grade, extract = grading.grade, grading.extract
+    if request.audit and grade is None:
         raise UserError("an audit needs a way to grade: give the right answer")
-    screen = Console(quiet=True) if quiet else console or Console()
-    with screen.status(f"loading {model}") as status:
-        engine = model if isinstance(model, Engine) else Engine.load(model, revision, adapter=adapter)
-        if completion is not None:
-            trace = engine.score(question, completion, temperature=temperature, chat=chat)
-        else:
-            options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature}
-            for delta in engine.stream(question, **options, top_p=top_p, top_k=top_k, seed=seed, chat=chat):
-                status.update(f"token {delta.start + 1} of at most {max_new_tokens}")
-                if delta.trace is not None:
-                    trace = delta.trace
-        if sensitivity and len(trace):
-            status.update("measuring sensitivity")
-            trace = engine.with_sensitivity(trace)
-        trace = trace.with_pivots(quantile, min_entropy).replace(
-            gold=gold,
+    screen = console or Console()
+    with screen.status("loading the model") as status:
+        loaded = engine() if callable(engine) else engine
+        trace = _made(loaded, request, status.update)
+        trace = trace.with_pivots(request.rule.quantile, request.rule.min_entropy).replace(
+            gold=grading.gold,
             answer=extract(trace.completion) if extract else None,
             correct=grade(trace.completion) > 0.5 if grade else None,
         )
         roads = None
-        if audit and grade is not None and trace.pivots:
+        if request.audit and grade is not None and trace.pivots:
             status.update("auditing pivots")
-            roads = engine.audit(trace, audit, grade=grade, extract=extract)
+            roads = loaded.audit(trace, request.audit, grade=grade, extract=extract)
     _print(trace, roads, screen)
-    for path in _write(trace, files):
+    for path in _write(trace, outputs):
         screen.print(f"wrote {path}", style="dim", markup=False, highlight=False)
     return trace
 
 
-def _check_files(files: dict[str, str | Path | None]) -> None:
-    for kind, path in files.items():
-        if path is not None and not Path(path).parent.is_dir():
+def _made(engine: Engine, request: Request, say: Callable[[str], None]) -> Trace:
+    """The trace before it is judged: scored or sampled, with its sensitivity where that is asked for."""
+    how = request.sampling
+    if request.completion is not None:
+        trace = engine.score(
+            request.question, request.completion, temperature=how.temperature, chat=request.chat
+        )
+    else:
+        for delta in engine.stream(request.question, chat=request.chat, **how.settings()):
+            say(f"token {delta.start + 1} of at most {how.max_new_tokens}")
+            if delta.trace is not None:
+                trace = delta.trace
+    if request.sensitivity and len(trace):
+        say("measuring sensitivity")
+        trace = engine.with_sensitivity(trace)
+    return trace
+
+
+def _check_files(outputs: Outputs) -> None:
+    for kind, path in outputs.given().items():
+        if not path.parent.is_dir():
             raise UserError(f"--{kind} {path}: its folder does not exist; make it first")
 
 
-def _write(trace: Trace, files: dict[str, str | Path | None]) -> list[Path]:
+def _write(trace: Trace, outputs: Outputs) -> list[Path]:
     from ..traces.figures import entropy_png
     from ..traces.html import write_html
 
@@ -112,15 +130,12 @@ def _write(trace: Trace, files: dict[str, str | Path | None]) -> list[Path]:
         "png": lambda path: entropy_png(trace, path),
         "html": lambda path: write_html(trace, path),
     }
-    written = []
-    for kind, path in files.items():
-        if path is not None:
-            try:
-                writers[kind](Path(path))
-            except OSError as e:
-                raise UserError(f"--{kind} {path}: cannot be written ({e.strerror or e})") from e
-            written.append(Path(path))
-    return written
+    for kind, path in outputs.given().items():
+        try:
+            writers[kind](path)
+        except OSError as e:
+            raise UserError(f"--{kind} {path}: cannot be written ({e.strerror or e})") from e
+    return list(outputs.given().values())
 
 
 def _print(trace: Trace, roads: Any, screen: Console) -> None:

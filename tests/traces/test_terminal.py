@@ -10,11 +10,13 @@ from rich.console import Console
 from test_trace import make_trace
 from tiny_models import byte_tokenizer, tiny_model
 
-from erpo_hub.cli.trace import run_trace
+from erpo_hub.cli.trace import Grading, Outputs, Request, run_trace
 from erpo_hub.errors import UserError
 from erpo_hub.traces import terminal
+from erpo_hub.traces.decoding import Sampling
 from erpo_hub.traces.engine import Engine
 from erpo_hub.traces.html import to_html, write_html
+from erpo_hub.traces.pivots import PivotRule
 from erpo_hub.traces.trace import Trace
 
 HOSTILE = [
@@ -187,14 +189,9 @@ def test_the_command_traces_prints_and_writes(engine, tmp_path):
     console = Console(file=io.StringIO(), width=100)
     trace = run_trace(
         engine,
-        "12 + 3?",
-        **files,
-        gold="15",
-        grade=lambda text: 1.0,
-        extract=lambda text: "15",
-        max_new_tokens=12,
-        sensitivity=True,
-        audit=2,
+        Request("12 + 3?", sensitivity=True, audit=2, sampling=Sampling(12, 0.7)),
+        grading=Grading("15", lambda text: 1.0, lambda text: "15"),
+        outputs=Outputs(**files),
         console=console,
     )
     assert (trace.gold, trace.answer, trace.correct) == ("15", "15", True)
@@ -210,15 +207,19 @@ def test_the_command_traces_prints_and_writes(engine, tmp_path):
 
 def test_the_command_scores_given_text(engine, tmp_path):
     console = Console(file=io.StringIO())
-    trace = run_trace(engine, "12 + 3?", completion="is 15", min_entropy=0.1, console=console)
+    trace = run_trace(engine, Request("12 + 3?", "is 15", rule=PivotRule(min_entropy=0.1)), console=console)
     assert trace.completion == "is 15"
     assert trace.finish_reason == "scored"
 
 
+def never_loaded():
+    raise AssertionError("the model was loaded")
+
+
 def test_the_command_refuses_before_it_works(tmp_path):
     with pytest.raises(UserError, match=r"--png .*its folder does not exist"):
-        run_trace("never/loaded", "q", png=tmp_path / "absent" / "t.png")
+        run_trace(never_loaded, Request("q"), outputs=Outputs(png=tmp_path / "absent" / "t.png"))
     with pytest.raises(UserError, match="give the right answer"):
-        run_trace("never/loaded", "q", audit=4)
+        run_trace(never_loaded, Request("q", audit=4))
     with pytest.raises(UserError, match="no such folder"):
-        run_trace(str(tmp_path / "absent"), "q", quiet=True)
+        run_trace(lambda: Engine.load(str(tmp_path / "absent")), Request("q"))
