@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo demo-quick test test-fast lint docs dist clean
+.PHONY: demo demo-quick test test-slow lint docs dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/erpo-hub demo --out runs/demo
@@ -12,10 +12,10 @@ demo-quick: $(VENV)/.demo
 	$(BIN)/erpo-hub demo --quick --out runs/demo
 
 test: $(VENV)/.test lint
-	$(BIN)/pytest -n 2 --dist worksteal
-
-test-fast: $(VENV)/.test lint
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: $(VENV)/.test
+	$(BIN)/pytest -n 2 --dist worksteal -m slow
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ _HOME = {
     "compare": "study.compare",
     "push_bundle": "publish.hub",
     "render_card": "card.card",
+    "transplant": "study.transplant",
 }
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "render_card",
     "sensitivity",
     "train_and_push",
+    "transplant",
 ]
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from .publish.hub import push_bundle
     from .run.conductor import TrainResult, train_and_push
     from .study.compare import compare
+    from .study.transplant import transplant
     from .tasks.grading import Grader
     from .tasks.tasks import load_task
     from .traces.engine import Engine

@@ -16,6 +16,7 @@ from ..methods.catalog import METHODS
 from ..text import percent
 from ..traces.pivots import MIN_ENTROPY, QUANTILE
 from .hub import FREE, Private, Token, commands
+from .insight import commands as insight
 
 _METHODS = "; ".join(f"{name}: {row.summary}" for name, row in METHODS.items())
 app = typer.Typer(
@@ -347,6 +348,7 @@ def open_app(
 
 
 app.add_typer(commands)
+app.add_typer(insight)
 
 
 def _quiet() -> None:

@@ -146,13 +146,13 @@ def _finite(row: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _cost(trainer: Any, history: list[dict]) -> dict[str, Any]:
-    args = trainer.args
+    args, steps = trainer.args, trainer.state.global_step
+    discarded = [row.get("erpo/sampling_discarded") or 0 for row in history]  # of dynamic sampling, a step
+    generated = steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
     return {
         "train_seconds": history[-1]["elapsed"] if history else None,
-        "steps": trainer.state.global_step,
-        "completions": trainer.state.global_step
-        * args.per_device_train_batch_size
-        * args.gradient_accumulation_steps,
+        "steps": steps,
+        "completions": generated + round(steps * sum(discarded) / max(1, len(discarded))),
         "tokens": int(trainer.state.num_input_tokens_seen),
     }
 

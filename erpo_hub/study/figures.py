@@ -85,3 +85,24 @@ def _figure(width: float, height: float) -> Any:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def draw_recovery(found: Any, path: Path) -> Path:
+    """Accuracy against swaps an answer, a line a rule, between the base's and the trained model's."""
+    figure = _figure(7, 4)
+    axes = figure.subplots()
+    base, trained = (100 * float(np.mean(found.correct[name])) for name in ("base", "trained"))
+    for i, (rule, curve) in enumerate(found.curves.items()):
+        style = "--" if rule.startswith("random") else "-"
+        heights = [base, *(100 * float(np.mean(scores)) for scores in curve.values())]
+        axes.plot([0, *curve], heights, style, marker="o", ms=4, color=f"C{i}", label=rule)
+    for name, level in ((found.base, base), (found.trained[0], trained)):
+        axes.axhline(level, color="gray", linewidth=0.8)
+        axes.annotate(Path(name).name, (max(curve), level), va="bottom", ha="right", fontsize=8, color="gray")
+    axes.set(xlabel="tokens an answer taken from the trained model", ylabel="accuracy, %")
+    axes.set_xticks([0, *curve])
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+    return path

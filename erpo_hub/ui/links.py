@@ -12,9 +12,11 @@ import gradio as gr
 
 from .context import Context
 from .tabs.inspect import Panel
-from .view.token_view import trace_message
+from .view.token_view import question_message, trace_message
 
 TABS = ("inspect", "compare", "group", "runs", "card")
+
+_PRESS_ASK = "The link fills in this question: press Ask to have it answered."
 
 
 def build(context: Context, demo: gr.Blocks, tabs: gr.Tabs, panel: Panel) -> None:
@@ -24,12 +26,17 @@ def build(context: Context, demo: gr.Blocks, tabs: gr.Tabs, panel: Panel) -> Non
         query = dict(request.query_params)
         tab = gr.Tabs(selected=query["tab"]) if query.get("tab") in TABS else gr.skip()
         trace = context.library.traces.get(query.get("trace", ""))
-        shown = [gr.skip()] * 3
+        shown: list[Any] = [gr.skip()] * 3
+        question = _question(context, panel, query)
         if trace is not None:
             at = query.get("token", "")
             select = int(at) - 1 if at.isdecimal() and len(at) < 8 else None
             shown = [query["trace"], trace_message(trace, name=query["trace"], select=select), trace]
-        return [tab, *shown, *_question(context, panel, query)]
+            question[1:3] = trace.prompt[: context.limits.prompt_characters], trace.gold or ""
+        elif "prompt" in query:
+            model = question[0] if isinstance(question[0], str) else "Not answered yet"
+            shown = [None, question_message(model, question[1], question[2], _PRESS_ASK), None]
+        return [tab, *shown, *question]
 
     def closed(request: gr.Request) -> None:
         context.stop_signals.forget(request.session_hash)

@@ -204,6 +204,7 @@ def test_a_full_queue_is_told_in_the_page_and_asking_again_works(browser, engine
                 time.sleep(0.05)
             ask(page, "tiny", "3+4=", "7")
             expect(page.get_by_text("currently busy")).to_be_visible()
+            expect(page.locator("#view .tv-status[role=alert]")).to_contain_text("Press Ask again")
             released.set()
             answered = [job for job in jobs if job.exception(timeout=60) is None]
             assert len(answered) == 3
@@ -243,7 +244,40 @@ def test_a_link_fills_in_a_question_and_hostile_ones_do_nothing(browser, server)
     hostile = "?trace=%3Cscript%3E&token=-1&tab=evil&prompt=%24%7Balert(1)%7D&temperature=1e999&seed=abc"
     with watched(browser, server, hostile) as page:
         expect(page.locator("#prompt textarea")).to_have_value("${alert(1)}")
-        assert tokens(page).count() == len(traces()[0])
+        expect(page.locator("#view .tv-prompt-text")).to_have_text("${alert(1)}")
+
+
+def test_the_question_box_and_the_view_never_show_two_questions(page, browser, server):
+    box, gold = page.locator("#prompt textarea"), page.locator("#gold textarea")
+    expect(box).to_have_value(traces()[0].prompt)
+    open_trace(page, "measured")
+    expect(box).to_have_value("measured")
+    expect(gold).to_have_value("7")
+    box.fill("5+5=")
+    expect(gold).to_have_value("")
+    expect(page.locator("#view .tv-prompt-text")).to_have_text("5+5=")
+    expect(tokens(page)).to_have_count(0)
+    page.locator("#measure").click()
+    expect(page.locator("#view .tv-status[role=alert]")).to_contain_text("no trace to measure")
+    with watched(browser, server, "?model=builtin:tiny-reasoner&prompt=5%2B5%3D&gold=10") as other:
+        expect(other.locator("#view .tv-prompt-text")).to_have_text("5+5=")
+        expect(other.locator("#view .tv-status")).to_contain_text("press Ask")
+        expect(tokens(other)).to_have_count(0)
+
+
+def test_a_visitor_who_waits_is_told_so_at_once(page, browser, server):
+    ask(page, "slow", "1+1=")
+    expect(tokens(page).nth(2)).to_be_attached()
+    with watched(browser, server) as second:
+        ask(second, "slow", "2+2=")
+        expect(second.locator("#view .tv-status")).to_contain_text("Waiting for its turn")
+        expect(second.locator("#view .tv-prompt-text")).to_have_text("2+2=")
+        page.locator("#prompt textarea").fill("3+3=")  # what still runs is the answer of another question
+        page.locator("#stop").click()
+        expect(tokens(second).nth(2)).to_be_attached()
+        second.locator("#stop").click()
+        expect(page.locator("#view .tv-prompt-text")).to_have_text("3+3=")
+        expect(tokens(page)).to_have_count(0)
 
 
 def test_one_long_stream_arrives_whole(page):

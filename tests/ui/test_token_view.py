@@ -56,6 +56,32 @@ def test_a_split_character_is_one_cell_and_white_space_is_visible(page):
     expect(page.locator("#view .tv-card")).to_contain_text("3 tokens make this character")
 
 
+def test_what_follows_a_line_break_heads_the_next_line(page):
+    pieces = ["if", " x", ":\n\t", "y", "\n\n  ", "z = 1\n    w", " = 2", "\n"]
+    receive(page, trace_message(make_trace(pieces)))
+    lines = page.locator("#view .tv-line").all_text_contents()
+    assert lines == ["if x:↵", "⇥y↵↵", "··z = 1↵", "····w = 2↵"]
+    assert tokens(page).count() == len(pieces)
+    page.locator("#view .tv-tail").first.click()
+    expect(page.locator("#view .tv-card.tv-pinned")).to_contain_text("token 3 of")
+
+
+def test_the_table_begins_with_the_strongest_pivot_and_sorts(page):
+    trace = long_trace(4_000)
+    peak = 3_901
+    entropy = [0.9 * h for h in trace.entropy]
+    entropy[peak] = max(trace.entropy)
+    receive(page, trace_message(trace.replace(entropy=entropy).with_pivots()))
+    page.locator("#view .tv-table summary").click()
+    rows = page.locator("#view .tv-grid tbody tr")
+    expect(rows).to_have_count(500)
+    expect(rows.first.locator("td").first).to_have_text(str(peak + 1))
+    page.locator("#view .tv-sort", has_text="token").click()
+    places = [int(text) for text in rows.locator("td:first-child").all_text_contents()]
+    assert places == sorted(places)
+    expect(page.locator("#view th[aria-sort=ascending]")).to_have_text("token ▴")
+
+
 def test_hovering_shows_what_is_known_and_a_click_pins_it(page):
     tokens(page).nth(2).hover()
     card = page.locator("#view .tv-card")

@@ -64,11 +64,14 @@ def build(context: Context, tab: gr.Tab, tabs: gr.Tabs, panel: Panel) -> None:
             groups = {}
         members, index = groups.get(chosen.question or "", []), getattr(event, "index", None)
         if not isinstance(index, int) or not 0 <= index < len(members):
-            return (gr.skip(),) * 4
+            return (gr.skip(),) * 6
         trace, name = members[index], f"{chosen.question}, completion {index + 1}"
-        return gr.Tabs(selected="inspect"), None, trace_message(trace, name=name), trace
+        message = trace_message(trace, name=name)
+        asked = trace.prompt[: context.limits.prompt_characters], trace.gold or ""
+        return gr.Tabs(selected="inspect"), None, message, trace, *asked
 
-    view.open_row(open_row, state, [tabs, panel.shipped, panel.view, panel.trace], **quiet)
+    opened = [tabs, panel.shipped, panel.view, panel.trace, panel.prompt, panel.gold]
+    view.open_row(open_row, state, opened, **quiet)
 
 
 def _connect(context: Context, lists: tuple, shown: list, newest: gr.Checkbox) -> None:

@@ -19,7 +19,15 @@ from ...traces.trace import Trace
 from ..context import Context
 from ..models.asking import stream_answer, stream_fork, stream_sensitivity
 from ..models.requests import SamplingSettings
-from ..view.token_view import ViewConfig, clear_message, empty_curve, token_view, trace_message
+from ..view.token_view import (
+    ViewConfig,
+    clear_message,
+    empty_curve,
+    question_message,
+    status_message,
+    token_view,
+    trace_message,
+)
 from . import downloads
 from .controls import STOP_AT_ONCE, sampling_controls, stopper
 
@@ -78,6 +86,7 @@ def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict
     )
     upload = gr.UploadButton("Upload a trace (JSON)", file_types=[".json"], size="sm", elem_id="upload")
     names = context.engines.names()
+    shown = library.traces[first] if first else None
     with gr.Group():
         model = gr.Dropdown(
             names,
@@ -91,19 +100,20 @@ def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict
         example = gr.Dropdown(
             [(f"{' '.join(p.split())[:70]}", i) for i, (p, _) in enumerate(pairs)],
             label="Example",
-            value=0,
+            value=None if shown else 0,
             elem_id="example",
         )
-        prompt = gr.Textbox(pairs[0][0], label="Question", lines=3, max_lines=12, elem_id="prompt")
-        gold = gr.Textbox(pairs[0][1], label="Right answer, if you know it", elem_id="gold")
+        asked = (shown.prompt[: library.limits.prompt_characters], shown.gold or "") if shown else pairs[0]
+        prompt = gr.Textbox(asked[0], label="Question", lines=3, max_lines=12, elem_id="prompt")
+        gold = gr.Textbox(asked[1], label="Right answer, if you know it", elem_id="gold")
     with gr.Accordion("Sampling", open=False):
         settings = sampling_controls(library.limits, "ask")
     with gr.Row():
         run = gr.Button("Ask", variant="primary", elem_id="ask")
         stop = gr.Button("Stop", variant="stop", elem_id="stop")
     buttons = {"upload": upload, "example": example, "run": run, "stop": stop, "pairs": pairs}
-    asked = {"shipped": shipped, "model": model, "prompt": prompt, "gold": gold, "settings": settings}
-    return asked, buttons
+    fields = {"shipped": shipped, "model": model, "prompt": prompt, "gold": gold, "settings": settings}
+    return fields, buttons
 
 
 def _tools() -> dict[str, Any]:
@@ -131,10 +141,13 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
     stop = stopper(context)
     model = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "multiple"}
 
+    def question(trace: Trace | None) -> tuple:
+        return (trace.prompt[: context.limits.prompt_characters], trace.gold or "") if trace else ("", "")
+
     def open_shipped(label: str) -> tuple:
         trace = library.traces.get(label)
         message = trace_message(trace, name=label) if trace else clear_message(WELCOME)
-        return message, trace, None, gr.Column(visible=False)
+        return message, trace, None, gr.Column(visible=False), *question(trace)
 
     def open_upload(path: str) -> tuple:
         rest = None, gr.Column(visible=False), None
@@ -142,8 +155,8 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
             trace = Trace.from_json(Path(path))
         except UserError as error:
             text = f"Not opened: {str(error).replace(path, Path(path).name)}"
-            return clear_message(text, error=True), None, *rest
-        return trace_message(trace, name=f"Uploaded: {Path(path).name}"), trace, *rest
+            return clear_message(text, error=True), None, *rest, gr.skip(), gr.skip()
+        return trace_message(trace, name=f"Uploaded: {Path(path).name}"), trace, *rest, *question(trace)
 
     def answer(request: gr.Request, name: str, prompt: str, gold: str, *sampling: float) -> Iterator[tuple]:
         stopped = context.stop_signals.start(request.session_hash)
@@ -164,25 +177,42 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
             yield message, branch if branch else gr.skip(), opened
             opened = gr.skip()
 
-    def measure(trace: Trace | None, name: str, request: gr.Request) -> Iterator[tuple]:
+    def measure(trace: Trace | None, name: str, prompt: str, request: gr.Request) -> Iterator[tuple]:
         stopped = context.stop_signals.start(request.session_hash)
+        if question(trace)[0] != prompt:  # the question was changed, so its answer is not on view any more
+            trace = None
         for message, measured in stream_sensitivity(context.seen_by(request), name, trace, stopped):
             yield message, measured if measured else gr.skip()
 
-    panel.shipped.input(open_shipped, panel.shipped, shown, **quiet)
+    panel.shipped.input(open_shipped, panel.shipped, [*shown, panel.prompt, panel.gold], **quiet)
     own = [*shown, panel.shipped]  # the selection goes when what is shown is not a recorded trace
-    buttons["upload"].upload(open_upload, buttons["upload"], own, trigger_mode="multiple", **quiet)
-    buttons["example"].input(
-        lambda i: buttons["pairs"][i], buttons["example"], [panel.prompt, panel.gold], **quiet
+    buttons["upload"].upload(
+        open_upload, buttons["upload"], [*own, panel.prompt, panel.gold], trigger_mode="multiple", **quiet
     )
+
+    def example(i: int) -> tuple:
+        prompt, gold = buttons["pairs"][i]
+        message = question_message("Not answered yet", prompt, gold, "Press Ask to have it answered.")
+        return message, None, None, gr.Column(visible=False), None, prompt, gold
+
+    buttons["example"].input(example, buttons["example"], [*own, panel.prompt, panel.gold], **quiet)
     inputs = [panel.model, panel.prompt, panel.gold, *panel.settings]
     # what the session has running ends first, outside the queue: it would hold up what is asked now
-    asked = gr.on([buttons["run"].click, panel.prompt.submit], stop, queue=False, **quiet)
-    asked.then(answer, inputs, own, **quiet, **model)
+    asked = gr.on([buttons["run"].click, panel.prompt.submit], stop, queue=False, js=WAITS, **quiet)
+    answered = asked.then(answer, inputs, own, **quiet, **model)
+    answered.failure(
+        lambda: status_message("Not asked: the server is busy. Press Ask again.", error=True),
+        None,
+        panel.view,
+        queue=False,
+        **quiet,
+    )
     panel.view.fork(
         fork, [panel.trace, panel.model, panel.gold], [panel.branch, panel.forked, column], **quiet, **model
     )
-    buttons["measure"].click(measure, [panel.trace, panel.model], [panel.view, panel.trace], **quiet, **model)
+    buttons["measure"].click(
+        measure, [panel.trace, panel.model, panel.prompt], [panel.view, panel.trace], **quiet, **model
+    )
     buttons["stop"].click(stop, queue=False, js=STOP_AT_ONCE, **quiet)
     for key, writer in (("json", downloads.write_json), ("page", downloads.write_page)):
         write = partial(writer, budget=context.limits.budget)
@@ -196,4 +226,6 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
     )
 
 
-COPY_LINK = (Path(__file__).parents[1] / "view" / "copy_link.js").read_text(encoding="utf-8")
+_VIEW = Path(__file__).parents[1] / "view"
+WAITS = (_VIEW / "waits.js").read_text(encoding="utf-8")
+COPY_LINK = (_VIEW / "copy_link.js").read_text(encoding="utf-8")

@@ -19,4 +19,13 @@
   }
   // not for the tokens of a stream: mending measures, and measuring lays the page out
   new MutationObserver((changes) => changes.some((c) => !c.target.closest(".tv")) && soon()).observe(document.body, { childList: true, subtree: true });
+  // The question box and the view beside it never show two questions; nor does another's right answer stay.
+  document.addEventListener("input", (e) => {
+    const view = document.querySelector("#view .tv")?.__view, gold = document.querySelector("#gold textarea");
+    if (!view || !e.target.closest("#prompt") || view.data.meta.prompt === e.target.value) return;
+    view.pose(e.target.value, "", "Press Ask to have this question answered.");
+    if (!gold || !gold.value) return;
+    gold.value = "";
+    gold.dispatchEvent(new Event("input", { bubbles: true }));
+  });
 }

@@ -1,7 +1,7 @@
 // Pointer, keyboard and the controls; the heading, the numbers line and the legend.
 function listen(view) {
   const { parts, root, config } = view, tokens = parts.tokens;
-  const cellAt = (e) => (e.target.classList.contains("tv-tok") ? view.cells[e.target.dataset.c] : null);
+  const cellAt = (e) => (e.target.matches(".tv-tok, .tv-tail") ? view.cells[e.target.dataset.c] : null);
   tokens.addEventListener("pointerover", (e) => {
     const cell = cellAt(e);
     if (!cell || e.pointerType === "touch") return;

@@ -15,6 +15,13 @@ function visibleText(text, allSpaces) {
   return cut ? out + "… (" + text.length.toLocaleString("en") + " characters)" : out;
 }
 
+// The text of a token line by line: what follows a line break stands at the head of the next line, as the
+// indentation of code does when a tokenizer joins both.
+function drawnLines(text, allSpaces) {
+  if (text.length > LONGEST || !text.includes("\n")) return [visibleText(text, allSpaces)];
+  return text.split(/(?<=\n)(?=[^\n])/).map((part) => visibleText(part, allSpaces));
+}
+
 function shortText(text, limit) {
   const out = visibleText(text, false);
   return out.length > limit ? out.slice(0, limit - 1) + "…" : out;
@@ -64,35 +71,44 @@ const LONG = 2000; // cells; from here on lines out of sight are not laid out
 const LINE_CELLS = 200; // cells of one line box; long lines are cut so that far ones need no layout
 
 function drawCells(view, firstCell) {
-  const allSpaces = view.options.spaces;
   view.parts.tokens.classList.toggle("tv-long", view.cells.length > LONG);
   const batch = document.createDocumentFragment();
-  let line = firstCell === 0 ? null : view.line;
-  for (let c = firstCell; c < view.cells.length; c++) {
-    if (!line || view.lineFull) {
-      line = make("div", "tv-line");
-      line.setAttribute("role", "presentation");
-      batch.appendChild(line);
-      view.lineCount = 0;
-      view.lineFull = false;
-    }
-    const cell = view.cells[c];
-    const text = tokenText(view.data, cell.to);
-    const special = view.data.pieces[cell.to] === "";
-    const node = make("span", "tv-tok", special ? "⟨" + (text ? shortText(text, 40) : "end") + "⟩" : visibleText(text, allSpaces));
-    node.setAttribute("role", "option");
-    node.setAttribute("aria-selected", "false");
-    node.tabIndex = -1;
-    node.dataset.c = c;
-    cell.node = node;
-    paintCell(view, cell);
-    if (!cell.unit) nameCell(view, cell);
-    line.appendChild(node);
-    view.lineCount += 1;
-    view.lineFull = text.includes("\n") || view.lineCount >= LINE_CELLS;
-  }
-  view.line = line;
+  if (firstCell === 0) view.line = null;
+  for (let c = firstCell; c < view.cells.length; c++) drawCell(view, c, batch);
   view.parts.tokens.appendChild(batch);
+}
+
+function drawCell(view, c, batch) {
+  const cell = view.cells[c], text = tokenText(view.data, cell.to);
+  const special = view.data.pieces[cell.to] === "";
+  const lines = special ? ["⟨" + (text ? shortText(text, 40) : "end") + "⟩"] : drawnLines(text, view.options.spaces);
+  const node = (cell.node = make("span", "tv-tok", lines[0]));
+  node.setAttribute("role", "option");
+  node.setAttribute("aria-selected", "false");
+  node.tabIndex = -1;
+  node.dataset.c = c;
+  cell.tails = lines.slice(1).map((line) => {
+    const tail = make("span", "tv-tail", line);
+    tail.dataset.c = c;
+    tail.setAttribute("aria-hidden", "true"); // its token's label says the whole
+    return tail;
+  });
+  paintCell(view, cell);
+  if (!cell.unit) nameCell(view, cell);
+  for (const part of [node, ...cell.tails]) {
+    if (!view.line || view.lineFull || part !== node) startLine(view, batch);
+    view.line.appendChild(part);
+  }
+  view.lineCount += 1;
+  view.lineFull = text.endsWith("\n") || view.lineCount >= LINE_CELLS;
+}
+
+function startLine(view, batch) {
+  view.line = make("div", "tv-line");
+  view.line.setAttribute("role", "presentation");
+  batch.appendChild(view.line);
+  view.lineCount = 0;
+  view.lineFull = false;
 }
 
 function paintCell(view, cell) {
@@ -107,6 +123,7 @@ function paintCell(view, cell) {
   if (cell === view.selected) name += " tv-selected";
   if (cell.node.className === name) return;
   cell.node.className = name;
+  for (const tail of cell.tails) tail.className = name.replace("tv-tok", "tv-tail").replace(" tv-pivot", "").replace(" tv-diverge", "");
   nameCell(view, cell);
 }
 

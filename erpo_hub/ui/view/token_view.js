@@ -18,7 +18,7 @@ const view = {
   config, root: element.querySelector(".tv"), parts: findParts(element), data: emptyData(), run: null, running: false, gap: false,
   options: { rule: null, unit: "nats", scale: "absolute", spaces: false },
   cells: [], cellOf: [], drawn: 0, line: null, lineFull: false, lineCount: 0,
-  pivots: [], pivotSet: new Set(), sorted: new Float64Array(0), edges: EDGES, selected: null, tab: null,
+  pivots: [], pivotSet: new Set(), sorted: new Float64Array(0), edges: EDGES, selected: null, tab: null, posed: null,
 
   // The pivots of the record, by its rule, until the reader sets one.
   rule() {
@@ -47,6 +47,8 @@ const view = {
   },
 
   snapshot(m) {
+    if (this.posed !== null && m.run && m.meta.prompt !== this.posed) return; // the end of an earlier question's stream
+    this.posed = null;
     const data = emptyData();
     for (const name of ["tokens", "pieces", "entropy", "logprob", "strings", "sensitivity", "pivots", "rule", "prefix", "diverge", "meta"]) if (m[name] !== undefined) data[name] = m[name];
     data.topk = m.topk_ids.map((ids, t) => ids.map((id, j) => [id, m.topk_probs[t][j]]));
@@ -206,6 +208,14 @@ const view = {
   seen(cell) {
     const a = cell.node.getBoundingClientRect(), b = this.parts.tokens.getBoundingClientRect();
     return a.bottom > b.top && a.top < b.bottom;
+  },
+
+  // A question that is not answered: what was on view would be the answer of another one.
+  pose(prompt, gold, text) {
+    const data = emptyData();
+    data.meta = { name: "Not answered yet", prompt, gold };
+    this.show(data, { text });
+    this.posed = prompt;
   },
 
   // What still arrives is passed over; the server's last message shows what had been made.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("scale", "text", "curve", "card", "input", "view")
+_SCRIPTS = ("scale", "text", "curve", "card", "table", "input", "view")
 _AS_RECORDED = ("tokens", "pieces", "topk_ids", "entropy", "sensitivity")  # unrounded
 
 
@@ -150,6 +150,13 @@ def start_message(
     message = {"op": "trace", "run": run, "running": True, "prefix": prefix, "meta": meta}
     strings = origin.strings if origin else {}
     return _encode(message | part | {"strings": strings, "sensitivity": None, "text": "Starting…"})
+
+
+def question_message(name: str, prompt: str, gold: str, text: str) -> str:
+    """A question without an answer yet, and what is to be done about it."""
+    meta = {"name": name, "prompt": prompt, "gold": gold or None}
+    message = {"op": "trace", "run": None, "prefix": 0, "meta": meta, "text": text}
+    return _encode(message | _NOTHING | {"strings": {}, "sensitivity": None})
 
 
 def status_message(text: str, *, error: bool = False) -> str:

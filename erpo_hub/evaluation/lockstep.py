@@ -1,0 +1,149 @@
+"""Two models read one text together: one of them leads, both say at every position which token they want.
+
+Greedy, in batches, each model with its own cache. Left out: sampling, models with different vocabularies.
+May import torch, transformers and generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .generation import Decoding, undisturbed
+
+__all__ = ["Walk", "walk"]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One completion, T tokens, and what both models would have said at each of them.
+
+    ids: the tokens taken, the end token included. leads, follows: the greedy token of the leader and of the
+    follower after the same text. lead_entropy, follow_entropy, divergence (Jensen-Shannon): nats.
+    lead_rank: place of the leader's token in the follower's distribution, 0 the first; follow_rank the other
+    way round.
+    """
+
+    ids: list[int]
+    leads: list[int]
+    follows: list[int]
+    lead_entropy: list[float]
+    follow_entropy: list[float]
+    divergence: list[float]
+    lead_rank: list[int]
+    follow_rank: list[int]
+
+    def disagreements(self) -> list[int]:
+        """Positions where the two want different tokens."""
+        return [t for t, (a, b) in enumerate(zip(self.leads, self.follows)) if a != b]
+
+    def swapped(self, index: int) -> Walk:
+        """The text up to `index` with the follower's token there, open at its end."""
+        kept = {f.name: getattr(self, f.name)[: index + 1] for f in fields(self)}
+        return Walk(**kept | {"ids": [*self.ids[:index], self.follows[index]]})
+
+
+EMPTY = Walk(*([] for _ in fields(Walk)))
+
+
+def walk(
+    leader: Any,
+    follower: Any,
+    prompts: Sequence[list[int]],
+    decoding: Decoding,
+    begun: Sequence[Walk] | None = None,
+    *,
+    batch_size: int = 64,
+    advance: Callable[[int], None] = lambda count: None,
+) -> list[Walk]:
+    """The leader's greedy completion of each prompt (token ids), seen by both.
+
+    begun: completions to go on from, one a prompt. Raises UserError for logits that are not finite.
+    """
+    begun = list(begun) if begun is not None else [EMPTY] * len(prompts)
+    done: dict[int, Walk] = {}
+    order = sorted(range(len(prompts)), key=lambda q: -len(prompts[q]) - len(begun[q].ids))
+    with undisturbed(leader), undisturbed(follower), torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            found = _batch((leader, follower), [prompts[q] for q in rows], [begun[q] for q in rows], decoding)
+            done.update(zip(rows, found))
+            advance(len(rows))
+    return [done[q] for q in range(len(prompts))]
+
+
+def _batch(
+    models: tuple[Any, Any], prompts: list[list[int]], begun: list[Walk], decoding: Decoding
+) -> list[Walk]:
+    from transformers import DynamicCache
+
+    kept = [{f.name: list(getattr(w, f.name)) for f in fields(w)} for w in begun]
+    live = [q for q, row in enumerate(kept) if not _ended(row["ids"], decoding)]
+    if not live:
+        return list(begun)
+    feed, mask = _padded([prompts[q] + kept[q]["ids"] for q in live], decoding.pad_id, models[0].device)
+    caches = [DynamicCache(config=model.config.get_text_config(decoder=True)) for model in models]
+    while live:
+        places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -feed.shape[1] :]  # (B, n)
+        logits = [
+            model(
+                input_ids=feed, attention_mask=mask, position_ids=places, past_key_values=cache,
+                use_cache=True, logits_to_keep=1,
+            ).logits[:, -1]
+            for model, cache in zip(models, caches)
+        ]  # fmt: skip
+        for q, row in zip(live, _columns(*logits)):
+            for name, value in row.items():
+                kept[q][name].append(value)
+        still = [b for b, q in enumerate(live) if not _ended(kept[q]["ids"], decoding)]
+        if len(still) < len(live):
+            keep = torch.tensor(still, device=mask.device, dtype=torch.long)
+            mask = mask[keep]
+            for cache in caches:
+                cache.batch_select_indices(keep)
+            live = [live[b] for b in still]
+        feed = torch.tensor([[kept[q]["ids"][-1]] for q in live], device=mask.device)
+        mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=-1)
+    return [Walk(**row) for row in kept]
+
+
+def _ended(ids: list[int], decoding: Decoding) -> bool:
+    return len(ids) >= decoding.max_new_tokens or bool(ids and ids[-1] in decoding.eos_ids)
+
+
+def _padded(rows: list[list[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
+    """Ids and mask (B, P), padded on the left."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def _columns(lead: Tensor, follow: Tensor) -> list[dict[str, Any]]:
+    """What a `Walk` records of one position, row by row; lead, follow: logits (B, V)."""
+    logp, logq = (torch.log_softmax(x.float(), dim=-1) for x in (lead, follow.to(lead.device)))
+    if not (torch.isfinite(logp.exp()).all() and torch.isfinite(logq.exp()).all()):
+        raise UserError("a model's logits are not finite: its weights are broken or its precision too low")
+    p, q = logp.exp(), logq.exp()
+    logm = torch.log(((p + q) / 2).clamp(min=1e-38))
+    wants, other = logp.argmax(-1), logq.argmax(-1)
+    numbers = {
+        "ids": wants,
+        "leads": wants,
+        "follows": other,
+        "lead_entropy": -(p * logp.clamp(min=-1e4)).sum(-1),
+        "follow_entropy": -(q * logq.clamp(min=-1e4)).sum(-1),
+        "divergence": (
+            (p * (logp.clamp(min=-1e4) - logm)).sum(-1) + (q * (logq.clamp(min=-1e4) - logm)).sum(-1)
+        )
+        / 2,
+        "lead_rank": (logq > logq.gather(-1, wants[:, None])).sum(-1),
+        "follow_rank": (logp > logp.gather(-1, other[:, None])).sum(-1),
+    }
+    values = {name: column.tolist() for name, column in numbers.items()}
+    return [dict(zip(values, row)) for row in zip(*values.values())]
