@@ -32,7 +32,7 @@ from ..text import p_equals
 from ..traces.pivots import PivotRule
 from ..traces.pivots import describe as describe_rule
 from . import markdown, words
-from .example import pivot_rows
+from .example import marked, pivot_rows
 from .merge import Block, blocks_of, compose, merge_cards
 from .metadata import card_metadata, to_yaml
 from .usage import usage_snippet
@@ -141,7 +141,7 @@ def _generated_blocks(run: RunRecord, repo_id: str | None = None, space: str | N
     }
     named["p_equals"] = p_equals
     card = Card(run, repo_id, space)
-    named |= {"picture": picture, "pivot_rows": pivot_rows}
+    named |= {"picture": picture, "pivot_rows": pivot_rows, "marked": marked}
     context = template.new_context({"card": card, "run": run, **named})
     texts = {name: "".join(render(context)) for name, render in template.blocks.items()}
     texts = {name: re.sub(r"\n{3,}", "\n\n", text).strip() for name, text in texts.items()}
@@ -307,15 +307,6 @@ class Card:
             return "No answer could be read from it"
         verdict = "correct" if self.example.correct else "wrong"
         return f"Answer {markdown.code(self.example.answer)}: {verdict}"
-
-    @property
-    def marked_completion(self) -> str:
-        """The example's completion with each pivot between ⟦ and ⟧."""
-        shown = self.example.completion if self.example else None
-        if shown is None:
-            return ""
-        pivots = set(shown.pivots)
-        return "".join(f"⟦{p}⟧" if t in pivots else p for t, p in enumerate(shown.pieces))
 
     @property
     def space_link(self) -> str | None:

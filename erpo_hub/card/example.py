@@ -38,6 +38,16 @@ def _pivot(trace: Trace, t: int) -> ShownPivot:
     return ShownPivot(t, Choice(named.get(chosen, trace.pieces[t]), share), others[:OTHERS])
 
 
+def marked(shown: ShownTokens) -> str:
+    """The completion, each pivot between ⟦ and ⟧; the line end of one is shown as ↵ and stands after it."""
+    pivots, text = set(shown.pivots), []
+    for t, piece in enumerate(shown.pieces):
+        body = piece.rstrip("\n")
+        ends = piece[len(body) :]
+        text.append(f"⟦{body}{'↵' * len(ends)}⟧{ends}" if t in pivots else piece)
+    return "".join(text)
+
+
 def pivot_rows(shown: ShownTokens) -> list[list[str]]:
     """The table's cells as Markdown: position, text before, token chosen, the alternatives."""
     rows = []

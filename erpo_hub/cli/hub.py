@@ -90,6 +90,7 @@ def push(
 
     An adapter of a local model: `erpo-hub push runs/a/bundle me/adapter --base-model me/base`
     """
+    from ..publish.base import rebased
     from ..publish.bundle import check_bundle
     from ..publish.hub import push_bundle
     from ..publish.traces_dataset import push_traces
@@ -98,9 +99,12 @@ def push(
         problems = check_bundle(bundle, token=token, include=include or [])
         if problems:
             raise UserError(f"{bundle}: " + "; ".join(problems))
+        rebased(bundle, base_model, force=force)
         typer.echo(f"{bundle} can be published")
         return
     if traces:
+        if base_model:
+            raise UsageError("--base-model: traces have no base model; leave it out")
         made = push_traces(
             bundle,
             traces,

@@ -42,14 +42,18 @@ def refuse_unknown_base(api: HfApi, base_model: str) -> None:
         )
 
 
-def rebased(folder: Path, base_model: str, *, force: bool = False) -> dict[str, bytes]:
-    """The files of an adapter's bundle that name its base, with `base_model` there; the folder is left alone.
+def rebased(folder: Path, base_model: str | None, *, force: bool = False) -> dict[str, bytes]:
+    """What of a bundle is published otherwise than it stands in its folder, so that its base can be found.
 
-    That is its adapter_config.json, run.json with the new digest, and the card. No revision is named: what
-    the run recorded is not one of that repository. Raises UsageError for what is no adapter or names a base
-    on the Hub already, HandEdited for a card with an edited block, unless `force`.
+    Nothing where no `base_model` is given: raises UserError as `refuse_unreachable_base` does. Otherwise an
+    adapter's adapter_config.json, run.json with the new digest, and the card, by name, with `base_model` in
+    them. No revision is named where the run had the base from elsewhere. Raises UsageError for a whole model
+    and for another base on the Hub, HandEdited for a card with an edited block, unless `force`.
     """
     run = read_record(folder)
+    if not base_model:
+        refuse_unreachable_base(run, str(folder))
+        return {}
     base = run.base_model
     if run.adapter is None or base is None:
         raise UsageError(f"--base-model: {folder} is a whole model, which needs no base: leave it out")

@@ -22,7 +22,7 @@ from ..methods.catalog import title_of
 from ..record.format import read_record
 from ..version import __version__
 from . import commit
-from .base import rebased, refuse_unknown_base, refuse_unreachable_base
+from .base import rebased, refuse_unknown_base
 from .check import check_bundle, published_files
 from .failures import no_commit_on_failure
 from .patience import TOLD, OddAnswer, retried
@@ -79,10 +79,7 @@ def push_bundle(
         more = f" (and {len(problems) - 1} more: `erpo-hub push --check-only`)" if len(problems) > 1 else ""
         raise UserError(f"{folder} can't be published: {problems[0]}{more}")
     files: dict[str, Path | bytes] = {**published_files(folder, include)}
-    if base_model:
-        files |= rebased(folder, base_model, force=force)
-    else:
-        refuse_unreachable_base(read_record(folder), str(folder))
+    files |= rebased(folder, base_model, force=force)
     given = {"--revision": revision, "--message": message, "--space": space, "--base-model": base_model}
     options = [part for option, value in given.items() if value for part in (option, value)]
     options += [part for name in include for part in ("--include", name)]

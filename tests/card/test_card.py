@@ -175,7 +175,10 @@ def test_citations_and_versions_are_there():
 
 
 def test_the_pivots_of_the_worked_example_are_marked():
-    assert "⟦4⟧*2=8\n⟦3⟧+8-1=10" in render_card(full_run())
+    run = full_run()
+    assert "⟦4⟧*2=8\n⟦3⟧+8-1=10" in render_card(run)
+    run["traces"][0]["completion"]["pivots"] = [5]
+    assert "4*2=8⟦↵⟧\n3+8-1=10" in render_card(run), "a line end does not tear its marks apart"
 
 
 def test_a_pivot_stands_with_its_probability_and_its_alternatives():

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from typer.testing import CliRunner
 
+from erpo_hub.cli.hub import commands as app
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.publish.bundle import build_bundle
 from erpo_hub.publish.check import check_bundle
@@ -72,6 +74,11 @@ def test_the_base_is_named_everywhere_and_the_bundle_is_left_as_it_was(
 def test_an_adapter_without_a_base_on_the_hub_is_refused_with_the_way_out(hub, adapter):
     with pytest.raises(UserError, match=r"nobody else could load it.*--base-model ID"):
         push_bundle(adapter, REPO, endpoint=hub.url)
+    checked = CliRunner().invoke(app, ["push", str(adapter), "--check-only"])
+    assert "nobody else could load it" in str(checked.exception)
+    assert (
+        CliRunner().invoke(app, ["push", str(adapter), "--check-only", "--base-model", BASE]).exit_code == 0
+    )
     with pytest.raises(UsageError, match="the Hub has no model 'alice/tiny-reasoner'"):
         push_bundle(adapter, REPO, endpoint=hub.url, base_model=BASE)
     with pytest.raises(UsageError, match="'../x' is not a repository name"):
