@@ -46,8 +46,8 @@ class Grading:
 @dataclass(frozen=True)
 class Request:
     """What is traced. completion: score this text instead of sampling one. chat: through the chat template;
-    None as trained. sensitivity: measure that column too. audit: continuations of each choice at the strongest
-    pivots, 0 for no audit.
+    None as trained. sensitivity: measure that column too. audit: continuations of each choice at the
+    strongest pivots, 0 for no audit.
     """
 
     question: str
