@@ -56,6 +56,7 @@ class RecordingTrainer(GRPOTrainer):
     num_generations_eval: int
 
     _sheet: Sheet | None = None
+    _replaces: Any = None
     _credit: Any
     _skips_dead_rows: bool
     _is_own_credit: bool
@@ -64,13 +65,16 @@ class RecordingTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
         every = getattr(self.args, "log_completions_every", 0)
         self._logged = LoggedSteps(Path(self.args.output_dir) / FOLDER, "group", every)
+        if every and getattr(self.args, "dynamic_sampling", 0):
+            logger.warning("dynamic_sampling replaces groups: log_completions_every records none")
         self._scored: list[tuple[Tensor, Tensor]] = []
 
     # --- where the values pass by ---
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._sheet = None
-        if self.model.training and self._logged.due(self.state.global_step):
+        replaced = self._replaces is not None  # by other questions: the sheet would name wrong ones
+        if self.model.training and not replaced and self._logged.due(self.state.global_step):
             self._sheet = Sheet(self.state.global_step, inputs)
             self._keep_tokenizer()
         out = super()._generate_and_score_completions(inputs)
@@ -86,7 +90,8 @@ class RecordingTrainer(GRPOTrainer):
                     torch.full(width, math.nan, device=device) for _ in range(2)
                 )
                 out[_ROW] = torch.arange(width[0], device=device)
-        self._scored = []
+        if self._credit is None:  # a method takes its values from here
+            self._scored = []
         return out
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
