@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,8 @@ def test_a_lost_answer_gives_one_commit(hub, template):
 
 def test_a_wheel_is_staged_and_named_by_its_address(hub, template, tmp_path):
     wheel = tmp_path / "erpo_hub-0.1.0-py3-none-any.whl"
-    wheel.write_bytes(b"PK")
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("erpo_hub/__init__.py", "")
     deploy(hub, template, package=wheel)
     files = hub.files(SPACE, "spaces")
     assert wheel.name in files
