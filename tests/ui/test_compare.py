@@ -156,16 +156,16 @@ def test_a_runs_own_answers_are_taken_where_they_fit(engine, tmp_path):
     for ours, theirs in (("entropy", "mean_entropy"), ("length", "mean_length"), ("accuracy", "accuracy")):
         assert side[ours] == pytest.approx(summary[theirs])  # the same number as under Runs
     for n, changes in ((9, {}), (6, {"max_new_tokens": 25}), (6, {"temperature": 0.5})):
-        with pytest.raises(UserError, match="erpo"):  # would have to ask the model, and there is none
+        with pytest.raises(UserError, match="not among the models"):  # would have to ask the model, and there is none
             compared(n, **changes)
     lines = log.read_text().splitlines()
     log.write_text(
         "\n".join([lines[0], *(line.replace('"prompt": "', '"prompt": "1+') for line in lines[1:])])
     )
-    with pytest.raises(UserError, match="erpo"):
+    with pytest.raises(UserError, match="not among the models"):
         compared(6)
     log.write_text("half a li")
-    with pytest.raises(UserError, match="erpo"):
+    with pytest.raises(UserError, match="not among the models"):
         compared(6)
 
 
