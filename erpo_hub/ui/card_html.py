@@ -94,6 +94,6 @@ class _Pictures:
 def is_inside(path: Path, folder: Path) -> bool:
     """Whether a file lies in a folder, links followed; the Hub's cache keeps files beside snapshots."""
     real, home = path.resolve(), folder.resolve()
-    blobs = home.parent.parent / "blobs"
-    cached = home.parent.name == "snapshots" and real.is_relative_to(blobs)
+    stores = [place / "blobs" for place in home.parents[1:3]]  # of the repository, and of all together
+    cached = home.parent.name == "snapshots" and any(real.is_relative_to(store) for store in stores)
     return path.is_relative_to(folder) and (real.is_relative_to(home) or cached)
