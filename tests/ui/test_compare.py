@@ -156,7 +156,8 @@ def test_a_runs_own_answers_are_taken_where_they_fit(engine, tmp_path):
     for ours, theirs in (("entropy", "mean_entropy"), ("length", "mean_length"), ("accuracy", "accuracy")):
         assert side[ours] == pytest.approx(summary[theirs])  # the same number as under Runs
     for n, changes in ((9, {}), (6, {"max_new_tokens": 25}), (6, {"temperature": 0.5})):
-        with pytest.raises(UserError, match="not among the models"):  # would have to ask the model, and there is none
+        # it would have to ask the model, and there is none
+        with pytest.raises(UserError, match="not among the models"):
             compared(n, **changes)
     lines = log.read_text().splitlines()
     log.write_text(
