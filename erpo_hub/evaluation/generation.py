@@ -255,7 +255,7 @@ def in_memory(
     except RuntimeError as error:
         if not _is_of_memory(error):
             raise
-    size = (len(prompts) + 1) // 2  # outside the except: the error holds on to the tensors
+    size = (len(prompts) + 1) // 2  # here the error is gone, which holds on to the tensors
     print(f"out of memory with {len(prompts)} completions at once: drawing {size}", file=sys.stderr)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
