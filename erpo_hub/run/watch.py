@@ -6,7 +6,6 @@ are as before afterwards, so the training is the same with it and without.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -36,25 +35,23 @@ class WatchCallback(TrainerCallback):
             )
         self.rows = list(run.task.test.select(range(args.watch_questions)))
         self.logged = LoggedSteps(Path(args.output_dir) / FOLDER, "watch", args.log_completions_every)
-        self.seconds = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.on_step_end(args, state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.logged.due(state.global_step) or (self.logged.every and state.global_step == state.max_steps):
-            started = time.perf_counter()
             self.logged.write(state.global_step, self.answers(state.global_step))
-            self.seconds += time.perf_counter() - started
 
     def answers(self, step: int) -> list[Any]:
         """Traces of all questions, each greedy, then sampled; graded."""
         from ..evaluation.generation import Decoding, generate_completions, row_seed, undisturbed
-        from ..traces.asked import asked_as, encode
+        from ..evaluation.sampling import encode_prompts
+        from ..traces.asked import asked_as
 
         trainer, tokenizer = self.run.trainer, self.run.trainer.processing_class
         model = trainer.accelerator.unwrap_model(trainer.model)
-        prompts = encode(tokenizer, [row["prompt"] for row in self.rows], asked_as(tokenizer))
+        prompts = encode_prompts(tokenizer, [row["prompt"] for row in self.rows], asked_as(tokenizer))
         found: list[list[Any]] = []
         for temperature in (0.0, SAMPLE):
             decoding = Decoding(
