@@ -36,7 +36,7 @@ def running_sums(x: Tensor) -> tuple[Tensor, Tensor]:
     if running.dtype != torch.float64 or x.dtype == torch.float64:
         before, after = running[:, :-1], running[:, 1:]
         added = after - before
-        lost = (before - (after - added)).add_(x[:, 1:]).sub_(added)
+        lost = (before - (after - added)).add_(x[:, 1:] - added)
         total = total + lost.sum(1, keepdim=True)
     return running, total
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from erpo_hub.methods.credit import NonFiniteError
@@ -370,6 +370,7 @@ def test_position_buckets_of_a_long_completion() -> None:
     st.integers(1, 20),
     st.sampled_from([torch.float32, torch.float64]),
 )
+@example([0.1, 2.7, 0.1, 0.1], 15, torch.float64)
 @settings(max_examples=300, deadline=None)
 def test_entropy_buckets_are_the_rounded_quotient(values: list, buckets: int, dtype: torch.dtype) -> None:
     """As the literal loop decides it, at edges too, where equal entropies often put a token."""
