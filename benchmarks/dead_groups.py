@@ -4,9 +4,9 @@
     python benchmarks/dead_groups.py --smollm2 FOLDER     # and SmolLM2-135M (see examples/smollm2.py)
     python benchmarks/dead_groups.py --smollm2 FOLDER --write docs/performance.md
 
-Five groups of 8 a step (SmolLM2: of 4), none, two or three of them dead (0, 40 and 60 %), no KL term, learning
-rate 0, so that all trainings generate the same completions. Trainings take turns; ratios are taken round by
-round in CPU seconds (GPU: seconds), as in step_overhead.py, whose stopwatch this uses.
+Five groups of 8 a step (SmolLM2: of 4), none, two or three of them dead (0, 40 and 60 %), no KL term,
+learning rate 0, so that all trainings generate the same completions. Trainings take turns; ratios are taken
+round by round in CPU seconds (GPU: seconds), as in step_overhead.py, whose stopwatch this uses.
 """
 
 from __future__ import annotations

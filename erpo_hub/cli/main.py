@@ -168,7 +168,7 @@ def evaluate(
     n: Annotated[int | None, typer.Option("-n", help="Held-out questions; default all.")] = None,
     k: Annotated[int, typer.Option("-k", help="Completions a question.")] = 1,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option()] = 1.0,
+    top_p: Annotated[float | None, typer.Option(help="Default: as in training, else 1.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Default: as in training, else 256.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Completions at once.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
@@ -177,6 +177,9 @@ def evaluate(
     ] = None,
     chat_template_kwargs: Annotated[
         str | None, typer.Option(help='JSON for the chat template, such as {"enable_thinking": false}.')
+    ] = None,
+    shaping: Annotated[
+        str | None, typer.Option(help="JSON: top_k, min_p, repetition_penalty; default as trained.")
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights; default as trained.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json, resumable.")] = None,
@@ -207,6 +210,7 @@ def evaluate(
     how: dict[str, Any] = {"n": n, "k": k, "top_p": top_p, "max_new_tokens": max_new_tokens}
     how |= {"batch_size": batch_size, "seed": seed, "plain": plain, "dtype": dtype}
     how |= {"chat_template_kwargs": _json_object("--chat-template-kwargs", chat_template_kwargs)}
+    how |= {"shaping": _json_object("--shaping", shaping)}
     log = out / "questions.jsonl" if out else None
     result = run(model, dataset, temperature=temperature, resume_path=log, **how)
     console.print(result.table())

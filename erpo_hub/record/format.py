@@ -119,6 +119,7 @@ class Prompt:
     chat_template_kwargs: dict[str, Any] | None = None
     dtype: str | None = None  # of the weights in training, such as "float32"
     stop_token_ids: list[int] | None = None
+    shaping: dict[str, float] | None = None  # of drawn tokens: top_p, top_k, min_p, repetition_penalty
 
 
 @dataclass

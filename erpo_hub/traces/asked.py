@@ -20,7 +20,8 @@ Messages = list[dict[str, Any]]
 class Asked:
     """plain: text prompts stay bare although there is a chat template. system: the system turn of a text
     prompt. chat_template_kwargs: for the template, such as Qwen3's `enable_thinking`. dtype: of the weights
-    in training, such as "float32". max_new_tokens: of a completion.
+    in training, such as "float32". max_new_tokens: of a completion. shaping: what else changed which token
+    was drawn, the names in `SHAPING`; only what acts is in it.
     """
 
     plain: bool = False
@@ -28,9 +29,36 @@ class Asked:
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     dtype: str | None = None
     max_new_tokens: int | None = None
+    shaping: dict[str, float] = field(default_factory=dict)
 
 
-_TYPES = {"plain": bool, "system": str, "chat_template_kwargs": dict, "dtype": str, "max_new_tokens": int}
+# What changes which token is drawn, beside the temperature: name -> (idle, least, most).
+SHAPING = {
+    "top_p": (1, 1e-9, 1),
+    "top_k": (0, 0, 10**9),
+    "min_p": (0, 0, 1),
+    "repetition_penalty": (1, 1e-3, 1e3),
+}
+_TYPES = {
+    "plain": bool,
+    "system": str,
+    "chat_template_kwargs": dict,
+    "dtype": str,
+    "max_new_tokens": int,
+    "shaping": dict,
+}
+
+
+def acting(shaping: dict[str, Any]) -> dict[str, float]:
+    """Of sampling settings those that change something. What is no number in its range is left out."""
+    return {
+        name: shaping[name]
+        for name, (idle, low, high) in SHAPING.items()
+        if isinstance(shaping.get(name), int | float)
+        and not isinstance(shaping[name], bool)
+        and low <= shaping[name] <= high
+        and shaping[name] != idle
+    }
 
 
 def asked_as(tokenizer: Any) -> Asked:
@@ -39,9 +67,8 @@ def asked_as(tokenizer: Any) -> Asked:
     prompt = kept.get("prompt") if isinstance(kept, dict) else None
     if not isinstance(prompt, dict):
         return Asked()
-    return Asked(
-        **{f.name: prompt[f.name] for f in fields(Asked) if isinstance(prompt.get(f.name), _TYPES[f.name])}
-    )
+    kept = {f.name: prompt[f.name] for f in fields(Asked) if isinstance(prompt.get(f.name), _TYPES[f.name])}
+    return Asked(**{**kept, "shaping": acting(kept.get("shaping", {}))})
 
 
 def remember(tokenizer: Any, asked: Asked) -> None:
