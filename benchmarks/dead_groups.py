@@ -4,7 +4,7 @@
     python benchmarks/dead_groups.py --smollm2 FOLDER     # and SmolLM2-135M (see examples/smollm2.py)
     python benchmarks/dead_groups.py --smollm2 FOLDER --write docs/performance.md
 
-Five groups of 8 a step (SmolLM2: of 4), none, two or three of them dead (0, 40 and 60 %), no KL term,
+Five groups of 8 a step (SmolLM2: of 2), none, two or three of them dead (0, 40 and 60 %), no KL term,
 learning rate 0, so that all trainings generate the same completions. Trainings take turns; ratios are taken
 round by round in CPU seconds (GPU: seconds), as in step_overhead.py, whose stopwatch this uses.
 """
@@ -95,17 +95,17 @@ def main() -> None:
         "| setting | dead groups | GRPO, skipping | ERPO | ERPO, not skipping | ERPO's peak memory |",
         "|:--|--:|--:|--:|--:|--:|",
     ]
+    if arguments.smollm2:
+        lines += measure(
+            "SmolLM2-135M, 10 completions of 32 tokens",
+            arguments.smollm2, questions(), 2, max(1, arguments.rounds // 4), 2,
+            max_completion_length=32, generation_kwargs={"min_new_tokens": 32},
+        )  # fmt: skip
     lines += measure(
         "embedded model, 40 completions of at most 64 tokens",
         resolve_model(EMBEDDED_MODEL), expressions(), 8, arguments.rounds, arguments.steps,
         max_completion_length=64,
     )  # fmt: skip
-    if arguments.smollm2:
-        lines += measure(
-            "SmolLM2-135M, 20 completions of 32 tokens",
-            arguments.smollm2, questions(), 4, max(1, arguments.rounds // 4), 2,
-            max_completion_length=32, generation_kwargs={"min_new_tokens": 32},
-        )  # fmt: skip
     command = "python benchmarks/dead_groups.py" + (" --smollm2 FOLDER" if arguments.smollm2 else "")
     threads = torch.get_num_threads()
     head = f"Made by `{command}` (torch {torch.__version__}, {threads} threads; load of the machine"

@@ -274,14 +274,8 @@ class Card:
         if final.temperature:
             how = f"sampling at temperature {final.temperature:g}, top-p {final.top_p:g}"
         each = "one completion" if final.k == 1 else f"{final.k} completions"
-        shaping = self.run.prompt.shaping or {}
-        if shown := [f"{name} {value:g}" for name, value in shaping.items() if self._acts(name)]:
-            how += f" with {', '.join(shown)} as in training"
+        how += words.shaping(self.run.prompt.shaping, sampled=bool(final.temperature))
         return f"{how}, {each} a question, at most {words.number(final.max_new_tokens)} new tokens"
-
-    def _acts(self, name: str) -> bool:
-        """Whether a sampling setting changed the evaluation: greedily only the penalty does."""
-        return name == "repetition_penalty" or bool(self.final and self.final.temperature and name != "top_p")
 
     def figures(self, kind: str) -> list[Figure]:
         """The figures of one kind: "headline", "training" or "trace"."""

@@ -39,6 +39,13 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def shaping(settings: dict[str, float] | None, *, sampled: bool) -> str:
+    """What of the training's sampling settings acted in the evaluation: greedily only the penalty does."""
+    acts = ("top_k", "min_p", "repetition_penalty") if sampled else ("repetition_penalty",)
+    shown = [f"{name} {number(value)}" for name, value in (settings or {}).items() if name in acts]
+    return f" with {', '.join(shown)} as in training" if shown else ""
+
+
 def points(value: float) -> str:
     """A difference of accuracies in percentage points, signed."""
     return f"{100 * value:+.1f}".replace("-", "−")

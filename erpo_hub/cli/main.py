@@ -98,6 +98,7 @@ def train(
     eval_dataset = eval_dataset or recipe["eval_dataset"]
     eval_questions = recipe["eval_questions"] if eval_questions is None else eval_questions
     peft_config = _lora(recipe["lora_r"] if lora_r is None else lora_r)
+    plain = plain or bool(recipe["plain"])
     launch = read_launch(recipe["accelerate"], config)
     _quiet()
     if dry:
@@ -108,6 +109,7 @@ def train(
             overrides=fields,
             peft_config=peft_config,
             eval_dataset=eval_dataset,
+            plain=plain,
             launch=launch,
         )
         typer.echo("\n  ".join(["dry run: it works so far", *found]))
@@ -251,6 +253,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder of cells and report.")] = Path("comparison"),
     workers: Annotated[int | None, typer.Option(help="Cells at a time.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A small version, minutes on two cores.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="No chat template around text prompts.")] = False,
 ) -> None:
     """Train methods over seeds at equal completions and write one report. Resumable.
 
@@ -271,6 +274,7 @@ def compare(
         workers=workers,
         quick=quick,
         grid=grid,
+        plain=plain or None,
         **overrides,
     )
     typer.echo((out / "report.md").read_text(encoding="utf-8"))

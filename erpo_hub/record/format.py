@@ -71,6 +71,7 @@ class Dataset:
     fingerprint: str | None = None  # of all rows
     train_rows: int | None = None
     test_rows: int | None = None
+    overlap: int | None = None  # rows left out of training because the held-out ones ask the same
     prompt_characters: Spread | None = None
     samples: list[Sample] = field(default_factory=list)
 
