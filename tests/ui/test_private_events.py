@@ -1,10 +1,11 @@
-"""Every event of the page, also those without a public name, answers wrong data to its sender, without a fault."""
+"""Every event of the page, also without a public name, answers wrong data to its sender, without a fault."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ WRONG = (
     "abc\x00\u202e",
     2**70,
     [[None]],
+    {"path": "README.md"},
     {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}},
     {"__type__": "update", "value": 1},
 )
@@ -63,5 +65,6 @@ def test_wrong_data_for_every_event(server, owner, capfd, caplog):
         assert "Traceback" not in text, (number, text)
         assert "Internal Server Error" not in text, (number, text)
         assert "root:" not in text, (number, text)
+        assert str(Path.cwd()) not in text, (number, text)
     assert "Traceback" not in "".join(capfd.readouterr()) + caplog.text
     assert httpx.get(server).status_code == 200
