@@ -6,11 +6,13 @@ values may come from a stranger's repository: what does not have its type is ign
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..errors import UserError
+from ..text import one_line
 
 KEY = "erpo_hub"
 Messages = list[dict[str, Any]]
@@ -68,6 +70,8 @@ def asked_as(tokenizer: Any) -> Asked:
     if not isinstance(prompt, dict):
         return Asked()
     kept = {f.name: prompt[f.name] for f in fields(Asked) if isinstance(prompt.get(f.name), _TYPES[f.name])}
+    if not 0 < kept.get("max_new_tokens", 1) < 2**31:
+        del kept["max_new_tokens"]
     return Asked(**{**kept, "shaping": acting(kept.get("shaping", {}))})
 
 
@@ -94,15 +98,14 @@ def encode(tokenizer: Any, prompts: Sequence[str | Messages], asked: Asked) -> l
     Raises UserError for messages where the tokenizer has no chat template, and for what the template refuses.
     """
     if isinstance(prompts[0], str):
-        return tokenizer(list(prompts))["input_ids"]
+        with _one_error("the tokenizer refuses this text"):
+            return tokenizer(list(prompts))["input_ids"]
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
             "the prompts are chat messages and the tokenizer has no chat template: "
             "use an instruction-tuned model or a task with plain prompts"
         )
-    from jinja2 import TemplateError
-
-    try:
+    with _one_error("the chat template refuses these prompts or settings"):
         return tokenizer.apply_chat_template(
             list(prompts),
             add_generation_prompt=True,
@@ -110,8 +113,15 @@ def encode(tokenizer: Any, prompts: Sequence[str | Messages], asked: Asked) -> l
             return_dict=True,
             **asked.chat_template_kwargs,
         )["input_ids"]
-    except (TemplateError, TypeError) as error:
-        line = " ".join(str(error).split())
-        raise UserError(
-            f"the chat template refuses these prompts or settings ({line}): change them"
-        ) from error
+
+
+@contextmanager
+def _one_error(what: str) -> Iterator[None]:
+    """A tokenizer and its template are a stranger's: whatever they raise is one line."""
+    from jinja2 import TemplateError
+
+    faults = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+    try:
+        yield
+    except (*faults, RecursionError, MemoryError) as error:
+        raise UserError(f"{what} ({one_line(error)}): change them") from error

@@ -246,4 +246,5 @@ def end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """Ids that end a completion, as in TRL's training: the tokenizer's and the generation config's."""
     of_model = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     of_model = of_model if isinstance(of_model, (list, tuple)) else [of_model]
-    return tuple(dict.fromkeys(token for token in (tokenizer.eos_token_id, *of_model) if token is not None))
+    ids = [t for t in (tokenizer.eos_token_id, *of_model) if isinstance(t, int) and 0 <= t < 2**31]
+    return tuple(dict.fromkeys(ids))
