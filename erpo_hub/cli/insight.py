@@ -20,9 +20,11 @@ def transplant(
     trained: Annotated[str, typer.Argument(help="Model after training; several runs with commas between.")],
     task: Annotated[str, typer.Argument(help="Task, such as builtin:expressions?operands=4.")],
     n: Annotated[int, typer.Option("-n", help="Held-out questions.")] = 300,
-    swaps: Annotated[str, typer.Option(help="Numbers of swapped tokens an answer.")] = "1,2,4",
+    swaps: Annotated[str, typer.Option(help="Numbers of swapped tokens an answer.")] = "1,2,4,8",
     max_new_tokens: Annotated[int | None, typer.Option(help="Default: as in training, else 256.")] = None,
-    batch_size: Annotated[int, typer.Option()] = 128,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Answers at once; default what suits the model's size.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the random controls.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for transplant.json and recovery.png.")] = None,
 ) -> None:
