@@ -8,7 +8,7 @@ swaps at random places say how much any token would. Left out: sampling. May imp
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ FIRST = "first disagreement"
 SWAPS = (1, 2, 4, 8)
 THIRD = 1 / 3  # of the effect: a control that may have as much leaves no finding
 LATER = 5  # ranks from here on are counted together; 0 is the base's own token
+WORDS, SHOWN = 50, 8  # most often promoted and demoted, kept and shown
 CONTEXT = 256  # tokens of a prompt and its completion, to choose how many are decoded at once
 
 
@@ -41,9 +42,9 @@ class Transplant:
     """What `transplant` found. Scores are question by question, so that every figure can be computed again.
 
     base, trained: names. correct: {"base", "trained"} -> (runs, n) of 0 and 1. curves: {rule: {swaps:
-    (runs, n)}} towards the trained model; back: from the trained model towards the base. exchanged: {rule:
-    {swaps: tokens an answer that the swaps of `curves` changed, (runs,)}}. changed: what training changed
-    along the trained model's own answers (see `table`).
+    (runs, n)}} towards the trained model; back: from the trained model towards the base. exchanged:
+    {"there", "back"} -> {rule: {swaps: tokens an answer that were changed, (runs,)}}. changed: counts of
+    what training changed along the trained model's own answers (see `table`).
     """
 
     base: str
@@ -53,7 +54,7 @@ class Transplant:
     correct: dict[str, list[list[int]]]
     curves: dict[str, dict[int, list[list[int]]]]
     back: dict[str, dict[int, list[list[int]]]]
-    exchanged: dict[str, dict[int, list[float]]]
+    exchanged: dict[str, dict[str, dict[int, list[float]]]]
     changed: dict[str, Any] = field(default_factory=dict)
 
     def points(self, *, back: bool = False) -> list[dict[str, Any]]:
@@ -78,23 +79,18 @@ class Transplant:
                 start = trained if back else base
                 row["of_first"], row["of_first_interval"] = crossed_ratio(here - start, first - start)
                 row["p_against_random"] = crossed_comparison(here - control)["p_value"]
-                if not back:
-                    row["exchanged"] = float(np.mean(self.exchanged[rule][swaps]))
+                exchanged = self.exchanged["back" if back else "there"]
+                row["exchanged"] = float(np.mean(exchanged[rule][swaps]))
                 rows.append(row)
         return rows
 
     def table(self) -> str:
         """For the terminal and for Markdown pages."""
         base, trained = (float(np.mean(self.correct[name])) for name in ("base", "trained"))
-        c = self.changed
         lines = [
             f"{self.base} -> {', '.join(self.trained)} on {self.task}, {self.settings['n']} questions,"
             f" greedy: {percent(base)} -> {percent(trained)}",
-            f"changed: {percent(c['share'], 2)} of {c['tokens']:,} positions, {c['per_answer']:.2f} an"
-            f" answer; {percent(c['at_pivots'])} of them at pivots of the base",
-            f"rank of the promoted token in the base: {_ranks(c)}",
-            f"promoted: {_words(c['promoted'])}",
-            f"demoted: {_words(c['demoted'])}",
+            *_changes(self.changed),
             "",
             *self.recovery(),
             "",
@@ -106,18 +102,17 @@ class Transplant:
         """The lines of the recovery table, Markdown."""
         share, who = ("of the gain left", "put back") if back else ("share of the gain", "swaps")
         lines = [
-            f"| {who} chosen by | {who} | accuracy | {share} | of the effect of first disagreements |"
-            " against random disagreements |",
-            "|:--|--:|--:|--:|--:|--:|",
+            f"| {who} chosen by | {who} | tokens changed | accuracy | {share} | of the effect of first"
+            " disagreements | against random disagreements |",
+            "|:--|--:|--:|--:|--:|--:|--:|",
         ]
         for row in self.points(back=back):
-            rule, test = row["rule"], f"p {p_value(row['p_against_random'])}"
-            lines.append(
-                f"| {'control: ' if rule in CONTROLS else ''}{rule} | {row['swaps']} |"
-                f" {percent(row['accuracy'])} | {_share(row['recovered'], row['interval'])} |"
-                f" {'' if rule == FIRST else _share(row['of_first'], row['of_first_interval'])} |"
-                f" {'' if rule == CONTROLS[0] else test} |"
-            )
+            rule = row["rule"]
+            cells = ["control: " * (rule in CONTROLS) + rule, str(row["swaps"]), f"{row['exchanged']:.2f}"]
+            cells += [percent(row["accuracy"]), _share(row["recovered"], row["interval"])]
+            cells += ["" if rule == FIRST else _share(row["of_first"], row["of_first_interval"])]
+            cells += ["" if rule == CONTROLS[0] else f"p {p_value(row['p_against_random'])}"]
+            lines.append(f"| {' | '.join(cells)} |")
         return lines
 
     def sentence(self) -> str:
@@ -191,9 +186,8 @@ def transplant(
         if other.get_vocab() != tokenizer.get_vocab():
             raise UserError(f"{name} and {base_name} have different vocabularies: tokens cannot be exchanged")
     correct: dict[str, list] = {"base": [], "trained": []}
-    curves: dict[str, dict[int, list]] = {rule: {s: [] for s in swaps} for rule in RULES}
-    back: dict[str, dict[int, list]] = {rule: {s: [] for s in swaps} for rule in BACK}
-    exchanged: dict[str, dict[int, list]] = {rule: {s: [] for s in swaps} for rule in RULES}
+    curves, back = _empty(RULES, swaps), _empty(BACK, swaps)
+    exchanged = {"there": _empty(RULES, swaps), "back": _empty(BACK, swaps)}
     trained_walks: list[Walk] = []
     with ExitStack() as stack:
         if grader is None:
@@ -206,16 +200,21 @@ def transplant(
             _, right, found = answers.follow(base_model, model, list(RULES), swaps)
             correct["base"].append(right)
             _collect(curves, found, "scores")
-            _collect(exchanged, found, "changed")
+            _collect(exchanged["there"], found, "changed")
             walks, right, found = answers.follow(model, base_model, BACK, swaps)
             correct["trained"].append(right)
             _collect(back, found, "scores")
+            _collect(exchanged["back"], found, "changed")
             trained_walks += walks
     settings = {"n": len(answers.rows), "swaps": list(swaps), "seed": seed}
     settings |= {"batch_size": answers.batch_size, "max_new_tokens": answers.decoding.max_new_tokens}
     names = [name for _, _, name in loaded]
     changed = _changed(trained_walks, tokenizer)
     return Transplant(base_name, names, task.spec, settings, correct, curves, back, exchanged, changed)
+
+
+def _empty(rules: Iterable[str], swaps: Sequence[int]) -> dict[str, dict[int, list]]:
+    return {rule: {s: [] for s in swaps} for rule in rules}
 
 
 def _collect(into: dict[str, dict[int, list]], found: dict[str, Curve], name: str) -> None:
@@ -233,42 +232,49 @@ def _rows(task: Task, n: int | None) -> list[dict]:
 
 
 def _changed(walks: list[Walk], tokenizer: Any) -> dict[str, Any]:
-    """Along the trained model's own answers: where the base wanted another token."""
+    """Along the trained model's own answers: where the base wanted another token. Counts."""
     promoted: Counter[str] = Counter()
     demoted: Counter[str] = Counter()
     ranks: Counter[int] = Counter()
-    at_pivots = places = tokens = 0
+    pivots = at_pivots = tokens = 0
     for one in walks:
-        pivots = set(find_pivots(one.follow_entropy))
+        uncertain = set(find_pivots(one.follow_entropy))
         tokens += len(one.ids)
+        pivots += len(uncertain)
         for t in one.disagreements():
-            places += 1
-            at_pivots += t in pivots
+            at_pivots += t in uncertain
             ranks[min(one.lead_rank[t], LATER)] += 1
             promoted[tokenizer.decode([one.leads[t]])] += 1
             demoted[tokenizer.decode([one.follows[t]])] += 1
     return {
+        "answers": len(walks),
         "tokens": tokens,
-        "places": places,
-        "share": places / tokens if tokens else None,
-        "per_answer": places / len(walks),
-        "at_pivots": at_pivots / places if places else None,
+        "places": sum(ranks.values()),
+        "pivots": pivots,  # of the base
+        "at_pivots": at_pivots,
         "ranks": [ranks[rank] for rank in range(1, LATER + 1)],  # of the promoted token: second, third, ...
-        "promoted": promoted.most_common(8),
-        "demoted": demoted.most_common(8),
+        "promoted": promoted.most_common(WORDS),
+        "demoted": demoted.most_common(WORDS),
     }
 
 
-def _ranks(changed: dict[str, Any]) -> str:
-    if not changed["places"]:
-        return "none"
-    names = [*("2nd", "3rd", "4th", "5th"), "later"]
-    shares = [count / changed["places"] for count in changed["ranks"]]
-    return ", ".join(f"{name} {percent(share)}" for name, share in zip(names, shares))
+def _changes(c: dict[str, Any]) -> list[str]:
+    """What `_changed` counted, a line each."""
+    places = max(1, c["places"])
+    names = ("2nd", "3rd", "4th", "5th", "later")
+    ranks = ", ".join(f"{name} {percent(count / places)}" for name, count in zip(names, c["ranks"]))
+    return [
+        f"changed: {percent(c['places'] / c['tokens'], 2)} of {c['tokens']:,} positions,"
+        f" {c['places'] / c['answers']:.2f} an answer; {percent(c['at_pivots'] / places)} of them at pivots"
+        f" of the base, which are {percent(c['pivots'] / c['tokens'])} of all positions",
+        f"rank of the promoted token in the base: {ranks}",
+        f"promoted: {_words(c['promoted'])}",
+        f"demoted: {_words(c['demoted'])}",
+    ]
 
 
 def _words(counted: list[tuple[str, int]]) -> str:
-    return ", ".join(f"{word!r} {count:,}" for word, count in counted) or "none"
+    return ", ".join(f"{word!r} {count:,}" for word, count in counted[:SHOWN]) or "none"
 
 
 def _share(share: float | None, interval: list[float] | None) -> str:

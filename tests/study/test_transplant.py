@@ -98,7 +98,8 @@ def test_with_a_swap_at_every_place_the_base_writes_the_trained_models_answer(fo
     assert set(found.curves) == set(RULES)
     assert {row["swaps"] for row in found.points()} == {1, 10}
     changed = found.changed
-    assert 0 < changed["share"] <= 1
+    assert 0 < changed["places"] == sum(changed["ranks"]) <= changed["tokens"]
+    assert changed["at_pivots"] <= min(changed["places"], changed["pivots"])
     assert sum(count for _, count in changed["promoted"]) <= changed["places"]
     assert "| first disagreement | 10 |" in found.table()
 
