@@ -23,8 +23,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from erpo_hub.record.recovery import FIRST, THIRD, shown
 from erpo_hub.study.swaps import CONTROLS
-from erpo_hub.study.transplant import FIRST, THIRD, Transplant, transplant
+from erpo_hub.study.transplant import Transplant, transplant
 from erpo_hub.text import p_equals, percent
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,12 +132,6 @@ def added(counts: list[dict[str, Any]]) -> dict[str, Any]:
 # --- writing it ---
 
 
-def share(value: float | None, interval: list[float] | None) -> str:
-    if value is None or interval is None:
-        return "an unknown share"
-    return f"{percent(value, 0)} [{100 * interval[0]:.0f}, {100 * interval[1]:.0f}]"
-
-
 def verdict(row: dict[str, Any]) -> str:
     """Whether a control does a third as well as the first disagreement."""
     low, high = row["of_first_interval"]
@@ -153,12 +148,12 @@ def findings(method: str, found: Transplant) -> list[str]:
         first, other, anywhere = (rows[rule, swaps] for rule in (FIRST, *CONTROLS))
         lines.append(
             f"- {TITLES[method]}, {words.lower()} at the first disagreements: "
-            f"{share(first['recovered'], first['interval'])} of the gain. Random positions: "
-            f"{share(anywhere['recovered'], anywhere['interval'])}, that is "
-            f"{share(anywhere['of_first'], anywhere['of_first_interval'])} of its effect "
+            f"{shown(first['recovered'], first['interval'])} of the gain. Random positions: "
+            f"{shown(anywhere['recovered'], anywhere['interval'])}, that is "
+            f"{shown(anywhere['of_first'], anywhere['of_first_interval'])} of its effect "
             f"({verdict(anywhere)}). "
-            f"Random disagreements: {share(other['recovered'], other['interval'])}, that is "
-            f"{share(other['of_first'], other['of_first_interval'])} ({verdict(other)}; difference "
+            f"Random disagreements: {shown(other['recovered'], other['interval'])}, that is "
+            f"{shown(other['of_first'], other['of_first_interval'])} ({verdict(other)}; difference "
             f"{p_equals(first['p_against_random'])})."
         )
     return lines

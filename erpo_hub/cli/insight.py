@@ -27,6 +27,9 @@ def transplant(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random controls.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for transplant.json and recovery.png.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle of TRAINED, whose card and record get the result.")
+    ] = None,
 ) -> None:
     """Which tokens did training change, and how many of them carry the gain? With controls.
 
@@ -36,6 +39,10 @@ def transplant(
         counts = sorted({int(count) for count in swaps.split(",")})
     except ValueError as error:
         raise UsageError(f"--swaps {swaps}: give numbers with commas between, such as 1,2,4") from error
+    from ..publish.addition import add_transplant, check_addition
+
+    if bundle:
+        check_addition(bundle, trained)
     from rich.console import Console
 
     from ..run.quiet import quiet
@@ -61,3 +68,6 @@ def transplant(
     typer.echo("\n" + found.sentence())
     if out:
         typer.echo(f"wrote {found.to_json(out / 'transplant.json')} and {found.figure(out / 'recovery.png')}")
+    if bundle:
+        add_transplant(bundle, found.result(), found.figure)
+        typer.echo(f"{bundle}: its card has a section on which tokens training changed")

@@ -2,7 +2,7 @@
 
 At each swap one position of the base's answer gets the trained model's token, and the base goes on from
 there. How fast accuracy climbs to the trained model's says how much of the gain those few tokens carry;
-swaps at random places say how much any token would. Left out: sampling. May import evaluation and tasks.
+swaps at random places say how much any token would. Left out: sampling. May import evaluation, record, tasks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..evaluation.generation import rows_at_once
 from ..evaluation.lockstep import Walk
 from ..evaluation.sampling import load_model
 from ..evaluation.statistics import crossed_comparison, crossed_ratio
+from ..record.recovery import FIRST, Recovered, TransplantResult, shown
 from ..tasks.grading import Grader
 from ..tasks.tasks import Task, load_task
 from ..text import p_value, percent, write_json
@@ -29,9 +30,7 @@ from .swaps import BACK, CONTROLS, RULES, Answers, Curve
 
 __all__ = ["Transplant", "transplant"]
 
-FIRST = "first disagreement"
 SWAPS = (1, 2, 4, 8)
-THIRD = 1 / 3  # of the effect: a control that may have as much leaves no finding
 LATER = 5  # ranks from here on are counted together; 0 is the base's own token
 WORDS, SHOWN = 50, 8  # most often promoted and demoted, kept and shown
 CONTEXT = 256  # tokens of a prompt and its completion, to choose how many are decoded at once
@@ -109,30 +108,36 @@ class Transplant:
         for row in self.points(back=back):
             rule = row["rule"]
             cells = ["control: " * (rule in CONTROLS) + rule, str(row["swaps"]), f"{row['exchanged']:.2f}"]
-            cells += [percent(row["accuracy"]), _share(row["recovered"], row["interval"])]
-            cells += ["" if rule == FIRST else _share(row["of_first"], row["of_first_interval"])]
+            cells += [percent(row["accuracy"]), shown(row["recovered"], row["interval"])]
+            cells += ["" if rule == FIRST else shown(row["of_first"], row["of_first_interval"])]
             cells += ["" if rule == CONTROLS[0] else f"p {p_value(row['p_against_random'])}"]
             lines.append(f"| {' | '.join(cells)} |")
         return lines
 
+    def result(self) -> TransplantResult:
+        """What a run record keeps of it."""
+        c = self.changed
+        rows = [
+            Recovered(
+                row["rule"], row["swaps"], row["accuracy"], row["recovered"], row["interval"],
+                row["of_first"], row["of_first_interval"],
+            )
+            for row in self.points()
+        ]  # fmt: skip
+        accuracies = [float(np.mean(self.correct[name])) for name in ("base", "trained")]
+        return TransplantResult(
+            base=self.base,
+            task=self.task,
+            n=self.settings["n"],
+            accuracy=(accuracies[0], accuracies[1]),
+            changed=c["places"] / c["tokens"],
+            at_pivots=c["at_pivots"] / c["places"] if c["places"] else None,
+            recovered=rows,
+        )
+
     def sentence(self) -> str:
-        """The finding with its controls, for a card."""
-        rows = {(row["rule"], row["swaps"]): row for row in self.points()}
-        swaps = min(self.curves[FIRST])
-        best, other, anywhere = (rows[rule, swaps] for rule in (FIRST, *CONTROLS))
-        if best["recovered"] is None:
-            return "Training gained too little for a share of the gain to be told apart from chance."
-        found = (
-            f"Taking {swaps} token{'s' * (swaps > 1)} an answer from the trained model, where the two first"
-            f" disagree, recovers {_share(best['recovered'], best['interval'])} of the gain; at a random"
-            f" disagreement {_share(other['recovered'], other['interval'])}, at a random position"
-            f" {_share(anywhere['recovered'], anywhere['interval'])}."
-        )
-        if is_finding(other):
-            return found
-        return (
-            f"{found} Which of the disagreements is taken is no finding: a random one may do a third as well."
-        )
+        """The finding with its controls."""
+        return self.result().sentence()
 
     def to_json(self, path: str | Path) -> Path:
         return write_json(path, asdict(self) | {"points": self.points(), "sentence": self.sentence()})
@@ -142,13 +147,6 @@ class Transplant:
         from .figures import draw_recovery
 
         return draw_recovery(self, Path(path))
-
-
-def is_finding(control: dict[str, Any]) -> bool:
-    """Whether a control's row (`Transplant.points`) surely has less than a third of the first disagreement's
-    effect."""
-    interval = control["of_first_interval"]
-    return interval is not None and interval[1] < THIRD
 
 
 def transplant(
@@ -275,9 +273,3 @@ def _changes(c: dict[str, Any]) -> list[str]:
 
 def _words(counted: list[tuple[str, int]]) -> str:
     return ", ".join(f"{word!r} {count:,}" for word, count in counted[:SHOWN]) or "none"
-
-
-def _share(share: float | None, interval: list[float] | None) -> str:
-    if share is None or interval is None:
-        return "\u2013"
-    return f"{percent(share, 0)} [{100 * interval[0]:.0f}, {100 * interval[1]:.0f}]"
