@@ -20,7 +20,7 @@ from .asking import explain
 from .requests import Answer, Fork, SamplingSettings, Score
 from .streaming import MODEL_ERRORS
 
-MOST = 12  # swaps of one answer
+MOST = 8  # swaps of one answer
 RULES = ("first disagreement", "strongest pivot", "random disagreement")
 
 
