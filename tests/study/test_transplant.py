@@ -6,15 +6,21 @@ import random
 import pytest
 import torch
 from tiny_models import save_tiny_model
+from typer.testing import CliRunner
 
+from erpo_hub.cli.main import app as commands_app
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.evaluation.generation import Decoding
 from erpo_hub.evaluation.lockstep import walk
+from erpo_hub.publish.bundle import build_bundle
+from erpo_hub.publish.check import check_bundle
+from erpo_hub.record.format import read_record
 from erpo_hub.study.swaps import RULES
 from erpo_hub.study.transplant import transplant
 from erpo_hub.tasks.tasks import load_task
 from erpo_hub.traces.decoding import decode
 from erpo_hub.traces.loading import load
+from tests.hub_server.sample_run import example_run
 
 DECODING = Decoding(0.0, 1.0, 10, 0, (1,))
 
@@ -164,3 +170,18 @@ def test_what_cannot_work_is_said(folders, task, tmp_path):
         transplant(folders[0], folders[1], task, n=2, swaps=[0])
     with pytest.raises(UserError, match="held-out questions, not 7"):
         transplant(folders[0], folders[1], task, n=7)
+
+
+def test_the_command_writes_its_files_and_puts_the_result_on_the_card_of_its_bundle(folders, task, tmp_path):
+    bundle = build_bundle(example_run(), folders[1], tmp_path / "bundle", figures=False).folder
+    arguments = ["transplant", *map(str, folders), task.spec, "-n", "6", "--max-new-tokens", "6"]
+    arguments += ["--out", str(tmp_path / "out"), "--bundle", str(bundle)]
+    done = CliRunner().invoke(commands_app, arguments, catch_exceptions=False)
+    assert "| first disagreement | 1 |" in done.output
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"transplant.json", "recovery.png"}
+    assert read_record(bundle).transplant.n == 6
+    assert "## Which tokens training changed" in (bundle / "README.md").read_text()
+    assert check_bundle(bundle) == []
+    wrong = ["transplant", *map(str, folders), task.spec, "--bundle", str(tmp_path)]
+    with pytest.raises(UsageError, match="is not a bundle"):
+        CliRunner().invoke(commands_app, wrong, catch_exceptions=False)
