@@ -104,9 +104,9 @@ def draw_recovery(found: Any, path: Path) -> Path:
         axes.errorbar(
             places, heights, bars, ls=style, marker="o", ms=4, elinewidth=1, color=f"C{i}", label=rule
         )
-    for name, level in (("base", base), ("trained", trained)):
+    for name, level, va in (("base", base, "top"), ("trained", trained, "bottom")):
         axes.axhline(level, color="gray", linewidth=0.8)
-        axes.annotate(name, (0.5, level), va="bottom", ha="right", fontsize=8, color="gray")
+        axes.annotate(name, (0.5, level), va=va, ha="right", fontsize=8, color="gray")
     axes.set(xlabel="tokens an answer taken from the trained model", ylabel="accuracy, %")
     axes.set_xticks(range(len(heights)), ["0", *(str(row["swaps"]) for row in points)])
     axes.grid(alpha=0.3)
