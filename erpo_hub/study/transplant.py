@@ -176,7 +176,7 @@ def transplant(
     """
     if not swaps or min(swaps) < 1:
         raise UsageError(f"swaps={list(swaps)}: give numbers of at least 1")
-    task = load_task(task, test_size=n) if isinstance(task, str) else task
+    task = _loaded(task, n) if isinstance(task, str) else task
     runs = list(trained) if isinstance(trained, (list, tuple)) else [trained]
     base_model, tokenizer, base_name = load_model(base)
     loaded = [load_model(run) for run in runs]
@@ -209,6 +209,13 @@ def transplant(
     names = [name for _, _, name in loaded]
     changed = _changed(trained_walks, tokenizer)
     return Transplant(base_name, names, task.spec, settings, correct, curves, back, exchanged, changed)
+
+
+def _loaded(spec: str, n: int | None) -> Task:
+    """The task; with more held-out questions where it makes them, and none that training may have seen."""
+    task = load_task(spec)  # another size of the others could hold out what training had
+    made = task.source == "builtin" and n and n > len(task.test)
+    return load_task(spec, test_size=n) if made else task
 
 
 def _empty(rules: Iterable[str], swaps: Sequence[int]) -> dict[str, dict[int, list]]:
