@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from erpo_hub.record.recovery import FIRST, THIRD, shown
 from erpo_hub.study.swaps import CONTROLS
 from erpo_hub.study.transplant import Transplant, transplant
-from erpo_hub.text import p_equals, percent
+from erpo_hub.text import percent
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "transplant.md"
@@ -36,7 +36,7 @@ RUNS = Path("runs/transplant")
 BASE, TASK = "builtin:tiny-reasoner", "builtin:expressions?operands=4"
 METHODS, SEEDS, QUESTIONS, STEPS = ("grpo", "erpo"), (0, 1, 2), 2000, 100
 TITLES = {"grpo": "GRPO", "erpo": "ERPO"}
-TRAIN = [
+TRAIN = [  # as in docs/evidence.md
     *("--max-steps", str(STEPS), "--per-device-train-batch-size", "64", "--learning-rate", "2e-4"),
     *("--max-completion-length", "64", "--eval-questions", "100"),
 ]
@@ -134,48 +134,49 @@ def added(counts: list[dict[str, Any]]) -> dict[str, Any]:
 
 def verdict(row: dict[str, Any]) -> str:
     """Whether a control does a third as well as the first disagreement."""
-    low, high = row["of_first_interval"]
+    low, high = row["of_first_interval"] or (0.0, 1.0)
     if high < THIRD:
-        return "surely less than a third"
-    return "surely more than a third" if low > THIRD else "it may be a third"
+        return "less than a third"
+    return "**more than a third**" if low > THIRD else "**perhaps a third**"
 
 
 def findings(method: str, found: Transplant) -> list[str]:
-    """What one and two swaps do, and what the controls leave of it."""
+    """What one and two swaps do, and what the controls leave of it; a row each."""
     rows = {(row["rule"], row["swaps"]): row for row in found.points()}
     lines = []
-    for swaps, words in ((1, "One swap"), (2, "Two swaps")):
+    for swaps in (1, 2):
         first, other, anywhere = (rows[rule, swaps] for rule in (FIRST, *CONTROLS))
-        lines.append(
-            f"- {TITLES[method]}, {words.lower()} at the first disagreements: "
-            f"{shown(first['recovered'], first['interval'])} of the gain. Random positions: "
-            f"{shown(anywhere['recovered'], anywhere['interval'])}, that is "
-            f"{shown(anywhere['of_first'], anywhere['of_first_interval'])} of its effect "
-            f"({verdict(anywhere)}). "
-            f"Random disagreements: {shown(other['recovered'], other['interval'])}, that is "
-            f"{shown(other['of_first'], other['of_first_interval'])} ({verdict(other)}; difference "
-            f"{p_equals(first['p_against_random'])})."
-        )
+        cells = [TITLES[method], str(swaps), shown(first["recovered"], first["interval"])]
+        for control in (other, anywhere):
+            cells += [shown(control["recovered"], control["interval"])]
+            cells += [f"{shown(control['of_first'], control['of_first_interval'])}, {verdict(control)}"]
+        cells += [" / ".join(f"{row['exchanged']:.2f}" for row in (first, other, anywhere))]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
 def section(method: str, found: Transplant) -> list[str]:
     lines = found.table().splitlines()[1:]
-    at = lines.index("")
-    changes = [f"- {line[0].upper()}{line[1:]}." for line in lines[:at]]
+    changes = [f"- {line[0].upper()}{line[1:]}." for line in lines[: lines.index("")]]
     accuracies = ", ".join(percent(float(np.mean(run))) for run in found.correct["trained"])
     before = percent(float(np.mean(found.correct["base"])))
     figure = f"evidence/transplant/{method}.png"
     return [
         f"## {TITLES[method]}, three seeds",
         "",
-        f"Greedy accuracy {before} before, {accuracies} after.",
+        f"Greedy accuracy {before} before, {accuracies} after. Along the trained models' own answers:",
         "",
         *changes,
         "",
-        *lines[at + 1 :],
-        "",
         f"![Accuracy against swapped tokens an answer, one line a rule, {TITLES[method]}]({figure})",
+        "",
+        "Tokens of the trained model put into the base's answers:",
+        "",
+        *found.recovery(),
+        "",
+        "Backwards, tokens of the base put back into the trained models' answers:",
+        "",
+        *found.recovery(back=True),
         "",
     ]
 
@@ -190,7 +191,7 @@ def page(source: Path) -> str:
         seconds += [run["settings"]["cpu_seconds"] for run in kept]
     head = INTRODUCTION.format(
         questions=f"{QUESTIONS:,}", steps=STEPS, findings="\n".join(found_lines), train=" ".join(TRAIN),
-        task=TASK, reading=READING, low=f"{min(seconds):.0f}", high=f"{max(seconds):.0f}",
+        task=TASK, base=BASE, reading=READING, low=f"{min(seconds):.0f}", high=f"{max(seconds):.0f}",
     )  # fmt: skip
     return head + "\n".join(sections)
 
@@ -219,16 +220,24 @@ trained, the swaps marked, both models' choices at every token, and a slider for
 
 ## Do few tokens carry the gain?
 
-The embedded model, GRPO and ERPO as it ships, three seeds each, {steps} steps of 64 completions (`erpo-hub
-train builtin:tiny-reasoner "{task}" {train}`), {questions} held-out questions each. The rule, fixed before:
-where random swaps recover a third as much, it is no finding. [In brackets] 95 % intervals for other seeds
-and questions (both a sample, two-way clustered; with three seeds they are wide).
+The embedded model, GRPO and ERPO as it ships, three seeds each, {steps} steps of 64 completions, then
+{questions} held-out questions each, greedily. The rule, fixed before: where random swaps recover a third as
+much, it is no finding. In brackets 95 % intervals for other seeds and questions (both a sample, two-way
+clustered).
 
+| | swaps | first disagreements | random disagreements | of that | random positions | of that | changed |
+|:--|--:|--:|--:|--:|--:|--:|--:|
 {findings}
+
+Shares of the gain; "of that": over the share of the first disagreements; changed: tokens an answer that
+first disagreements / random disagreements / random positions change.
 
 {reading}
 
-One run took {low} to {high} seconds of one CPU core. Data:
+    erpo-hub train {base} "{task}" --algorithm METHOD --seed SEED \\
+        {train}
+
+One measurement took {low} to {high} seconds of one CPU core. Data:
 [`transplant.parquet`](evidence/transplant.parquet), the verdict on every question in every condition;
 `python benchmarks/transplant.py --read` writes this page from it.
 

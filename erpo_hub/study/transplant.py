@@ -99,9 +99,10 @@ class Transplant:
 
     def recovery(self, *, back: bool = False) -> list[str]:
         """The lines of the recovery table, Markdown."""
-        share, who = ("of the gain left", "put back") if back else ("share of the gain", "swaps")
+        names = ("tokens put back at", "at most", "share of the gain left")
+        names = names if back else ("swaps at", "at most", "share of the gain")
         lines = [
-            f"| {who} chosen by | {who} | tokens changed | accuracy | {share} | of the effect of first"
+            f"| {names[0]} | {names[1]} | tokens changed | accuracy | {names[2]} | of the effect of first"
             " disagreements | against random disagreements |",
             "|:--|--:|--:|--:|--:|--:|--:|",
         ]
