@@ -3,8 +3,8 @@
     make evidence      # the reports of all studies, then these pages; `git diff` shows what changed
 
 A page is a template in benchmarks/evidence_pages/: prose, and calls of the functions below where a number or
-a table stands. So a figure in a sentence can't differ from the data. Accuracies and differences are in points,
-lengths in tokens, entropies in nats, intervals 95 %.
+a table stands. So a figure in a sentence can't differ from the data. Accuracies and differences are in
+points, lengths in tokens, entropies in nats, intervals 95 %.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def short(rows: Sequence[Row], baseline: str = "grpo", cut_off: bool = False, se
 
 
 def headline() -> str:
-    """Three forms on two tasks; adjusted over what was tried: the four tests of the first, else two methods."""
+    """Three forms on two tasks. The first is adjusted over its four tests, the others over two methods."""
     first = [
         (f"default-{task}", "erpo", measure)
         for task in ("expressions", "countdown")
@@ -297,7 +297,7 @@ def pages() -> dict[Path, str]:
     )
     functions = (
         level, clipped, gain, bounds, whole, p, p_holm, shows, other, other_p, by_seed, ahead, counted_out,
-        by_cut_off,        methods, differences, measures, others, short, headline, credit, credits, over_time,
+        by_cut_off, methods, differences, measures, others, short, headline, credit, credits, over_time,
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in functions}
     written = {}
