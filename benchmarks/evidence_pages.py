@@ -272,6 +272,54 @@ def credits(policies: dict[str, str], measures: dict[str, str]) -> str:
     return table(["", *policies.values()], body)
 
 
+@cache
+def _ranking() -> dict[str, Any]:
+    return json.loads((EVIDENCE / "credit" / "ranking.json").read_text(encoding="utf-8"))
+
+
+def ranks(policies: dict[str, str]) -> str:
+    """A line a method, best on the first policy first: cosine with the credit and its interval."""
+    tables = [_ranking()["ranking"][policy] for policy in policies]
+    body = []
+    for name in tables[0]["scores"]:
+        scores = [table["scores"][name][:3] for table in tables]
+        body.append([name, *(f"{number(x, 2, '+')} {interval(low, high, 2)}" for x, low, high in scores)])
+    for key, words in (
+        ("continuations", "halves of the continuations"),
+        ("questions", "halves of the questions"),
+    ):
+        agree = [number(table[f"retest_{key}"], 2) for table in tables]
+        body.append([f"*rank correlation between {words}*", *agree])
+    return table(["", *policies.values()], body)
+
+
+def predicts(measure: str) -> str:
+    """Rank correlation of score and gain, its interval, and the number of forms."""
+    found = _ranking()["prediction"][measure]
+    return f"{number(found['correlation'], 2, '+')} {interval(*found['interval'], 2)}"
+
+
+def predicts_rest(measure: str) -> str:
+    found = _ranking()["prediction"][measure]
+    text = number(found["correlation_without_the_worst"], 2, "+")
+    return f"{text} over the {found['forms_without_the_worst']} within 5 points of GRPO"
+
+
+def scored_forms() -> str:
+    found = _ranking()["prediction"]["forms"]
+    body = [
+        [
+            name,
+            str(f["seeds"]),
+            number(f["score"], 3),
+            number(f["sampled"], 1, "+"),
+            number(f["greedy"], 1, "+"),
+        ]
+        for name, f in sorted(found.items(), key=lambda item: -item[1]["score"])
+    ]
+    return table(["form", "trainings", "score", "sampled minus GRPO", "greedy minus GRPO"], body)
+
+
 def over_time(study: str, name: str, steps: Sequence[int], window: int) -> str:
     """Means over `window` steps around some steps of one training."""
     (cell,) = details(study)[name].values()
@@ -298,6 +346,7 @@ def pages() -> dict[Path, str]:
     functions = (
         level, clipped, gain, bounds, whole, p, p_holm, shows, other, other_p, by_seed, ahead, counted_out,
         by_cut_off, methods, differences, measures, others, short, headline, credit, credits, over_time,
+        ranks, predicts, predicts_rest, scored_forms,
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in functions}
     written = {}
