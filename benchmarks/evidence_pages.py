@@ -79,7 +79,7 @@ def number(value: float | None, digits: int, sign: str = "") -> str:
 
 
 def interval(low: float, high: float, digits: int = 1) -> str:
-    return f"[{number(low, digits, '+')}, {number(high, digits, '+')}]"
+    return f"[{number(low, digits, '+')},\u00a0{number(high, digits, '+')}]"  # never broken
 
 
 def level(study: str, name: str, column: str, seeds: str = "", error: bool = False) -> str:
