@@ -30,8 +30,8 @@ from erpo_hub.text import percent
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "transplant.md"
-DATA = ROOT / "docs" / "evidence" / "transplant.parquet"
 FIGURES = ROOT / "docs" / "evidence" / "transplant"
+DATA = FIGURES / "answers.parquet"
 RUNS = Path("runs/transplant")
 BASE, TASK = "builtin:tiny-reasoner", "builtin:expressions?operands=4"
 METHODS, SEEDS, QUESTIONS, STEPS = ("grpo", "erpo"), (0, 1, 2), 2000, 100
@@ -238,7 +238,7 @@ first disagreements / random disagreements / random positions change.
         {train}
 
 One measurement took {low} to {high} seconds of one CPU core. Data:
-[`transplant.parquet`](evidence/transplant.parquet), the verdict on every question in every condition;
+[`answers.parquet`](evidence/transplant/answers.parquet), the verdict on every question in every condition;
 `python benchmarks/transplant.py --read` writes this page from it.
 
 """
