@@ -197,20 +197,23 @@ def page(source: Path) -> str:
 
 
 # What a person read from the numbers; `findings` computes the verdicts themselves.
-READING = """**Few tokens carry the gain; which of them is no finding.** Training changed about one token in eleven,
-fewer than two an answer, over nine in ten of them to the base's second choice. One of them recovers some 70 %
-of the gain, two all of it. But a random one of the tokens that training changed does three quarters as well as
-the first, by the rule far too well: what was changed carries the gain, and not a chosen part of it.
+READING = """**Few tokens carry the gain; which of them is no finding.** Training changed about one token
+in eleven, fewer than two an answer, over nine in ten of them to the base's second choice. One
+of them recovers some 70 % of the gain, two all of it. But a random one of the tokens that
+training changed does three quarters as well as the first, by the rule far too well: what was
+changed carries the gain, and not a chosen part of it.
 
 - *The first ones* do better than random ones all the same (p < 0.001 for both methods; no p on this page is
-  adjusted for the number of rules). *Largest divergences* are not shown to differ from random disagreements, and
-  the *strongest pivots* of the base do worse (p < 0.001), though most changes lie at some pivot.
-- *Random positions* stay below a third and say little: they change a token in one answer of eleven or twelve. For
-  each token that they do change they recover no less than the first disagreements do.
-- *Backwards* one token of the base put back into the trained model's answer costs little, the first as little as
-  a random one; two cost more than half of the gain, four nearly all of it.
-- Not tried: as many tokens changed to the base's own second choice, wherever the trained model stands; sampled
-  answers; another model, task or length of training.
+  adjusted for the number of rules). *Largest divergences* are not shown to differ from random
+  disagreements, and the *strongest pivots* of the base do worse (p < 0.001), though most changes lie at
+  some pivot.
+- *Random positions* stay below a third and say little: they change a token in one answer of eleven or
+  twelve. For each token that they do change they recover, on average, no less than the first disagreements
+  do.
+- *Backwards* one token of the base put back into the trained model's answer costs little, the first as
+  little as a random one; two cost more than half of the gain, the first four nearly all of it.
+- Not tried: as many tokens changed to the base's own second choice, wherever the trained model stands;
+  sampled answers; another model, task or length of training.
 """
 INTRODUCTION = """# Which tokens did training change?
 
