@@ -174,12 +174,12 @@ def test_what_cannot_work_is_said(folders, task, tmp_path):
 
 def test_the_command_writes_its_files_and_puts_the_result_on_the_card_of_its_bundle(folders, task, tmp_path):
     bundle = build_bundle(example_run(), folders[1], tmp_path / "bundle", figures=False).folder
-    arguments = ["transplant", *map(str, folders), task.spec, "-n", "6", "--max-new-tokens", "6"]
+    arguments = ["transplant", *map(str, folders), task.spec, "-n", "4", "--max-new-tokens", "6"]
     arguments += ["--out", str(tmp_path / "out"), "--bundle", str(bundle)]
     done = CliRunner().invoke(commands_app, arguments, catch_exceptions=False)
     assert "| first disagreement | 1 |" in done.output
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"transplant.json", "recovery.png"}
-    assert read_record(bundle).transplant.n == 6
+    assert read_record(bundle).transplant.n == 4
     assert "## Which tokens training changed" in (bundle / "README.md").read_text()
     assert check_bundle(bundle) == []
     wrong = ["transplant", *map(str, folders), task.spec, "--bundle", str(tmp_path)]
