@@ -21,6 +21,11 @@ _PAGE = """
 .erpo-note { font-size: 14px; color: var(--body-text-color-subdued); }
 .erpo-hidden { position: absolute !important; width: 1px; height: 1px; overflow: hidden; }
 .erpo-curve { min-height: 250px; }
+.erpo-branch:has(> * .tv-empty), .erpo-branch:has(.tv-empty) { display: none; }
+.erpo-ask-row { align-items: flex-end; }
+.erpo-ask-buttons { flex-wrap: nowrap !important; align-self: center; }
+#drawer { padding: 4px 10px; }
+@media (max-width: 640px) { #erpo-head p { display: none; } #erpo-head h1 { font-size: 18px; } }
 .erpo-curve .js-plotly-plot, .erpo-curve .plot-container { width: 100% !important; }
 .erpo-error { color: #b91c1c; font-weight: 600; }
 .dark .erpo-error { color: #fca5a5; }
