@@ -90,14 +90,17 @@ def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict
     with gr.Row(elem_classes="erpo-ask-row"):
         traces = list(library.traces)
         shipped = gr.Dropdown(
-            traces, value=first, label="Recorded solution", elem_id="shipped", interactive=True, scale=2,
-            min_width=220,
+            traces, value=first, label="Recorded solution", elem_id="shipped", interactive=True, scale=3,
+            min_width=240,
         )  # fmt: skip
-        prompt = gr.Textbox(asked[0], label="Question", lines=1, max_lines=4, elem_id="prompt", scale=5)
-        with gr.Column(scale=0, min_width=170), gr.Row(elem_classes="erpo-ask-buttons"):
-            run = gr.Button("Ask", variant="primary", elem_id="ask", min_width=70)
-            stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=70)
-    with gr.Accordion("Ask a model: which, the right answer, sampling", open=not shown, elem_id="drawer"):
+        prompt = gr.Textbox(asked[0], label="Question", lines=1, max_lines=3, elem_id="prompt", scale=5)
+        with gr.Column(scale=0, min_width=190, elem_classes="erpo-ask-buttons"):
+            with gr.Row():
+                run = gr.Button("Ask", variant="primary", elem_id="ask", min_width=70)
+                stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=70)
+            more = gr.Button("Model, answer, sampling ▾", size="sm", elem_id="drawer-open")
+    # not an accordion: that leaves what is in it out of the page until it is opened
+    with gr.Column(elem_id="drawer", elem_classes="erpo-closed" if shown else "erpo-opened"):
         with gr.Row(equal_height=False):
             free = library.limits.models is None
             model = gr.Dropdown(
@@ -117,6 +120,7 @@ def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict
             )
         with gr.Accordion("Sampling", open=False), gr.Row():
             settings = sampling_controls(library.limits, "ask")
+    more.click(None, js=DRAWER, api_visibility="private")
     buttons = {"upload": upload, "example": example, "run": run, "stop": stop, "pairs": pairs}
     fields = {"shipped": shipped, "model": model, "prompt": prompt, "gold": gold, "settings": settings}
     return fields, buttons
@@ -268,4 +272,5 @@ def _connect_saving(context: Context, panel: Panel, buttons: dict[str, Any]) -> 
 
 _VIEW = Path(__file__).parents[1] / "view"
 WAITS = (_VIEW / "waits.js").read_text(encoding="utf-8")
+DRAWER = (_VIEW / "drawer.js").read_text(encoding="utf-8")
 COPY_LINK = (_VIEW / "copy_link.js").read_text(encoding="utf-8")

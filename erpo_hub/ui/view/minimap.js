@@ -8,6 +8,7 @@ function joinMap(view) {
   const { canvas } = view.parts;
   view.map = { view, from: 0, to: 0, base: document.createElement("canvas"), key: null, drag: null };
   view.parts.map.hidden = false;
+  view.root.classList.add("tv-mapped");
   new ResizeObserver(() => drawMap(view)).observe(canvas);
   new MutationObserver(() => drawMap(view)).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   view.parts.tokens.addEventListener("scroll", () => paintMap(view));

@@ -32,7 +32,7 @@ function listen(view) {
     } else if (cellAt(e)) onKey(view, e, cellAt(e));
   });
   new ResizeObserver(() => {
-    root.classList.toggle("tv-wide", root.clientWidth >= 760);
+    root.classList.toggle("tv-wide", root.clientWidth >= 640);
     view.textWidth = tokens.clientWidth - 26;
   }).observe(root);
   listenTools(view);
@@ -177,9 +177,9 @@ function drawHead(view) {
   if (!n) return;
   let total = 0;
   for (const h of data.entropy) total += h;
-  add("", n + (n === 1 ? " token" : " tokens"));
+  add("", n.toLocaleString("en") + (n === 1 ? " token" : " tokens"));
   add("", "mean entropy " + inUnit(total / n, view.options.unit));
-  add("tv-pivot-count", view.pivots.length + (view.pivots.length === 1 ? " pivot" : " pivots") + " (" + view.rule().words + ")");
+  add("tv-pivot-count", view.pivots.length.toLocaleString("en") + (view.pivots.length === 1 ? " pivot" : " pivots") + " (" + view.rule().words + ")");
   if (view.marked.length < view.pivots.length) add("tv-marked-count", "◆ " + view.marked.length + " strongest by " + STRENGTH_NAMES[view.strengthBy] + " marked");
   if (data.diverge !== null) add("", "≠ differs from token " + (data.diverge + 1));
   if (data.prefix) add("", data.prefix + " tokens shared");
@@ -208,5 +208,5 @@ function drawLegend(view) {
     if (Number.isFinite(edge)) legend.appendChild(make("span", "tv-swatch tv-h" + (i + 1), number(edge) + top));
   });
   legend.appendChild(make("span", "tv-key", "pivot"));
-  legend.appendChild(make("span", "tv-key-weak", "other pivots of the rule"));
+  legend.appendChild(make("span", "tv-key-weak", "other pivots"));
 }

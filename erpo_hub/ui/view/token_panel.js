@@ -98,14 +98,14 @@ function cardAudit(view, t, pinned) {
 function auditTable(view, box, found) {
   box.appendChild(make("h4", "tv-side-title", "Does this choice move the answer?"));
   const grid = make("table", "tv-grid"), head = make("tr"), body = make("tbody");
-  for (const name of ["token", found.graded ? "right" : "answers", found.graded ? "95 %" : ""]) if (name) head.appendChild(Object.assign(make("th", "", name), { scope: "col" }));
+  const names = found.graded ? ["token", "right", "95 %", "answers"] : ["token", "answers"];
+  for (const name of names) head.appendChild(Object.assign(make("th", "", name), { scope: "col" }));
   for (const choice of found.choices) {
     const row = make("tr"), answers = Object.entries(choice.answers || {}).sort((a, b) => b[1] - a[1]).slice(0, 3);
     const said = answers.map(([answer, n]) => (shortText(answer, 12) || "none") + (n > 1 ? " ×" + n : "")).join(", ");
     row.appendChild(make("td", "tv-mono", shortText(choice.text || "⟨end⟩", 14)));
-    if (found.graded) row.append(make("td", "tv-num", choice.right + " of " + choice.n), make("td", "tv-num", choice.interval.map((p) => Math.round(100 * p)).join("–") + " %"));
-    else row.appendChild(make("td", "", said));
-    row.title = "answers: " + said;
+    if (found.graded) row.append(make("td", "tv-num", choice.right + " of " + choice.n), make("td", "tv-num", choice.interval.map((p) => Math.round(100 * p)).join("–")));
+    row.appendChild(make("td", "tv-audit-answers", said));
     body.appendChild(row);
   }
   const thead = make("thead");
