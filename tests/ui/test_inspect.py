@@ -318,3 +318,44 @@ def test_ask_and_fork_on_a_phone(phone):
     phone.locator("#view .tv-card .tv-fork").first.tap()
     wait_finished(phone, "#branch")
     assert phone.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+
+
+def test_several_forks_stay_as_a_tree(page):
+    ask(page, "builtin:tiny-reasoner", "7-2*3+4=", "5")
+    wait_finished(page)
+    rows = page.locator("#branch .tv-branch")
+    for number in range(2):
+        tokens(page).nth(2).click()
+        page.locator("#view .tv-fork").nth(number).click()
+        expect(rows).to_have_count(number + 1)
+        wait_finished(page, "#branch")
+        page.locator("#view .tv-close").click()
+    tokens(page, "#branch").nth(3).click()
+    page.locator("#branch .tv-fork").first.click()  # a fork of a fork
+    expect(rows).to_have_count(3)
+    wait_finished(page, "#branch")
+    expect(rows.nth(2)).to_have_attribute("aria-pressed", "true")
+    expect(rows.nth(2)).to_contain_text("token 4:")
+    expect(rows.nth(2)).to_contain_text(re.compile("✓|✗"))
+    second = tokens(page, "#branch").all_text_contents()
+    rows.first.click()
+    expect(rows.first).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#branch .tv-shared")).to_have_count(2)
+    assert tokens(page, "#branch").all_text_contents() != second
+    open_trace(page, "Smile")  # another solution's forks are not shown beside it
+    expect(page.locator("#branch")).to_be_hidden()
+
+
+def test_an_audit_says_whether_the_choice_moves_the_answer(page):
+    ask(page, "builtin:tiny-reasoner", "7-2*3+4=", "5")
+    wait_finished(page)
+    page.locator("#view .tv-strongest").click()
+    chosen = page.locator("#view .tv").get_attribute("data-selected")
+    page.locator("#view .tv-audit-ask").click()
+    table = page.locator("#view .tv-audit .tv-grid")
+    expect(table).to_contain_text("of 8", timeout=60_000)
+    expect(table.locator("tbody tr")).to_have_count(3)
+    expect(table.locator("tbody tr").first).to_contain_text(re.compile(r"\d+–\d+"))  # its interval
+    expect(page.locator("#view .tv-audit")).to_contain_text("8 continuations each")
+    expect(page.locator("#view .tv")).to_have_attribute("data-selected", chosen)
+    expect(page.locator("#view .tv-title")).to_have_text("builtin:tiny-reasoner")

@@ -77,7 +77,9 @@ def stream_fork(
         heading = f"Fork at token {index + 1} with {text!r}"
         tree = explored.tree(running=(number, index, text))
         yield (
-            start_message(run, name=heading, prompt="", gold=trace.gold, origin=parent, prefix=index, tree=tree),
+            start_message(
+                run, name=heading, prompt="", gold=trace.gold, origin=parent, prefix=index, tree=tree
+            ),
             None,
         )
         for message, branch in runner.stream(context.engines, name, request, run, stopped):
@@ -120,9 +122,7 @@ def open_branch(known: Any, number: Any) -> tuple[str, Explored | None]:
         return status_message(explain(error), error=True), None
 
 
-def _finished(
-    context: Context, trace: Trace, gold: str | None, run: str, *, name: str
-) -> tuple[str, Trace]:
+def _finished(context: Context, trace: Trace, gold: str | None, run: str, *, name: str) -> tuple[str, Trace]:
     trace = context.engines.grade(trace, gold)
     return trace_message(trace, name=name, run=run, text=how_it_ended(trace)), trace
 
@@ -153,9 +153,7 @@ class _Stopped(RuntimeError):
     """The reader pressed Stop."""
 
 
-def _measure(
-    engine: Any, trace: Trace, stopped: threading.Event
-) -> Generator[tuple[str, None], None, Trace]:
+def _measure(engine: Any, trace: Trace, stopped: threading.Event) -> Generator[tuple[str, None], None, Trace]:
     """One forward pass reads the text, then one a chunk of positions."""
     chunk = max(1, min(64, len(trace) // 20))
     passes = -(-len(trace) // chunk) + 1

@@ -25,7 +25,13 @@ N, CHOICES = 8, 3  # continuations of each of the most probable tokens
 
 
 def stream_audit(
-    context: Context, name: str, trace: Trace | None, gold: str, index: Any, known: Any, stopped: threading.Event
+    context: Context,
+    name: str,
+    trace: Trace | None,
+    gold: str,
+    index: Any,
+    known: Any,
+    stopped: threading.Event,
 ) -> Iterator[tuple[str, Explored | None]]:
     """Audits one position. index: sent by the page, not to be trusted. known: the session's `Explored`."""
     try:
@@ -34,7 +40,9 @@ def stream_audit(
         if trace.num_alternatives < 2:
             raise UserError("This trace has no alternatives to try: trace it again with --top-k 5.")
         if runner.ZERO_GPU:
-            raise UserError("An audit takes longer than the GPU is lent for here: run the app on your machine.")
+            raise UserError(
+                "An audit takes longer than the GPU is lent for here: run the app on your machine."
+            )
         yield status_message("Preparing…"), None
         explored = Explored.of(trace, known)
         name, engine = context.engines.for_trace(trace, name)
@@ -43,10 +51,14 @@ def stream_audit(
         choices = min(CHOICES, trace.num_alternatives)
 
         def said(done: int) -> str:
-            return f"{choices} tokens × {N} continuations, {min(done, limit):,} of at most {limit:,} tokens long"
+            return (
+                f"{choices} tokens × {N} continuations, {min(done, limit):,} of at most {limit:,} tokens long"
+            )
 
         work = partial(_audited, context, engine, trace, gold, index, choices, limit)
-        found = yield from in_steps(engine, work, said, stopped, "Stopped: the audit did not come to its end.")
+        found = yield from in_steps(
+            engine, work, said, stopped, "Stopped: the audit did not come to its end."
+        )
         explored = explored.with_audit(index, found)
         text = f"Token {index + 1} audited: the panel shows what its choice does."
         yield trace_message(trace, update=True, text=text, audits=explored.audits), explored
@@ -74,7 +86,12 @@ def _audited(
         {"text": c.text, "n": c.n, "right": c.right, "interval": list(c.interval), "answers": c.answers}
         for c in result.choices
     ]
-    return {"effect": result.effect, "choices": found, "graded": bool(gold), "words": _words(result, bool(gold))}
+    return {
+        "effect": result.effect,
+        "choices": found,
+        "graded": bool(gold),
+        "words": _words(result, bool(gold)),
+    }
 
 
 def _words(found: Any, graded: bool) -> str:
@@ -82,7 +99,10 @@ def _words(found: Any, graded: bool) -> str:
     n = found.choices[0].n
     if not graded:
         shift = found.answer_shift or 0.0
-        return f"{n} continuations each; answers differ {shift:+.2f} more often between tokens than within one."
+        return (
+            f"{n} continuations each; answers differ {shift:+.2f} more often between tokens than within one."
+        )
     low, high = found.spread_interval
     text = f"{n} continuations each. Shares of right answers differ by {100 * found.spread:.0f} points"
-    return f"{text} (95 % {100 * low:.0f}–{100 * high:.0f}); effect {found.effect:+.3f}, about 0 where it is chance."
+    text += f" (95 % {100 * low:.0f}–{100 * high:.0f})"
+    return f"{text}; effect {found.effect:+.3f}, about 0 where it is chance."

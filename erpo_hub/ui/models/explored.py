@@ -35,9 +35,7 @@ class Explored:
     @classmethod
     def of(cls, trace: Trace, known: Any) -> Explored:
         """`known`, where it is of this very text; else nothing yet."""
-        if isinstance(known, Explored) and (known.origin.prompt, known.origin.tokens, known.origin.model) == (
-            *(trace.prompt, trace.tokens, trace.model),
-        ):
+        if isinstance(known, Explored) and _text(known.origin) == _text(trace):
             return known
         return cls(trace)
 
@@ -47,7 +45,7 @@ class Explored:
         return [branch.trace for branch in self.branches]
 
     def parent(self, number: Any) -> Trace:
-        """The trace of a branch, of the solution itself for None. Raises UserError: the page sent the number."""
+        """The trace of a branch, of the solution for None. Raises UserError: the page sent the number."""
         if number is None:
             return self.origin
         if type(number) is not int or not 0 <= number < len(self.branches):
@@ -76,6 +74,10 @@ class Explored:
         text = trace.strings.get(token, "")
         row = _place(branch.parent, branch.at, self.parent(branch.parent), text)
         return row | {"answer": trace.answer, "correct": trace.correct, "tokens": len(trace)}
+
+
+def _text(trace: Trace) -> tuple[Any, ...]:
+    return trace.model, trace.prompt, trace.tokens, trace.pieces
 
 
 def _place(parent: int | None, at: int, left: Trace, text: str) -> dict[str, Any]:

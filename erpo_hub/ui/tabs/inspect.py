@@ -61,8 +61,8 @@ def build(context: Context) -> Panel:
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
             config = ViewConfig(
-                *("Completion", "main"), group="inspect", fork=True, map=True, rank=True, audit=True, read=True,
-                folded_question=True,
+                *("Completion", "main"), group="inspect", fork=True, map=True, rank=True, audit=True,
+                read=True, folded_question=True,
             )  # fmt: skip
             welcome = trace_message(shown, name=first) if shown else clear_message(WELCOME)
             view = token_view("view", config, welcome)
@@ -237,9 +237,7 @@ def _connect_token(context: Context, panel: Panel, buttons: dict[str, Any]) -> N
         stopped = context.stop_signals.start(request.session_hash)
         if _question(context, trace)[0] != prompt:  # it was changed: its answer is not on view any more
             trace = None
-        for message, measured in stream_sensitivity(
-            context.seen_by(request), name, trace, explored, stopped
-        ):
+        for message, measured in stream_sensitivity(context.seen_by(request), name, trace, explored, stopped):
             yield message, measured if measured else gr.skip()
 
     for view in (panel.view, panel.branch):

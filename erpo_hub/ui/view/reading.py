@@ -1,8 +1,8 @@
 """A solution's text as something to read: Markdown parsed here, drawn in the page node by node.
 
-What leaves here are names of elements and texts, never HTML: the page makes the nodes and writes texts with
-`textContent` (token_reading.js). Mathematics stays as its LaTeX source, told apart as code. Raw HTML, pictures
-and links are text.
+What leaves here are names of elements and texts, never HTML: the page makes the nodes and writes texts
+with `textContent` (token_reading.js). Mathematics stays as its LaTeX source, told apart as code. Raw HTML,
+pictures and links are text.
 """
 
 from __future__ import annotations

@@ -279,7 +279,7 @@ const view = {
 };
 
 function sameText(a, b) {
-  return a.tokens.length > 0 && a.tokens.length === b.tokens.length && a.meta.prompt === b.meta.prompt && a.tokens.every((id, t) => id === b.tokens[t]);
+  return a.tokens.length > 0 && a.tokens.length === b.tokens.length && a.meta.prompt === b.meta.prompt && a.tokens.every((id, t) => id === b.tokens[t] && a.pieces[t] === b.pieces[t]);
 }
 
 function drawLists(view) {
