@@ -69,7 +69,7 @@ def stream_audit(
 def _audited(
     context: Context, engine: Any, trace: Trace, gold: str, index: int, choices: int, limit: int
 ) -> dict[str, Any]:
-    from ...tasks.grading import extract_answer
+    from ...tasks.grading import read_answer
     from ...traces.audit import audit
 
     result = audit(
@@ -77,7 +77,7 @@ def _audited(
         trace,
         N,
         grade=lambda text: context.engines.score(text, gold) or 0.0,
-        extract=extract_answer,
+        extract=partial(read_answer, gold=gold),
         positions=[index],
         choices=choices,
         max_new_tokens=limit,

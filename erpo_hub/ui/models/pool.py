@@ -87,10 +87,10 @@ class Engines:
 
     def grade(self, trace: Trace, gold: str | None) -> Trace:
         """The trace with its answer and, where the right one is known, the verdict."""
-        from ...tasks.grading import extract_answer
+        from ...tasks.grading import read_answer
 
         gold = (gold or "").strip() or None
-        answer = extract_answer(trace.completion)
+        answer = read_answer(trace.completion, gold)
         if gold is None:
             return trace.replace(answer=answer)
         score = self.score(trace.completion, gold)
