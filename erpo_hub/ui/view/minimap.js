@@ -6,7 +6,7 @@ const MOVES = 4; // pixels after which a press is a drag
 
 function joinMap(view) {
   const { canvas } = view.parts;
-  view.map = { view, from: 0, to: 0, base: document.createElement("canvas"), key: null, drag: null };
+  view.map = { view, from: 0, to: 0, base: document.createElement("canvas"), drawn: 0, painted: null, drag: null };
   view.parts.map.hidden = false;
   view.root.classList.add("tv-mapped");
   new ResizeObserver(() => drawMap(view)).observe(canvas);
@@ -74,7 +74,8 @@ function drawMap(view) {
   }
   ctx.fillStyle = map.colors.focus;
   for (const t of view.found || []) if (t >= from && t < to) ctx.fillRect(mapX(view, t) - 0.5, MAP_HEIGHT - 6, 1.5, 6);
-  view.root.dataset.mapped = view.serial; // which trace the map shows; tests compare it with the text's
+  view.root.dataset.mapped = view.serial; // which trace the map shows
+  map.drawn += 1;
   paintMap(view);
 }
 
@@ -95,14 +96,16 @@ function mapX(view, t) {
 // What moves: the window over the text and the chosen token.
 function paintMap(view) {
   const { map } = view, { canvas } = view.parts;
-  if (!map || !map.width) return;
+  if (!map || !map.width || !map.colors) return;
   const ctx = canvas.getContext("2d"), dense = window.devicePixelRatio || 1;
+  const seen = (map.seen = view.mode === "tokens" ? visibleRange(view) : null);
+  const key = [map.drawn, seen, view.selected ? view.selected.main : ""].join();
+  if (key === map.painted) return;
+  map.painted = key;
   ctx.setTransform(1, 0, 0, 1, 0, 0);
   ctx.clearRect(0, 0, canvas.width, canvas.height);
   ctx.drawImage(map.base, 0, 0);
   ctx.setTransform(dense, 0, 0, dense, 0, 0);
-  const seen = view.mode === "tokens" ? visibleRange(view) : null;
-  map.seen = seen;
   if (seen && seen[1] - seen[0] < view.data.tokens.length) {
     const a = mapX(view, seen[0] - 0.5), b = mapX(view, seen[1] - 0.5);
     ctx.globalAlpha = 0.14;
