@@ -250,7 +250,8 @@ def main(write: bool = False) -> int:
 
 def _write(found: dict[str, float], load: float) -> None:
     lines = [
-        f"`python benchmarks/ui.py --write`: a real browser (chromium), medians of {ROUNDS}, {os.cpu_count()} cores",
+        f"`python benchmarks/ui.py --write`: a real browser (chromium), medians of {ROUNDS},"
+        f" {os.cpu_count()} cores",
         f"with a load average of {load:.1f} at the end.",
         "",
         "| what | measured | target |",

@@ -359,3 +359,17 @@ def test_an_audit_says_whether_the_choice_moves_the_answer(page):
     expect(page.locator("#view .tv-audit")).to_contain_text("8 continuations each")
     expect(page.locator("#view .tv")).to_have_attribute("data-selected", chosen)
     expect(page.locator("#view .tv-title")).to_have_text("builtin:tiny-reasoner")
+
+
+def test_a_pasted_solution_is_scored(page):
+    open_drawer(page)
+    choose(page, "#model", "builtin:tiny-reasoner")
+    page.locator("#prompt textarea").fill("3+4=")
+    page.locator("#gold textarea").fill("7")
+    page.locator("#score").click()
+    expect(page.locator("#view .tv-status[role=alert]")).to_contain_text("paste one")
+    page.locator("#pasted textarea").fill("7")
+    page.locator("#score").click()
+    expect(page.locator("#view .tv-badge")).to_have_text("✓ correct")
+    expect(tokens(page)).to_have_text(["7"])
+    expect(page.locator("#prompt textarea")).to_have_value("3+4=")

@@ -18,7 +18,13 @@ import gradio as gr
 from ...errors import UserError
 from ...traces.trace import Trace
 from ..context import Context
-from ..models.asking import open_branch, stream_answer, stream_fork, stream_sensitivity
+from ..models.asking import (
+    open_branch,
+    stream_answer,
+    stream_fork,
+    stream_score,
+    stream_sensitivity,
+)
 from ..models.auditing import stream_audit
 from ..models.explored import Explored
 from ..models.requests import SamplingSettings
@@ -118,10 +124,17 @@ def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict
             upload = gr.UploadButton(
                 "Upload a trace (JSON)", file_types=[".json"], size="sm", elem_id="upload", min_width=160
             )
+        with gr.Row(equal_height=False):
+            pasted = gr.Textbox(
+                label="A solution of your own", info="Paste any text: the model scores it token by token.",
+                lines=2, max_lines=8, elem_id="pasted", scale=4,
+            )  # fmt: skip
+            score = gr.Button("Score it", size="sm", min_width=100, scale=0, elem_id="score")
         with gr.Accordion("Sampling", open=False), gr.Row():
             settings = sampling_controls(library.limits, "ask")
     more.click(None, js=DRAWER, api_visibility="private")
     buttons = {"upload": upload, "example": example, "run": run, "stop": stop, "pairs": pairs}
+    buttons |= {"pasted": pasted, "score": score}
     fields = {"shipped": shipped, "model": model, "prompt": prompt, "gold": gold, "settings": settings}
     return fields, buttons
 
@@ -201,6 +214,16 @@ def _connect_asking(context: Context, panel: Panel, buttons: dict[str, Any]) -> 
         queue=False,
         **QUIET,
     )
+
+    def score(
+        request: gr.Request, name: str, prompt: str, gold: str, text: str, heat: float
+    ) -> Iterator[tuple]:
+        for message, trace in stream_score(context.seen_by(request), name, prompt, gold, text, heat):
+            yield message, trace if trace else gr.skip(), None
+
+    given = [panel.model, panel.prompt, panel.gold, buttons["pasted"], panel.settings[0]]
+    shown = [panel.view, panel.trace, panel.shipped]
+    buttons["score"].click(stop, queue=False, **QUIET).then(score, given, shown, **QUIET, **MODEL)
     buttons["stop"].click(stop, queue=False, js=STOP_AT_ONCE, **QUIET)
     buttons["link"].click(
         None, [panel.shipped, *inputs], buttons["link_text"], js=COPY_LINK, api_visibility="private"
