@@ -31,6 +31,7 @@ docs: $(VENV)/.docs
 evidence: $(VENV)/.test
 	$(BIN)/python benchmarks/evidence.py report
 	$(BIN)/python benchmarks/evidence_pages.py
+	$(BIN)/python benchmarks/transplant.py --read
 
 dist: $(VENV)/.test
 	$(BIN)/python -m build --no-isolation --outdir dist
