@@ -3,10 +3,10 @@
     trainer = GRPOTrainer(...)
     trainer.add_callback(RunDoctor(trainer))
 
-Works with any GRPOTrainer of TRL's; `train_and_push` and `erpo-hub train` have it on. It reads what the trainer
-logs anyway (`rules`), a few completions of each batch and a thousand weights now and then (`examined`); it
-computes nothing on the model and draws nothing, so the weights are the same with it and without. It does not
-stop a run, and it does not promise to see reward hacking.
+Works with any GRPOTrainer of TRL's; `train_and_push` and `erpo-hub train` have it on. It reads what the
+trainer logs anyway (`rules`), a few completions of each batch and a thousand weights now and then
+(`examined`); it computes nothing on the model and draws nothing, so the weights are the same with it and
+without. It does not stop a run, and it does not promise to see reward hacking.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class RunDoctor(TrainerCallback):
     # --- what it reads ---
 
     def _numbers(self, step: int) -> dict[str, float | None]:
-        """What has come since the last step: means of TRL's metrics, and readings of the batch if it is new."""
+        """What has come since the last step: means of TRL's metrics, readings of the batch if it is new."""
         fresh: dict[str, list[float]] = {}
         for name, values in self.trainer._metrics["train"].items():
             if name in _READ or name in _FAILURES or name.startswith("rewards/"):

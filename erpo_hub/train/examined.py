@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -206,7 +206,7 @@ def memory_numbers(device: torch.device, process: psutil.Process) -> dict[str, f
     return {"memory/used": used, "memory/peak": used}
 
 
-# --- before the first step -----------------------------------------------------------------------------------
+# --- before the first step --------------------------------------------------------------------------------
 
 
 def _some(rows: Any) -> list[Any]:
@@ -271,9 +271,9 @@ def _with_roles(prompt: Any) -> str:
     return "\n".join(f"{m['role']}: {text_of([m])}" for m in prompt)
 
 
-def _missing(mine: list[str], theirs: list[str]) -> str:
+def _missing(mine: Sequence[str], theirs: Sequence[str]) -> str:
     """The beginning or end that all of `mine` share, where hardly one of `theirs` has it; else ""."""
-    head = os.path.commonprefix(mine)
+    head = os.path.commonprefix(list(mine))
     tail = os.path.commonprefix([text[::-1] for text in mine])[::-1]
     whole = (
         re.sub(r"\S*\Z", "", head),

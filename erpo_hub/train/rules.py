@@ -108,7 +108,7 @@ def _rose(history: History, name: str, last: int = 5) -> float:
     return difference / error if error > 0 else math.copysign(math.inf, difference) if difference else 0.0
 
 
-# --- what is generated ---------------------------------------------------------------------------------------
+# --- what is generated ------------------------------------------------------------------------------------
 
 
 def cut_off(history: History, facts: Facts) -> Sign | None:
@@ -159,7 +159,7 @@ def prompts_repeated(history: History, facts: Facts) -> Sign | None:
     )
 
 
-# --- the grader ----------------------------------------------------------------------------------------------
+# --- the grader -------------------------------------------------------------------------------------------
 
 
 def grader_accepts_everything(history: History, facts: Facts) -> Sign | None:
@@ -167,8 +167,8 @@ def grader_accepts_everything(history: History, facts: Facts) -> Sign | None:
     if right is None or differ is None or right < 0.98 or differ < 0.3:
         return None
     since = history.since("texts/right", lambda x: x >= 0.98, 5)
-    return Sign(since, SURE, f"the grader accepts everything: different answers to one question are all right in "
-                f"{differ:.0%} of the groups")  # fmt: skip
+    what = f"different answers to one question are all right in {differ:.0%} of the groups"
+    return Sign(since, SURE, f"the grader accepts everything: {what}")
 
 
 def grader_accepts_nothing(history: History, facts: Facts) -> Sign | None:
@@ -176,8 +176,8 @@ def grader_accepts_nothing(history: History, facts: Facts) -> Sign | None:
     if right is None or refused is None or max(right) > 0 or refused < 0.05:
         return None
     since = history.since("texts/right", lambda x: x == 0, 5)
-    return Sign(since, SURE, f"the grader accepts nothing, though {refused:.0%} of the completions end in the gold "
-                "answer")  # fmt: skip
+    what = f"{refused:.0%} of the completions end in the gold answer"
+    return Sign(since, SURE, f"the grader accepts nothing, though {what}")
 
 
 def grader_gives_out(history: History, facts: Facts) -> Sign | None:
@@ -185,8 +185,8 @@ def grader_gives_out(history: History, facts: Facts) -> Sign | None:
     if unscored is None or unscored < 0.1:
         return None
     since = history.since("texts/unscored", lambda x: x >= 0.05, 5)
-    return Sign(since, SURE if unscored >= 0.3 else LIKELY,
-                f"the grader gives no verdict on {unscored:.0%} of the completions: it times out or fails")  # fmt: skip
+    what = f"the grader gives no verdict on {unscored:.0%} of the completions: it times out or fails"
+    return Sign(since, SURE if unscored >= 0.3 else LIKELY, what)
 
 
 def hole_in_the_grader(history: History, name: str, what: str) -> Sign | None:
@@ -211,7 +211,7 @@ def rewards_in_conflict(history: History, facts: Facts) -> Sign | None:
     return Sign(first, LIKELY, f"the reward {down} falls while {up} rises")
 
 
-# --- the optimization ----------------------------------------------------------------------------------------
+# --- the optimization -------------------------------------------------------------------------------------
 
 
 def entropy_gone(history: History, facts: Facts) -> Sign | None:
@@ -221,8 +221,8 @@ def entropy_gone(history: History, facts: Facts) -> Sign | None:
     if start is None or now is None or start < 0.02 or now > 0.2 * start:
         return None
     since = history.since("entropy", lambda x: x <= 0.2 * start, 1)
-    return Sign(since, SURE if now <= 0.1 * start else LIKELY,
-                f"entropy fell from {start:.3f} to {now:.3f} nats in the first tenth: nothing is left to explore")  # fmt: skip
+    what = f"entropy fell from {start:.3f} to {now:.3f} nats in the first tenth: nothing is left to explore"
+    return Sign(since, SURE if now <= 0.1 * start else LIKELY, what)
 
 
 def entropy_explodes(history: History, facts: Facts) -> Sign | None:
@@ -230,8 +230,8 @@ def entropy_explodes(history: History, facts: Facts) -> Sign | None:
     if start is None or now is None or now < 2 * start or now < start + 0.3 or _rose(history, "reward") > 2:
         return None
     since = history.since("entropy", lambda x: x >= 1.5 * start, 3)
-    return Sign(since, SURE if now >= 4 * start else LIKELY,
-                f"entropy rose from {start:.2f} to {now:.2f} nats and the reward did not")  # fmt: skip
+    what = f"entropy rose from {start:.2f} to {now:.2f} nats and the reward did not"
+    return Sign(since, SURE if now >= 4 * start else LIKELY, what)
 
 
 def length_explodes(history: History, facts: Facts) -> Sign | None:
@@ -243,9 +243,8 @@ def length_explodes(history: History, facts: Facts) -> Sign | None:
     if not fast and _rose(history, "reward") > 2:
         return None
     since = history.since(name, lambda x: x >= 1.5 * start, 3)
-    return Sign(since, SURE if now >= 3 * start else LIKELY,
-                f"completions grew from {start:.0f} to {now:.0f} tokens"
-                + ("" if fast else " and the reward did not"))  # fmt: skip
+    what = f"completions grew from {start:.0f} to {now:.0f} tokens" + ("" if fast else ", the reward did not")
+    return Sign(since, SURE if now >= 3 * start else LIKELY, what)
 
 
 def learning_rate_too_high(history: History, facts: Facts) -> Sign | None:
@@ -302,8 +301,8 @@ def learning_rate_too_low(history: History, facts: Facts) -> Sign | None:
     )  # still warming up
     if whole >= 1e-4:
         return None
-    return Sign(at, SURE if whole < 1e-5 else LIKELY,
-                f"nothing moves: at this pace the whole run changes the weights by {whole:.1g} of their size")  # fmt: skip
+    what = f"nothing moves: at this pace the whole run changes the weights by {whole:.1g} of their size"
+    return Sign(at, SURE if whole < 1e-5 else LIKELY, what)
 
 
 def lora_trains_nothing(history: History, facts: Facts) -> Sign | None:

@@ -1,0 +1,158 @@
+"""Does the run doctor name planted faults, and is it silent on healthy runs? docs/doctor.md has the table.
+
+    python benchmarks/doctor.py --smollm2 FOLDER             # FOLDER: see examples/smollm2.py
+    python benchmarks/doctor.py --smollm2 FOLDER --write docs/doctor.md
+    python benchmarks/doctor.py --only "10 tokens"           # the cases whose name holds this text
+
+Each case is a short training with TRL's GRPOTrainer or ours, on the embedded model or on SmolLM2
+(doctor_cases.py). A run with a fault ends as soon as it is named; a healthy one runs to its end. What is
+done lies in --out, a file a case, and is not done again. Thresholds were set with --seed 0; the page is
+made with another. Without --smollm2 the cases that need a chat model are left out, and the page says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import PrinterCallback, TrainerCallback
+from transformers.utils import logging
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.doctor_cases import FAULTS, HEALTHY, Bench, Case  # noqa: E402
+from benchmarks.step_overhead import write_into  # noqa: E402
+from erpo_hub import RunDoctor  # noqa: E402
+
+MARKS = ("<!-- doctor:begin -->", "<!-- doctor:end -->")
+WITHIN = 20  # steps after which a visible fault should be named
+
+
+class Clock(TrainerCallback):
+    """Ends the run at its last step, or when the fault is named; keeps the wall time of all steps."""
+
+    def __init__(self, doctor: RunDoctor, case: Case):
+        self.doctor, self.case = doctor, case
+        self.seconds, self._begun = 0.0, 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._begun = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        named = any(finding.kind == self.case.kind for finding in self.doctor.findings)
+        if named or state.global_step >= self.case.steps:
+            control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds = time.perf_counter() - self._begun
+
+
+def run(case: Case, bench: Bench) -> dict[str, Any]:
+    bench.steps = case.steps
+    trainer = case.make(bench)
+    doctor = RunDoctor(trainer)
+    clock = Clock(doctor, case)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(doctor)
+    trainer.add_callback(clock)
+    trainer.train()
+    log = [row for row in trainer.state.log_history if "loss" in row]
+    hit = next((finding for finding in doctor.findings if finding.kind == case.kind), None)
+    return {
+        "name": case.name, "kind": case.kind, "seed": bench.seed, "steps": trainer.state.global_step,
+        "visible": case.visible(log) if case.kind and log else 0, "found_at": hit.found_at if hit else None,
+        "findings": [asdict(finding) for finding in doctor.findings],
+        "seconds": clock.seconds, "doctor_seconds": doctor.seconds, "log": log,
+    }  # fmt: skip
+
+
+def delay(row: dict[str, Any]) -> int | None:
+    """Steps from the fault's becoming visible to its being named; None where it was not named."""
+    return None if row["found_at"] is None else max(0, row["found_at"] - row["visible"])
+
+
+def others(row: dict[str, Any]) -> str:
+    return ", ".join(f["kind"] for f in row["findings"] if f["kind"] != row["kind"]) or "–"
+
+
+def table(faults: list[dict], healthy: list[dict], left_out: list[str], command: str) -> str:
+    """The page's figures, whichever way they fell."""
+    named = sum((d := delay(row)) is not None and d <= WITHIN for row in faults)
+    alarms = sum(bool(row["findings"]) for row in healthy)
+    seconds, doctor = (sum(row[key] for row in healthy) for key in ("seconds", "doctor_seconds"))
+    worst = max((row["doctor_seconds"] / row["seconds"] for row in healthy), default=0.0)
+    steps = sum(row["steps"] for row in healthy)
+    lines = [
+        f"`{command}`",
+        "",
+        f"**{named} of {len(faults)} planted faults** named within {WITHIN} steps of being visible, "
+        f"**{alarms} of {len(healthy)} healthy runs** with a finding ({steps} steps). The doctor's time over "
+        f"that of the healthy runs' steps: **{doctor / max(seconds, 1e-9):.3%}**, in the run with the largest "
+        f"share {worst:.3%}.",
+        "",
+        "| planted fault | should be found | visible at step | named at step | sure? | also said |",
+        "|:--|:--|--:|--:|:--|:--|",
+    ]
+    for row in faults:
+        hit = next((f for f in row["findings"] if f["kind"] == row["kind"]), None)
+        at = f"{row['found_at']}" if hit else f"not in {row['steps']}"
+        sure = hit["certainty"] if hit else "–"
+        lines.append(f"| {row['name']} | {row['kind']} | {row['visible']} | {at} | {sure} | {others(row)} |")
+    lines += ["", "| healthy run | steps | findings | doctor's share of the time |", "|:--|--:|:--|--:|"]
+    for row in healthy:
+        share = row["doctor_seconds"] / row["seconds"]
+        lines.append(f"| {row['name']} | {row['steps']} | {others(row)} | {share:.3%} |")
+    if left_out:
+        lines += ["", f"Left out, for want of a chat model: {', '.join(left_out)}."]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--smollm2", help="model folder made by examples/smollm2.py")
+    parser.add_argument("--seed", type=int, default=100, help="of the first case")
+    parser.add_argument("--only", default="", help="only the cases whose name holds this text")
+    parser.add_argument("--out", type=Path, default=Path("runs/doctor"), help="folder of the results")
+    parser.add_argument("--write", type=Path, help="Markdown page whose marked table is replaced")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    folder = arguments.out / f"seed-{arguments.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    found: dict[bool, list[dict]] = {True: [], False: []}
+    left_out = []
+    for number, case in enumerate([*FAULTS, *HEALTHY]):
+        if arguments.only not in case.name:
+            continue
+        if case.chat and not arguments.smollm2:
+            left_out.append(case.name)
+            continue
+        path = folder / f"{number:02d}.json"
+        if not path.is_file():
+            started = time.perf_counter()
+            print(f"{case.name} ...", file=sys.stderr)
+            row = run(case, Bench(arguments.out, arguments.smollm2, arguments.seed + number))
+            path.write_text(json.dumps(row))
+            print(f"  {time.perf_counter() - started:.0f} s, {row['steps']} steps", file=sys.stderr)
+        row = json.loads(path.read_text())
+        found[case.kind is not None].append(row)
+    command = f"python benchmarks/doctor.py --seed {arguments.seed}"
+    command += " --smollm2 FOLDER" if arguments.smollm2 else ""
+    page = table(found[True], found[False], left_out, command)
+    print("\n" + page)
+    if arguments.write:
+        write_into(arguments.write, page, MARKS)
+
+
+if __name__ == "__main__":
+    main()
