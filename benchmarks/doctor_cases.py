@@ -376,7 +376,7 @@ HEALTHY = (
     Case(
         "50 steps, lr 1e-4, logged every 5",
         lambda b: b.trainer(learning_rate=1e-4, logging_steps=5),
-        steps=60,
+        steps=50,
     ),
     Case("SmolLM2, chat", lambda b: b.chat(closeness, b.sums()), steps=14, chat=True),
 )

@@ -69,7 +69,8 @@ class RunDoctor(TrainerCallback):
             max_steps=state.max_steps,
             learning_rate=args.learning_rate,
             lora=hasattr(model, "peft_config"),
-            half=self._weights.half or args.bf16 or args.fp16,
+            half=self._weights.half,
+            autocast=args.bf16 or args.fp16,
             completion_limit=args.max_completion_length,
             memory_limit=examined.memory_limit(trainer.accelerator.device),
         )

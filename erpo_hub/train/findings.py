@@ -31,8 +31,8 @@ CHANGES = {
     "weights in float32",
     "lora-trains-nothing": "give the trainer peft_config and no optimizer made earlier; check lora_alpha, "
     "target_modules",
-    "reference-differs": "start from the model that the reference is, with a fresh adapter and no dropout "
-    "(disable_dropout)",
+    "reference-differs": "start from the model that the reference is, with a fresh adapter and without "
+    "dropout (disable_dropout)",
     "memory-grows": "look for what is kept from step to step (reward functions, callbacks), or shorten completions",
 }  # fmt: skip
 

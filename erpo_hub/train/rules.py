@@ -25,6 +25,7 @@ class Facts:
     learning_rate: float = 0.0
     lora: bool = False
     half: bool = False  # weights in bf16 or fp16
+    autocast: bool = False
     completion_limit: int | None = None
     memory_limit: float = 0.0
 
@@ -323,12 +324,13 @@ def reference_differs(history: History, facts: Facts) -> Sign | None:
     if history.step > 1:
         return None
     kl, progress = history.mean("kl", 1), history.mean("erpo/progress_std", 1)
-    noise = 0.05 if facts.half else 0.01
+    rounded = facts.half or facts.autocast
+    noise = 0.05 if rounded else 0.01
     if kl is not None and kl > noise:
         return Sign(
             0, SURE if kl > 5 * noise else LIKELY, f"KL is {kl:.2g} nats a token before the first update"
         )
-    if progress is not None and progress > 0.1 and not facts.half:
+    if progress is not None and progress > 0.1 and not rounded:
         return Sign(
             0, LIKELY, f"erpo/progress_std is {progress:.2g} before the first update, where it should be 0"
         )

@@ -1,4 +1,4 @@
-"""The run doctor: planted faults in real short trainings, silence on a healthy one, and no hand in the weights."""
+"""The run doctor: planted faults in real short trainings, silence on a healthy one, untouched weights."""
 
 from __future__ import annotations
 
@@ -175,8 +175,8 @@ def test_the_weights_are_the_same_with_it_and_without(tiny_model: str, tmp_path:
     off = {"entropy_gate": grpo.entropy_gate, "progress_eta": grpo.progress_eta}
     _, trl = doctored(tiny_model, tmp_path, "TRL", max_steps=4)
     _, ours = doctored(tiny_model, tmp_path, "ours", max_steps=4, **off)
-    without = trainer(tiny_model, config(tmp_path, GRPOConfig, **SMALL | {"max_steps": 4, "learning_rate": 1e-3}),
-                      GRPOTrainer)  # fmt: skip
+    args = config(tmp_path, GRPOConfig, **SMALL | {"max_steps": 4, "learning_rate": 1e-3})
+    without = trainer(tiny_model, args, GRPOTrainer)
     without.train()
     for name, weight in weights(without).items():
         assert torch.equal(weight, weights(trl)[name])
@@ -200,35 +200,39 @@ LEAK = [2000 * MIB + 10 * MIB * step for step in range(40)]
 LEVEL = [2000 * MIB + (step % 3) * MIB for step in range(40)]
 
 
+def line(start: float, pace: float, wiggle: int = 2) -> list[float]:
+    return [start + pace * i + i % wiggle / 50 for i in range(24)]
+
+
+CONFLICT = filled(rewards__a__mean=line(0.5, -1 / 60), rewards__b__mean=line(0.1, 1 / 40, 3))
+NO_CONFLICT = filled(rewards__a__mean=line(0.5, 1 / 60), rewards__b__mean=line(0.1, 0, 3))
+LEAKING = filled(memory__used=LEAK, memory__peak=LEAK)
+LONGER = filled(completions__mean_length=[20.0] * 5 + [70.0] * 5)
+HOTTER = filled(entropy=[0.4] * 5 + [1.8] * 5, reward=[0.4, 0.5] * 5)
+
+
 @pytest.mark.parametrize(
     ("kind", "history", "facts", "found"),
     [
-        ("memory-grows", filled(memory__used=LEAK, memory__peak=LEAK), WITH_MEMORY, True),
+        ("memory-grows", LEAKING, WITH_MEMORY, True),
         ("memory-grows", filled(memory__used=LEVEL, memory__peak=LEVEL), WITH_MEMORY, False),
-        ("memory-grows", filled(memory__used=LEAK, memory__peak=LEAK), Facts(100, memory_limit=1e4 * MIB), False),
-        (
-            "rewards-in-conflict",
-            filled(**{"rewards__a__mean": [0.5 - i / 60 + i % 2 / 50 for i in range(24)],
-                      "rewards__b__mean": [0.1 + i / 40 + i % 3 / 50 for i in range(24)]}),
-            Facts(100),
-            True,
-        ),
-        (
-            "rewards-in-conflict",
-            filled(**{"rewards__a__mean": [0.5 + i / 60 + i % 2 / 50 for i in range(24)],
-                      "rewards__b__mean": [0.1 + i % 3 / 50 for i in range(24)]}),
-            Facts(100),
-            False,
-        ),
+        ("memory-grows", LEAKING, Facts(100, memory_limit=1e4 * MIB), False),  # it ends before
+        ("rewards-in-conflict", CONFLICT, Facts(100), True),
+        ("rewards-in-conflict", NO_CONFLICT, Facts(100), False),
         ("entropy-gone", filled(entropy=[0.3] * 5 + [0.03] * 5), Facts(400), True),
-        ("entropy-gone", filled(entropy=[0.3] * 60 + [0.03] * 5), Facts(400), False),  # not in the first tenth
-        ("entropy-explodes", filled(entropy=[0.4] * 5 + [1.8] * 5, reward=[0.4, 0.5] * 5), Facts(400), True),
-        ("length-explodes", filled(completions__mean_length=[20.0] * 5 + [70.0] * 5), Facts(400), True),
+        (
+            "entropy-gone",
+            filled(entropy=[0.3] * 60 + [0.03] * 5),
+            Facts(400),
+            False,
+        ),  # not in the first tenth
+        ("entropy-explodes", HOTTER, Facts(400), True),
+        ("length-explodes", LONGER, Facts(400), True),
         ("learning-rate-too-high", filled(kl=[0.0, 1.5, 2.0, 3.0]), Facts(400), True),
         ("learning-rate-too-high", filled(kl=[0.0, 0.1, 0.2, 0.1]), Facts(400), False),
         ("learning-rate-too-high", filled(grad_norm=[1.0, float("inf"), 1.0]), Facts(400), True),
     ],
-)  # fmt: skip
+)
 def test_rules_over_numbers(kind: str, history: History, facts: Facts, found: bool) -> None:
     assert (RULES[kind](history, facts) is not None) == found
 
