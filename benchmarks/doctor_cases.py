@@ -22,7 +22,7 @@ from erpo_hub.tasks.grading import Grader, correctness_reward, extract_answer  #
 from erpo_hub.tasks.tasks import load_task  # noqa: E402
 from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model  # noqa: E402
 
-STEPS = 30
+STEPS = 26
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Bench:
     def config(self, cls: Any = GRPOConfig, **changes: Any) -> Any:
         values = {
             "output_dir": str(self.out / "trainer"), "max_steps": self.steps, "seed": self.seed,
-            "per_device_train_batch_size": 32, "num_generations": 8, "max_completion_length": 48,
+            "per_device_train_batch_size": 16, "num_generations": 4, "max_completion_length": 48,
             "learning_rate": 2e-4, "use_cpu": True, "bf16": False, "gradient_checkpointing": False,
             "report_to": "none", "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True,
         }  # fmt: skip
@@ -206,7 +206,7 @@ class FewQuestions(GRPOTrainer):
     """A sampler that begins anew with every batch."""
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
-        return [i // self.num_generations for _ in range(1000) for i in range(32)]
+        return [i // self.num_generations for _ in range(1000) for i in range(16)]
 
 
 def easy() -> Dataset:
@@ -356,7 +356,7 @@ HEALTHY = (
     Case("two updates a batch", lambda b: b.trainer(num_iterations=2)),
     Case(
         "two micro-batches, warm-up",
-        lambda b: b.trainer(per_device_train_batch_size=16, gradient_accumulation_steps=2, warmup_steps=10),
+        lambda b: b.trainer(per_device_train_batch_size=8, gradient_accumulation_steps=2, warmup_steps=10),
     ),
     Case("three operands", lambda b: b.trainer(rows=b.rows("builtin:expressions?operands=3"))),
     Case(
@@ -364,8 +364,8 @@ HEALTHY = (
         lambda b: b.trainer(rows=b.rows("builtin:expressions?operands=5"), max_completion_length=64),
     ),
     Case(
-        "groups of 4, T = 0.8, dr_grpo",
-        lambda b: b.trainer(num_generations=4, temperature=0.8, loss_type="dr_grpo"),
+        "groups of 8, T = 0.8, dr_grpo",
+        lambda b: b.trainer(num_generations=8, temperature=0.8, loss_type="dr_grpo"),
     ),
     Case(
         "two rewards, 300 questions, an evaluation set",
@@ -374,9 +374,9 @@ HEALTHY = (
         ),
     ),
     Case(
-        "50 steps, lr 1e-4, logged every 5",
+        "40 steps, lr 1e-4, logged every 5",
         lambda b: b.trainer(learning_rate=1e-4, logging_steps=5),
-        steps=50,
+        steps=40,
     ),
     Case("SmolLM2, chat", lambda b: b.chat(closeness, b.sums()), steps=14, chat=True),
 )

@@ -24,8 +24,10 @@ from .rules import Sign
 
 READ = 16  # completions of a batch whose text is looked at
 INDEXED = 100_000  # rows at most whose gold answers are kept
+_GOLD = ("answer", "solution", "ground_truth", "target")  # columns that may hold gold answers
 MARKS = ("\\boxed", "####", "<answer>")
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*")
+_ONE_ANSWER = re.compile(rf"{_NUMBER.pattern}|[A-Za-z]+")  # an expression has many right ones
 _UNDONE = re.compile(r"[\d\s().]*\d[\s)]*[-+*×÷][\s(]*\d[\d\s().+*×÷/-]*|\d+(?:\s*/\s*\d+){2,}")
 _NAMED_CHAT = re.compile(r"instruct|\bchat\b|-it\b|-chat", re.IGNORECASE)
 
@@ -50,7 +52,8 @@ class Texts:
         self.golds: dict[str, str] = {}
         names = getattr(rows, "column_names", None) or []
         if "prompt" in names and hasattr(rows, "__len__") and len(rows) <= INDEXED:
-            answers = rows["answer"] if "answer" in names else [None] * len(rows)
+            column = next((name for name in _GOLD if name in names), None)
+            answers = rows[column] if column else [None] * len(rows)
             self.golds = {
                 text_of(p): "" if a is None else str(a).strip() for p, a in zip(rows["prompt"], answers)
             }
@@ -76,6 +79,11 @@ class Texts:
             found["texts/gold_refused"] = self._refused(prompts, completions)
         return found
 
+    def _gold(self, prompt: Any) -> str:
+        """The gold answer, without the way to it; "" where none is known."""
+        gold = self.golds.get(text_of(prompt), "")
+        return gold if len(gold) < 20 else marked_answer(gold) or gold
+
     def _is_right(self, reward: float) -> bool:
         return reward > 0 if self.low == self.high else reward >= (self.low + self.high) / 2
 
@@ -94,7 +102,7 @@ class Texts:
                 alike += 1
                 if self._is_right(values[0]):
                     rights += 1
-                    if len(differ) < 4:
+                    if len(differ) < 4 and _ONE_ANSWER.fullmatch(self._gold(prompts[start])):
                         read = {extract_answer(text_of(c)[-500:]) for c in completions[start:end]}
                         differ.append(len(read) > 1)
             key = hash(text_of(prompts[start]))
@@ -123,8 +131,7 @@ class Texts:
         read = undone = echoed = 0
         for i in islice((i for i, is_right in enumerate(right) if is_right), READ):
             question = text_of(prompts[i])
-            gold = self.golds.get(question, "")
-            if not _NUMBER.fullmatch(gold.rpartition("####")[2].strip()):
+            if not _NUMBER.fullmatch(self._gold(prompts[i])):
                 continue
             read += 1
             last = _last(text_of(completions[i]))
@@ -139,10 +146,9 @@ class Texts:
         """Share of the completions whose answer is the gold one."""
         same = read = 0
         for prompt, completion in islice(zip(prompts, completions), READ):
-            gold = self.golds.get(text_of(prompt))
-            if gold:
+            if gold := self._gold(prompt):
                 read += 1
-                same += extract_answer(text_of(completion)[-500:]) == (marked_answer(gold) or gold)
+                same += extract_answer(text_of(completion)[-500:]) == gold
         return same / read if read else None
 
 

@@ -33,7 +33,7 @@ CHANGES = {
     "target_modules",
     "reference-differs": "start from the model that the reference is, with a fresh adapter and without "
     "dropout (disable_dropout)",
-    "memory-grows": "look for what is kept from step to step (reward functions, callbacks), or shorten completions",
+    "memory-grows": "look for what is kept from step to step (rewards, callbacks), or shorten completions",
 }  # fmt: skip
 
 IMPLIED = {
