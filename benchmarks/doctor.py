@@ -142,8 +142,8 @@ def replayed() -> str:
         f"The rules over numbers, replayed on the logs of the {len(seen)} different runs in docs/evidence "
         "(entropy, length, reward, gradient norm, cut-off and equal groups): "
         f"{len(randoms)} of {trained} runs with random rewards, a control that cannot learn, have a finding, "
-        f"and **{len(found) - len(randoms)} of the {len(seen) - trained} others**. {said}. These logs were at "
-        "hand when the thresholds were set."
+        f"and **{len(found) - len(randoms)} of the {len(seen) - trained} others**. {said}. These logs were "
+        "at hand when the thresholds were set."
     )
     return fill(text, 118)
 
@@ -182,7 +182,9 @@ def main() -> None:
         found[case.kind is not None].append(row)
     command = f"python benchmarks/doctor.py --seed {arguments.seed}"
     command += " --smollm2 FOLDER" if arguments.smollm2 else ""
-    page = table(found[True], found[False], left_out, command) + "\n" + replayed() + "\n"
+    page = table(found[True], found[False], left_out, command)
+    if not arguments.only:
+        page += f"\n{replayed()}\n"
     print("\n" + page)
     if arguments.write:
         write_into(arguments.write, page, MARKS)
