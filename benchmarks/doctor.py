@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--smollm2", help="model folder made by examples/smollm2.py")
     parser.add_argument("--seed", type=int, default=100, help="of the first case")
     parser.add_argument("--only", default="", help="only the cases whose name holds this text")
+    parser.add_argument("--part", choices=["faults", "healthy"], help="only these cases")
     parser.add_argument("--out", type=Path, default=Path("runs/doctor"), help="folder of the results")
     parser.add_argument("--write", type=Path, help="Markdown page whose marked table is replaced")
     arguments = parser.parse_args()
@@ -166,7 +167,8 @@ def main() -> None:
     found: dict[bool, list[dict]] = {True: [], False: []}
     left_out = []
     for number, case in enumerate([*FAULTS, *HEALTHY]):
-        if arguments.only not in case.name:
+        part = "faults" if case.kind else "healthy"
+        if arguments.only not in case.name or arguments.part not in (None, part):
             continue
         if case.chat and not arguments.smollm2:
             left_out.append(case.name)
@@ -183,7 +185,7 @@ def main() -> None:
     command = f"python benchmarks/doctor.py --seed {arguments.seed}"
     command += " --smollm2 FOLDER" if arguments.smollm2 else ""
     page = table(found[True], found[False], left_out, command)
-    if not arguments.only:
+    if not (arguments.only or arguments.part):
         page += f"\n{replayed()}\n"
     print("\n" + page)
     if arguments.write:

@@ -318,7 +318,7 @@ FAULTS = (
         "a box is asked for and never made",
         lambda b: b.chat(closeness, b.sums("{} Put the result in \\boxed{{}}, say nothing else.")),
         "mark-missing",
-        steps=12,
+        steps=7,
         chat=True,
     ),
     Case(
@@ -378,5 +378,5 @@ HEALTHY = (
         lambda b: b.trainer(learning_rate=1e-4, logging_steps=5),
         steps=40,
     ),
-    Case("SmolLM2, chat", lambda b: b.chat(closeness, b.sums()), steps=14, chat=True),
+    Case("SmolLM2, chat", lambda b: b.chat(closeness, b.sums()), steps=8, chat=True),
 )

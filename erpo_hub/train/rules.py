@@ -99,11 +99,16 @@ class History:
         return made
 
 
-def _rose(history: History, name: str, last: int = 5) -> float:
-    """How far a number's last values lie above its first, in standard errors of that difference."""
-    late, begun = history.values(name, last), history.begun.get(name, [])
-    if late is None or len(begun) < last:
+def _rose(history: History, name: str, last: int = 5, least: int = 3) -> float:
+    """How far a number's last values lie above its first, in standard errors of that difference.
+
+    Windows of `last` values, of fewer while they would overlap; 0 where not even `least` fit.
+    """
+    last = min(last, len(history.late.get(name, ())) // 2)
+    late = history.values(name, last)
+    if late is None or last < least:
         return 0.0
+    begun = history.begun[name][:last]
     error = math.sqrt((stdev(begun) ** 2 + stdev(late) ** 2) / last)
     difference = fmean(late) - fmean(begun)
     return difference / error if error > 0 else math.copysign(math.inf, difference) if difference else 0.0
@@ -203,7 +208,7 @@ def rewards_in_conflict(history: History, facts: Facts) -> Sign | None:
     names = [name for name in history.late if name.startswith("rewards/") and name.endswith("/mean")]
     if len(names) < 2 or len(history.late[names[0]]) < 2 * EARLY:
         return None
-    trends = {name: _rose(history, name, EARLY) for name in names}
+    trends = {name: _rose(history, name, EARLY, EARLY) for name in names}
     falling, rising = min(trends, key=trends.__getitem__), max(trends, key=trends.__getitem__)
     if trends[falling] > -4 or trends[rising] < 4:
         return None
@@ -267,8 +272,9 @@ def learning_rate_too_high(history: History, facts: Facts) -> Sign | None:
             )
     moved = history.mean("weights/moved", 1)
     if moved is not None and moved >= 0.1 and not facts.lora:
-        weak.append(("weights/moved", f"the weights moved by {moved:.0%} of their size in ten steps"))
-    if _rose(history, "reward") < -4 and (history.mean("reward", 5) or 0) < 0.5 * (
+        steps = history.mean("weights/steps", 1) or 0
+        weak.append(("weights/moved", f"the weights moved by {moved:.0%} of their size in {steps:.0f} steps"))
+    if _rose(history, "reward", 5, 5) < -4 and (history.mean("reward", 5) or 0) < 0.5 * (
         history.start("reward") or 0
     ):
         weak.append(("reward", "the reward fell under half of what it was"))
