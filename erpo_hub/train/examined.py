@@ -23,6 +23,7 @@ from .findings import LIKELY, SURE
 from .rules import Sign
 
 READ = 16  # completions of a batch whose text is looked at
+FEW = 4  # different rewards of a grader that says right, wrong or half
 INDEXED = 100_000  # rows at most whose gold answers are kept
 _GOLD = ("answer", "solution", "ground_truth", "target")  # columns that may hold gold answers
 MARKS = ("\\boxed", "####", "<answer>")
@@ -49,6 +50,7 @@ class Texts:
     def __init__(self, rows: Any, group: int, limit: int | None = None):
         self.group = group
         self.low, self.high = math.inf, -math.inf  # of the rewards so far
+        self.levels: set[float] = set()  # different rewards, as far as they are few
         self.golds: dict[str, str] = {}
         names = getattr(rows, "column_names", None) or []
         if "prompt" in names and hasattr(rows, "__len__") and len(rows) <= INDEXED:
@@ -68,11 +70,15 @@ class Texts:
         found: dict[str, float | None] = {"texts/unscored": 1 - len(scored) / len(rewards)}
         if scored:
             self.low, self.high = min(self.low, *scored), max(self.high, *scored)
+            if len(self.levels) <= FEW:
+                self.levels.update(scored)
         right = [r == r and self._is_right(r) for r in rewards]
         if scored:
             found["texts/right"] = sum(right) / len(rewards)
         starts = range(0, len(prompts) - self.group + 1, self.group)
-        found |= self._groups(prompts, completions, rewards, starts)
+        found |= self._groups(prompts, rewards, starts)
+        if sum(right) >= 0.98 * len(right) and len(self.levels) <= FEW:  # a verdict, not a measure
+            found["texts/different_accepted"] = self._different(prompts, completions, starts)
         found |= self._marks(prompts, completions)
         found |= self._holes(prompts, completions, right)
         if scored and not any(right):
@@ -93,18 +99,13 @@ class Texts:
         if not starts:
             return {}
         alike = rights = mixed = repeated = 0
-        differ: list[bool] = []
         for start in starts:
             end = start + self.group
             values = rewards[start:end]
             mixed += any(prompt != prompts[start] for prompt in prompts[start + 1 : end])
             if max(values) - min(values) < 1e-6:  # False for NaN
                 alike += 1
-                if self._is_right(values[0]):
-                    rights += 1
-                    if len(differ) < 4 and _ONE_ANSWER.fullmatch(self._gold(prompts[start])):
-                        read = {extract_answer(text_of(c)[-500:]) for c in completions[start:end]}
-                        differ.append(len(read) > 1)
+                rights += self._is_right(values[0])
             key = hash(text_of(prompts[start]))
             repeated += key in self.recent
             self.recent.append(key)
@@ -115,8 +116,16 @@ class Texts:
             "groups/all_wrong": (alike - rights) / n,
             "groups/mixed": mixed / n,
             "groups/repeated": repeated / n if len(self.golds) >= 16 * n else None,
-            "texts/different_accepted": sum(differ) / len(differ) if differ else None,
         }
+
+    def _different(self, prompts: list, completions: list, starts: range) -> float | None:
+        """Share of the groups whose completions give different answers to a question that has one."""
+        differ = []
+        for start in starts[:4]:
+            if _ONE_ANSWER.fullmatch(self._gold(prompts[start])):
+                said = {extract_answer(text_of(c)[-500:]) for c in completions[start : start + self.group]}
+                differ.append(len(said) > 1)
+        return sum(differ) / len(differ) if differ else None
 
     def _marks(self, prompts: list, completions: list) -> dict[str, float | None]:
         asked = text_of(prompts[0])

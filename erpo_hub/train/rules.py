@@ -9,7 +9,7 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import fmean, median, stdev
+from statistics import fmean, median
 from typing import Any
 
 from .findings import LIKELY, SURE
@@ -108,9 +108,17 @@ def _rose(history: History, name: str, last: int = 5, least: int = 3) -> float:
     late = history.values(name, last)
     if late is None or last < least:
         return 0.0
-    begun = history.begun[name][:last]
-    error = math.sqrt((stdev(begun) ** 2 + stdev(late) ** 2) / last)
-    difference = fmean(late) - fmean(begun)
+    return _apart(history.begun[name][:last], late)
+
+
+def _apart(first: list[float], then: list[float]) -> float:
+    """How far the second mean lies above the first, in standard errors of that difference."""
+    means = [fmean(values) for values in (first, then)]
+    squares = (
+        sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values)
+        for values, mean in zip((first, then), means)
+    )  # statistics.stdev is exact, and fifty times slower
+    error, difference = math.sqrt(sum(squares)), means[1] - means[0]
     return difference / error if error > 0 else math.copysign(math.inf, difference) if difference else 0.0
 
 
@@ -206,11 +214,12 @@ def hole_in_the_grader(history: History, name: str, what: str) -> Sign | None:
 
 def rewards_in_conflict(history: History, facts: Facts) -> Sign | None:
     names = [name for name in history.late if name.startswith("rewards/") and name.endswith("/mean")]
-    if len(names) < 2 or len(history.late[names[0]]) < 2 * EARLY:
+    if len(names) < 2 or len(history.late[names[0]]) < EARLY + 5:
         return None
-    trends = {name: _rose(history, name, EARLY, EARLY) for name in names}
+    trends = {name: _apart(history.begun[name][:5], history.values(name, EARLY) or [0.0]) for name in names
+              if len(history.late[name]) >= EARLY + 5}  # fmt: skip
     falling, rising = min(trends, key=trends.__getitem__), max(trends, key=trends.__getitem__)
-    if trends[falling] > -4 or trends[rising] < 4:
+    if trends[falling] > -3 or trends[rising] < 4:
         return None
     down, up = falling.split("/")[1], rising.split("/")[1]
     first = history.late[falling][-EARLY][0]
