@@ -12,7 +12,6 @@ without. It does not stop a run, and it does not promise to see reward hacking.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -43,13 +42,11 @@ class RunDoctor(TrainerCallback):
 
     Attributes:
         findings: what was found so far, in order. Kept in checkpoints: a resumed run does not tell it again.
-        seconds: spent in here, the look at the set-up not counted.
     """
 
     def __init__(self, trainer: Any, held_out: Any = None):
         self.trainer, self.held_out = trainer, held_out
         self.findings: list[Finding] = []
-        self.seconds = 0.0
         self._history, self._facts = History(), Facts()
         self._seen: dict[str, int] = {}  # values of TRL's metrics that were read, by name
 
@@ -83,13 +80,11 @@ class RunDoctor(TrainerCallback):
         self._tell("other-evaluation-prompt", examined.other_evaluation_prompt(rows, held_out), state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        started = time.perf_counter()
         self._history.add(state.global_step, self._numbers(state.global_step))
         self._examine(state)
         if control.should_save:
             found = [asdict(finding) for finding in self.findings]
             state.stateful_callbacks[_STATE] = {"history": self._history.dump(), "findings": found}
-        self.seconds += time.perf_counter() - started
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
         if not self.trainer.model.training or not logs:

@@ -93,9 +93,7 @@ class Texts:
     def _is_right(self, reward: float) -> bool:
         return reward > 0 if self.low == self.high else reward >= (self.low + self.high) / 2
 
-    def _groups(
-        self, prompts: list, completions: list, rewards: list, starts: range
-    ) -> dict[str, float | None]:
+    def _groups(self, prompts: list, rewards: list, starts: range) -> dict[str, float | None]:
         if not starts:
             return {}
         alike = rights = mixed = repeated = 0
