@@ -121,15 +121,12 @@ def test_nothing_is_found_in_a_healthy_run(tmp_path: Path) -> None:
             tmp_path,
             rewards=correctness_reward(grader),
             more={"dataset": task.train, "eval_dataset": task.test},
-            per_device_train_batch_size=24,
-            num_generations=8,
+            per_device_train_batch_size=16,
             max_completion_length=48,
             learning_rate=2e-4,
             logging_steps=3,
         )
     assert doctor.findings == []
-        row["step_time"] * 3 for row in made.state.log_history if "loss" in row
-    )
 
 
 def test_a_resumed_run_does_not_tell_it_again(
