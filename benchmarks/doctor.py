@@ -110,8 +110,8 @@ def table(faults: list[dict], healthy: list[dict], left_out: list[str], command:
     steps = sum(row["steps"] for row in healthy)
     summary = (
         f"**{named} of {len(faults)} planted faults** named within {WITHIN} steps of being visible, "
-        f"**{alarms} of {len(healthy)} healthy runs** with a finding ({steps} steps). The doctor's CPU time over "
-        f"that of the healthy runs' steps: **{doctor / max(seconds, 1e-9):.3%}**, in the run with the "
+        f"**{alarms} of {len(healthy)} healthy runs** with a finding ({steps} steps). The doctor's CPU time "
+        f"over that of the healthy runs' steps: **{doctor / max(seconds, 1e-9):.3%}**, in the run with the "
         f"largest share {worst:.3%}."
     )
     lines = [

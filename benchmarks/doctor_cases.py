@@ -216,6 +216,12 @@ def easy() -> Dataset:
     )
 
 
+def hard() -> Dataset:
+    """Questions far beyond what the model was made for."""
+    asked = [(i % 899 + 100, i * 7 % 899 + 100, i * 31 % 899 + 100) for i in range(1024)]
+    return Dataset.from_list([{"prompt": f"{a}*{b}-{c}=", "answer": str(a * b - c)} for a, b, c in asked])
+
+
 def other_optimizer(bench: Bench) -> Any:
     """The optimizer was made before the adapter was added, so it holds the frozen weights only."""
     from peft import get_peft_model
@@ -269,11 +275,7 @@ FAULTS = (
     ),
     Case("10 tokens where 17 are needed", lambda b: b.trainer(max_completion_length=10), "cut-off"),
     Case("sums of two digits", lambda b: b.trainer(rows=easy(), temperature=0.3), "groups-all-right"),
-    Case(
-        "nine operands",
-        lambda b: b.trainer(rows=b.rows("builtin:expressions?operands=9"), max_completion_length=96),
-        "groups-all-wrong",
-    ),
+    Case("operands of three digits", lambda b: b.trainer(rows=hard()), "groups-all-wrong"),
     Case(
         "a reward function that always says 1", lambda b: b.trainer(everything), "grader-accepts-everything"
     ),
