@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 from transformers import TrainerCallback
 
+from ..text import one_line
 from . import examined
 from .findings import CHANGES, IMPLIED, Finding
 from .rules import RULES, Facts, History, Sign
@@ -48,6 +49,7 @@ class RunDoctor(TrainerCallback):
         self.trainer, self.held_out = trainer, held_out
         self.findings: list[Finding] = []
         self._history, self._facts = History(), Facts()
+        self._broken = False
         self._seen: dict[str, int] = {}  # values of TRL's metrics that were read, by name
 
     # --- the trainer's events ---
@@ -80,8 +82,19 @@ class RunDoctor(TrainerCallback):
         self._tell("other-evaluation-prompt", examined.other_evaluation_prompt(rows, held_out), state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._history.add(state.global_step, self._numbers(state.global_step))
-        self._examine(state)
+        if self._broken:
+            return
+        try:
+            self._history.add(state.global_step, self._numbers(state.global_step))
+            self._examine(state)
+        except Exception as error:  # noqa: BLE001 (whatever a trainer holds: a look at a run must not end it)
+            self._broken = True
+            logger.warning(
+                "doctor: step %d: could not go on (%s: %s)",
+                state.global_step,
+                type(error).__name__,
+                one_line(error),
+            )
         if control.should_save:
             found = [asdict(finding) for finding in self.findings]
             state.stateful_callbacks[_STATE] = {"history": self._history.dump(), "findings": found}
@@ -93,9 +106,6 @@ class RunDoctor(TrainerCallback):
         self._history.add(
             state.global_step, {name: logs.get(name) for name in ("grad_norm", "learning_rate")}
         )
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._examine(state)
 
     # --- what it reads ---
 

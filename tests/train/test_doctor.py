@@ -129,6 +129,20 @@ def test_nothing_is_found_in_a_healthy_run(tmp_path: Path) -> None:
     assert doctor.findings == []
 
 
+def test_what_it_cannot_read_does_not_end_a_run(
+    tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: Any) -> dict:
+        raise ValueError("what is this?")
+
+    monkeypatch.setattr(Texts, "numbers", unreadable)
+    with caplog.at_level(logging.WARNING, "erpo_hub"):
+        _, made = doctored(tiny_model, tmp_path, max_steps=3)
+    assert made.state.global_step == 3
+    told = [line for line in caplog.messages if line.startswith("doctor: ")]
+    assert told == ["doctor: step 1: could not go on (ValueError: what is this?)"]
+
+
 def test_a_resumed_run_does_not_tell_it_again(
     tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
