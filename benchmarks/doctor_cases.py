@@ -283,7 +283,7 @@ FAULTS = (
     Case("no verdict on every third length", lambda b: b.trainer(giving_out(b)), "grader-gives-out"),
     Case(
         "correctness against a prize for brevity",
-        lambda b: b.trainer([b.correctness, shorter], reward_weights=[0.2, 2.0], learning_rate=5e-4),
+        lambda b: b.trainer([b.correctness, shorter], reward_weights=[0.2, 2.0], learning_rate=2e-4),
         "rewards-in-conflict",
     ),
     Case(

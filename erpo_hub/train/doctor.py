@@ -86,7 +86,8 @@ class RunDoctor(TrainerCallback):
             return
         try:
             self._history.add(state.global_step, self._numbers(state.global_step))
-            self._examine(state)
+            if state.global_step % 2:  # the first step, then every other one
+                self._examine(state)
         except Exception as error:  # noqa: BLE001 (whatever a trainer holds: a look at a run must not end it)
             self._broken = True
             logger.warning(
@@ -119,7 +120,8 @@ class RunDoctor(TrainerCallback):
         numbers: dict[str, float | None] = {k: sum(v) / len(v) for k, v in fresh.items() if v}
         if fresh.get("reward"):  # one value a generation batch
             numbers |= self._batch(sum(numbers.get(name) or 0.0 for name in _FAILURES))
-        numbers |= examined.memory_numbers(self.trainer.accelerator.device, self._process)
+        if step % 2 == 0:
+            numbers |= examined.memory_numbers(self.trainer.accelerator.device, self._process)
         done = step - self._first_step
         if done in _WEIGHED:
             numbers |= self._weights.numbers() | {"weights/steps": float(done)}

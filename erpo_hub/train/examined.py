@@ -22,7 +22,7 @@ from ..tasks.answers import extract_answer, marked_answer
 from .findings import LIKELY, SURE
 from .rules import Sign
 
-READ = 16  # completions of a batch whose text is looked at
+READ = 8  # completions of a batch whose text is looked at
 FEW = 4  # different rewards of a grader that says right, wrong or half
 INDEXED = 100_000  # rows at most whose gold answers are kept
 _GOLD = ("answer", "solution", "ground_truth", "target")  # columns that may hold gold answers

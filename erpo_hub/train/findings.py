@@ -45,8 +45,6 @@ IMPLIED = {
         "learning-rate-too-high",
     ),
     "cut-off": ("length-explodes",),
-    "entropy-explodes": ("learning-rate-too-high",),
-    "length-explodes": ("learning-rate-too-high",),
     "learning-rate-too-low": ("lora-trains-nothing",),
 }
 

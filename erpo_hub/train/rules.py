@@ -353,18 +353,19 @@ def reference_differs(history: History, facts: Facts) -> Sign | None:
 
 
 def memory_grows(history: History, facts: Facts) -> Sign | None:
-    used, peak = history.values("memory/used", 20), history.mean("memory/peak", 1)
-    if not used or not peak or not facts.memory_limit or len(history.late["memory/used"]) < 25:
+    """Read at every other step: four times three readings."""
+    used, peak = history.values("memory/used", 12), history.mean("memory/peak", 1)
+    if not used or not peak or not facts.memory_limit:
         return None
-    floors = [min(used[i : i + 5]) for i in range(0, 20, 5)]
+    floors = [min(used[i : i + 3]) for i in range(0, 12, 3)]
     grown = [after - before for before, after in zip(floors, floors[1:])]
     if min(grown) < 0.25 * max(grown) or sum(grown) < 0.002 * facts.memory_limit:
         return None
-    pace = sum(grown) / 15
+    at, last = (history.late["memory/used"][i][0] for i in (-12, -1))
+    pace = sum(grown) / (9 * (last - at) / 11)
     full = (facts.memory_limit - peak) / pace
     if full >= facts.max_steps - history.step:
         return None
-    at = history.late["memory/used"][-20][0]
     return Sign(
         at, LIKELY, f"memory grows by {pace / 2**20:.0f} MiB a step: full in about {max(full, 0):.0f} steps"
     )
