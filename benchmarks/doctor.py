@@ -126,13 +126,15 @@ def table(faults: list[dict], healthy: list[dict], left_out: list[str], command:
         hit = next((f for f in row["findings"] if f["kind"] == row["kind"]), None)
         at = f"{row['found_at']}" if hit else f"not in {row['steps']}"
         sure = hit["certainty"] if hit else "–"
-        lines.append(f"| {row['name']} | {row['kind']} | {row['visible']} | {at} | {sure} | {others(row)} |")
+        lines.append(
+            f"| {row['name']} | {row['kind']} | {row['visible'] or 'never'} | {at} | {sure} | {others(row)} |"
+        )
     lines += ["", "| healthy run | steps | findings | doctor's share of the time |", "|:--|--:|:--|--:|"]
     for row in healthy:
         share = row["doctor_seconds"] / row["seconds"]
         lines.append(f"| {row['name']} | {row['steps']} | {others(row)} | {share:.3%} |")
     if left_out:
-        lines += ["", f"Left out, for want of a chat model: {', '.join(left_out)}."]
+        lines += ["", f"Not run: {', '.join(left_out)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -173,6 +175,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only the cases whose name holds this text")
     parser.add_argument("--part", choices=["faults", "healthy"], help="only these cases")
     parser.add_argument("--out", type=Path, default=Path("runs/doctor"), help="folder of the results")
+    parser.add_argument("--finished", action="store_true", help="tabulate what is done, run nothing")
     parser.add_argument("--write", type=Path, help="Markdown page whose marked table is replaced")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -190,6 +193,9 @@ def main() -> None:
             left_out.append(case.name)
             continue
         path = folder / f"{number:02d}.json"
+        if arguments.finished and not path.is_file():
+            left_out.append(case.name)
+            continue
         if not path.is_file():
             started = time.perf_counter()
             print(f"{case.name} ...", file=sys.stderr)
@@ -197,6 +203,7 @@ def main() -> None:
             path.write_text(json.dumps(row))
             print(f"  {time.perf_counter() - started:.0f} s, {row['steps']} steps", file=sys.stderr)
         row = json.loads(path.read_text())
+        row["visible"] = case.visible(row["log"]) if case.kind and row["log"] else 0
         found[case.kind is not None].append(row)
     command = f"python benchmarks/doctor.py --seed {arguments.seed}"
     command += " --smollm2 FOLDER" if arguments.smollm2 else ""

@@ -249,12 +249,12 @@ def taught(bench: Bench, target: Callable[[str], str]) -> Any:
 
 
 def crossing(name: str, holds: Callable[[float, float], bool]) -> Callable[[list[dict]], int]:
-    """The first step at which a logged number stands in that relation to its start."""
+    """The first step at which a logged number stands in that relation to its start; 0: never."""
 
     def found(log: list[dict]) -> int:
         values = [(row["step"], row[name]) for row in log if row.get(name) is not None]
         start = sum(value for _, value in values[:3]) / 3
-        return next((step for step, value in values[3:] if holds(value, start)), values[-1][0])
+        return next((step for step, value in values[3:] if holds(value, start)), 0)
 
     return found
 
