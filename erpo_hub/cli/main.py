@@ -72,6 +72,9 @@ def train(
     paired_run: Annotated[Path | None, typer.Option(help="Run to compare with, usually GRPO's.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="No chat template around text prompts.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    doctor: Annotated[
+        bool, typer.Option("--doctor/--no-doctor", help="Say what is wrong with the run.")
+    ] = True,
     flags: Annotated[bool, typer.Option("--flags", help="List every ERPOConfig flag and exit.")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="One step on a tiny random model, offline.")] = False,
 ) -> None:
@@ -133,6 +136,7 @@ def train(
         paired_run=paired_run,
         evaluation=None if eval_questions is None else {"n": eval_questions},
         plain=plain,
+        doctor=doctor,
         **fields,
     )
     if "final" not in result.metrics:  # a process beside the first one, which judged the model

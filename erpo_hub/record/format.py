@@ -169,6 +169,18 @@ class Results:
 
 
 @dataclass
+class Finding:
+    """What the run doctor found wrong (see `train.findings`); `step`: since which one, 0 before the first."""
+
+    kind: str
+    step: int
+    certainty: str = ""  # "sure" or "likely"
+    what: str = ""
+    change: str = ""
+    found_at: int | None = None
+
+
+@dataclass
 class Earlier:
     """What the same run had come to before it was trained on."""
 
@@ -266,6 +278,7 @@ class RunRecord:
     paired_run: PairedRun | None = None
     earlier: list[Earlier] = field(default_factory=list)
     transplant: TransplantResult | None = None
+    findings: list[Finding] | None = None  # None: the doctor was off
     traces: list[TraceRow] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # of a bundle: name -> sha256
