@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import time
 from typing import Any
 from urllib.parse import unquote
 
@@ -193,13 +192,7 @@ def _upload_routes(state: HubState, access: Access) -> APIRouter:
             access.writable(request, kind, owner, name)
         else:
             access.repo(request, kind, owner, name)
-        cas, expires = f"local://{state.xet_dir}", int(time.time()) + 3600
-        headers = {
-            "X-Xet-Access-Token": "xet",
-            "X-Xet-Token-Expiration": str(expires),
-            "X-Xet-Cas-Url": cas,
-        }
-        return JSONResponse({"accessToken": "xet", "exp": expires, "casUrl": cas}, headers=headers)
+        return xet.token(state.xet_dir)
 
     @router.post("/{owner}/{name}.git/info/lfs/objects/batch")
     @router.post("/{kind}/{owner}/{name}.git/info/lfs/objects/batch")
