@@ -105,6 +105,8 @@ class ERPOTrainer(RecordingTrainer):
         self._loss_entropy: Tensor | None = None
         self._loss_inputs: dict | None = None  # of the loss under way, where it takes the Hölder mean
         self._source_logged: str | None = None
+        if kwargs.get("peft_config") is not None:
+            compat.seed_adapter(args.seed)
         in_memory = not isinstance(model, str) and not model.config._name_or_path
         needs_folder = self._needs_reference and in_memory and not is_peft_model(model)
         with (

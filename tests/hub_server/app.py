@@ -16,6 +16,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from . import xet
+from .collections import build_router as collections_router
 from .spaces_jobs import build_router as spaces_jobs_router
 from .state import LFS_SUFFIXES, Commit, HubState, PullRequest, Repo, StoredFile, large_file, regular_file
 
@@ -43,6 +44,7 @@ def build_app(state: HubState) -> FastAPI:
     app.include_router(_account_routes(state, access))
     app.include_router(_upload_routes(state, access))
     app.include_router(spaces_jobs_router(state, access))
+    app.include_router(collections_router(state, access))
     app.include_router(_read_routes(state, access))
     return app
 
