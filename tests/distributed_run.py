@@ -1,6 +1,8 @@
 """Run by tests/test_distributed.py, in one process or under torchrun: writes each step's token advantages.
 
 python tests/distributed_run.py MODEL OUT MODE
+
+With ACCELERATE_USE_FSDP set (see engines.py) the two processes share one model's parameters.
 """
 
 from __future__ import annotations
@@ -11,7 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+if os.environ.get("ACCELERATE_USE_FSDP"):
+    from engines import fsdp_on_cpu
+
+    fsdp_on_cpu()
+
 import torch
+from engines import sharded, shared_out_like
 from training import config, digits_reward, sums, trainer
 from transformers import TrainerCallback
 
@@ -94,7 +102,7 @@ def main(model: str, out: str, mode: str) -> None:
         for p in (
             made.ref_model.parameters() if made.ref_model else ()
         ):  # so that there is progress without an update
-            p += 0.05 * torch.randn(p.shape, generator=generator)
+            p += shared_out_like(p, 0.05 * torch.randn(p.shape, generator=generator))
     rank = made.accelerator.process_index
     step = {"n": 0}
     traffic: list[int] = []
@@ -146,6 +154,7 @@ def main(model: str, out: str, mode: str) -> None:
         "gradients": gradients.steps,
         "forwards": gradients.forwards,
         "asked": asked,
+        "sharded": sharded(made.model_wrapped),
     }
     Path(out, f"{mode.replace(' ', '-')}-{world}-{rank}.json").write_text(json.dumps(report))
 
