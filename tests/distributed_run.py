@@ -13,13 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if os.environ.get("ACCELERATE_USE_FSDP"):
-    from engines import fsdp_on_cpu
-
-    fsdp_on_cpu()
-
 import torch
-from engines import sharded, shared_out_like
+from engines import prepare, sharded, shared_out_like
 from training import config, digits_reward, sums, trainer
 from transformers import TrainerCallback
 
@@ -160,4 +155,5 @@ def main(model: str, out: str, mode: str) -> None:
 
 
 if __name__ == "__main__":
+    prepare()
     main(*sys.argv[1:])

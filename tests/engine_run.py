@@ -16,13 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if os.environ.get("ACCELERATE_USE_FSDP"):
-    from engines import fsdp_on_cpu
-
-    fsdp_on_cpu()
-
 import torch
-from engines import sharded
+from engines import prepare, sharded
 from safetensors.torch import load_file
 from training import digits_reward, sums
 
@@ -95,4 +90,5 @@ def main(model: str, out: str) -> None:
 
 
 if __name__ == "__main__":
+    prepare()
     main(*sys.argv[1:])

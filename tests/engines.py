@@ -38,6 +38,41 @@ def fsdp_on_cpu() -> None:
     AcceleratorState.__init__ = init  # type: ignore[method-assign]
 
 
+def deepspeed_environment(stage: int) -> dict[str, str]:
+    """What `accelerate launch` would set for ZeRO of this stage without any offloading."""
+    return {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_MIXED_PRECISION": "no",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage),
+        "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "none",
+        "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "none",
+        "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false",
+        "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "true",
+        "DS_ACCELERATOR": "cpu",
+        "DS_BUILD_OPS": "0",
+    }
+
+
+def deepspeed_on_cpu() -> None:
+    """Lets accelerate start DeepSpeed over gloo where it knows only CPUs; call it before anything of it."""
+    from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
+
+    os.environ.pop("ACCELERATE_USE_CPU", None)
+    PartialState._prepare_backend = lambda self, *_, **__: (  # type: ignore[method-assign]
+        "gloo",
+        DistributedType.MULTI_CPU,
+    )
+
+
+def prepare() -> None:
+    """Whichever of the two the environment asks for."""
+    if os.environ.get("ACCELERATE_USE_FSDP"):
+        fsdp_on_cpu()
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED"):
+        deepspeed_on_cpu()
+
+
 def sharded(model: Any) -> float:
     """The share of the parameters that this process does not hold: 0.5 of two processes, 0 of DDP."""
     from torch.distributed.tensor import DTensor
