@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from training import digits_reward, sums
 
 from erpo_hub import train_and_push
+from erpo_hub.errors import UserError
 from erpo_hub.record.format import read_record
 
 STEPS = 3
@@ -63,8 +64,8 @@ def main(model: str, out: str) -> None:
     interrupted = False
     try:
         train(model, folder)
-    except KeyboardInterrupt:
-        interrupted = True
+    except UserError as error:
+        interrupted = "kept checkpoint-1" in str(error)
     result = train(model, folder, resume=True)
     trainer = result.trainer
     live = trainer.accelerator.get_state_dict(trainer.model_wrapped)
