@@ -46,6 +46,7 @@ PRIVATE = (
     PrivateName("_compute_loss", "method"),
     PrivateName("_metrics", "attribute"),
     PrivateName("_logs", "attribute"),
+    PrivateName("_tokenizer", "attribute"),
     PrivateName("_tag_names", "attribute"),
     PrivateName("_name", "attribute"),
     PrivateName("_paper", "attribute"),
@@ -79,6 +80,12 @@ def seed_adapter(seed: int) -> None:
     """
     if Version(trl.__version__) < SEEDS_ADAPTER:
         set_seed(seed)
+
+
+def name_end_tokens(trainer: GRPOTrainer) -> None:
+    """Sets `eos_token_ids` where this TRL has none and ends a completion at the tokenizer's alone."""
+    if not hasattr(trainer, "eos_token_ids"):
+        trainer.eos_token_ids = [trainer._tokenizer.eos_token_id]
 
 
 def missing_names(installed: Version) -> list[str]:
