@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # What the two ends of the versions have to pass: trainer, capture, methods, TRL's own tests, whole runs, the Hub.
 LANE   := tests/train tests/methods tests/run/test_resume.py tests/run/test_one_model.py tests/publish/test_hub.py tests/publish/test_job.py
 
-.PHONY: demo demo-quick test test-slow test-floor test-newest lint docs dist clean
+.PHONY: demo demo-quick test test-slow test-floor test-newest lint docs evidence dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/erpo-hub demo --out runs/demo
@@ -32,6 +32,12 @@ lint: $(VENV)/.test
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir runs/site
+
+# Every table and figure of docs/evidence* from its data: afterwards `git diff` is empty unless the data changed.
+evidence: $(VENV)/.test
+	$(BIN)/python benchmarks/evidence.py report
+	$(BIN)/python benchmarks/evidence_pages.py
+	$(BIN)/python benchmarks/transplant.py --read
 
 dist: $(VENV)/.test
 	$(BIN)/python -m build --no-isolation --outdir dist

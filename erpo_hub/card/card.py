@@ -137,7 +137,7 @@ def _template() -> Any:
 def _generated_blocks(run: RunRecord, repo_id: str | None = None, space: str | None = None) -> list[Block]:
     template = _template()
     named: dict[str, Any] = {
-        name: getattr(words, name) for name in ("verdict", "describe", "points", "interval")
+        name: getattr(words, name) for name in ("verdict", "describe", "points", "interval", "tokens_changed")
     }
     named["p_equals"] = p_equals
     card = Card(run, repo_id, space)
@@ -277,7 +277,7 @@ class Card:
         return f"{how}, {each} a question, at most {words.number(final.max_new_tokens)} new tokens"
 
     def figures(self, kind: str) -> list[Figure]:
-        """The figures of one kind: "headline", "training" or "trace"."""
+        """The figures of one kind, see `Figure`."""
         return [figure for figure in self.run.figures if figure.kind == kind]
 
     @cached_property

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..record.format import Comparison, Interval
+from ..record.recovery import TransplantResult
 from ..text import p_equals, percent
 from . import markdown
 
@@ -57,4 +58,16 @@ def describe(comparison: Comparison) -> str:
     return (
         f"{points(comparison.difference)} points (95 % interval {points(low)} to {points(high)},"
         f" {p_equals(comparison.p_value)}, n = {comparison.n:,}, {markdown.plain(comparison.test)})"
+    )
+
+
+def tokens_changed(found: TransplantResult) -> str:
+    """Where training changed what the base would say, and what single tokens recover of the gain."""
+    where = f", {percent(found.at_pivots)} of them at pivots of the base" if found.at_pivots else ""
+    before, after = map(percent, found.accuracy)
+    return (
+        "Along this model's own answers the base wants another token at"
+        f" {percent(found.changed)} of the positions{where}. {found.sentence()} Shares with 95 % intervals;"
+        f" greedy answers to {found.n:,} questions of {markdown.code(found.task)}, {before} right before"
+        f" training and {after} after; one training run."
     )

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from ..errors import UserError
 from ..text import write_json
+from .recovery import TransplantResult
 from .typed import Misfit, check_limits, from_json, parse, schema_of
 
 SCHEMA_VERSION = 1
@@ -232,7 +233,7 @@ class TraceRow:
 
 @dataclass
 class Figure:
-    kind: str  # "headline", "training" or "trace"
+    kind: str  # "headline", "training", "trace" or "transplant"
     file: str  # relative to the bundle
     alt: str = ""
     caption: str = ""
@@ -262,6 +263,7 @@ class RunRecord:
     results: Results = field(default_factory=Results)
     paired_run: PairedRun | None = None
     earlier: list[Earlier] = field(default_factory=list)
+    transplant: TransplantResult | None = None
     traces: list[TraceRow] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # of a bundle: name -> sha256
