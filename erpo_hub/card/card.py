@@ -368,6 +368,12 @@ class Card:
             found.append(f"The results rest on {size} of {final.n:,} questions: ± {half:.1f} points at 95 %.")
         else:
             found.append("This run has no final evaluation: nothing is known about the model's accuracy.")
+        if final:
+            found.append(
+                "The Hub's verified badge is only given to evaluations that it runs itself, so these results "
+                "can't have it. What can be checked instead: the dataset's revision and fingerprint, the "
+                "answers in `traces/`, and `erpo-hub evaluate`, which asks the same questions again."
+            )
         found.append(
             f"One training run with one seed ({self.run.seed}): the spread over seeds is not measured."
         )

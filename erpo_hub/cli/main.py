@@ -16,6 +16,7 @@ from ..errors import UsageError, UserError
 from ..methods.catalog import METHODS
 from ..text import percent
 from ..traces.pivots import MIN_ENTROPY, QUANTILE
+from .environment import commands as environment
 from .hub import FREE, Private, Token, commands
 from .insight import commands as insight
 
@@ -352,6 +353,7 @@ def open_app(
 
 app.add_typer(commands)
 app.add_typer(insight)
+app.add_typer(environment)
 
 
 def _quiet() -> None:
