@@ -269,13 +269,13 @@ def main(write: bool = False) -> int:
 def _write(found: dict[str, float], load: float) -> None:
     lines = [
         f"`python benchmarks/ui.py --write`: a real browser (chromium), medians of {ROUNDS},"
-        f" {os.cpu_count()} cores",
-        f"with a load average of {load:.1f} at the end.",
+        f" {os.cpu_count()} cores.",
+        f"Load average when it ended, its own and what else the machine did: {load:.0f}.",
         "",
         "| what | measured | target |",
         "|:--|--:|--:|",
     ]
-    lines += [f"| {name} | {found[name]:.3g} | {budget:g} |" for name, budget in BUDGETS.items()]
+    lines += [f"| {name} | {found[name]:.3g} | {budget:.3g} |" for name, budget in BUDGETS.items()]
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     PAGE.write_text(
         f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}", encoding="utf-8"
