@@ -125,9 +125,9 @@ def p_holm(tests: Sequence[tuple[str, str, str]], of: int) -> str:
     return p_value(holm([against(*test)["p_value"] for test in tests])[of])
 
 
-def shows(study: str, name: str, measure: str) -> str:
+def shows(study: str, name: str, measure: str, baseline: str = "grpo") -> str:
     """The true difference that this many seeds and questions would show four times in five."""
-    found = against(study, name, measure)["detectable"]
+    found = against(study, name, measure, baseline)["detectable"]
     return number(100 * found, 1) if found else "–"
 
 
@@ -146,9 +146,9 @@ def by_seed(study: str, name: str, measure: str) -> list[str]:
     return [number(100 * x, 1, "+") for x in sorted(against(study, name, measure)["differences_by_seed"])]
 
 
-def ahead(study: str, name: str, measure: str) -> int:
+def ahead(study: str, name: str, measure: str, baseline: str = "grpo") -> int:
     """In how many seeds the row is ahead of the baseline."""
-    return sum(x > 0 for x in against(study, name, measure)["differences_by_seed"])
+    return sum(x > 0 for x in against(study, name, measure, baseline)["differences_by_seed"])
 
 
 def counted_out(study: str, name: str, digits: int = 1, baseline: str = "grpo") -> str:
