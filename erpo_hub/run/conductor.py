@@ -17,10 +17,20 @@ from typing import Any
 
 from ..record import facts
 from ..record.format import RunRecord, Summary, read_as, read_record
+from ..tasks.prompts import question_digests
 from ..tasks.tasks import load_data
 from .checks import check_arguments, check_evaluation, check_optimizer, no_half_made_folder
 from .lock import locked
-from .outcome import Pair, compared, count_cost, graded_by, make_bundle, prompt_block, share_baseline
+from .outcome import (
+    Pair,
+    compared,
+    count_cost,
+    graded_by,
+    make_bundle,
+    prompt_block,
+    share_baseline,
+    where_from,
+)
 from .preparation import make_arguments, make_trainer, prepare_folder
 from .publishing import Publishing
 from .resume import Standing, carry_over, standing
@@ -86,7 +96,8 @@ def train_and_push(
     started = time.perf_counter()
     publishing = Publishing(repo_id, push=push, private=private, token=token)
     publishing.check()
-    task = load_data(dataset, eval_dataset, seed=getattr(args, "seed", config_overrides.get("seed", 0)) or 0)
+    seed = getattr(args, "seed", config_overrides.get("seed", 0)) or 0
+    task = load_data(dataset, eval_dataset, seed=seed)
     folder = prepare_folder(output_dir or f"runs/{algorithm}-{_slug(task.spec)}", resume)
     check_evaluation(evaluation or {})
     usual = facts.usual_arguments()
@@ -102,6 +113,7 @@ def train_and_push(
         grader = stack.enter_context(Grader(task.grader))
         trainer, model_id, task = make_trainer(model, config, task, grader, reward_funcs, peft_config, plain)
         record = facts.start_record(folder.name, algorithm, config, usual, task, trainer.model, model_id)
+        where_from(record, seed, eval_dataset)
         check_optimizer(trainer)
         publishing.check_base(record)
         if stands.before is not None:
@@ -133,6 +145,8 @@ def _judge_and_train(run: Run, model_id: str, stands: Standing) -> None:
     if baseline is not None:
         run.record.results.baseline = read_as(Summary, baseline.summary())
         run.record.prompt = prompt_block(run, baseline)
+        results = run.record.results
+        results.question_set, results.questions = question_digests(baseline.questions)
         run.write()  # a run beside this one waits for it
     if run.trainer.args.watch_questions:
         run.trainer.add_callback(WatchCallback(run))

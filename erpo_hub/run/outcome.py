@@ -9,6 +9,8 @@ from typing import Any
 
 from ..errors import UserError
 from ..record.format import Comparison, Grading, PairedRun, Prompt, RunRecord, Summary, read_as, read_record
+from ..tasks.grading import grader_version
+from ..tasks.tasks import Task
 from ..traces.logged import FOLDER
 from .lock import wait_until_free
 from .steps import Run
@@ -71,6 +73,15 @@ def share_baseline(pair: Pair, run: Run) -> None:
         shutil.copy(log, target)
 
 
+def where_from(record: RunRecord, seed: int, held_out: Any) -> None:
+    """What a reader needs to make the same questions again: the seed of the data, and another task's spec."""
+    if record.dataset is not None:
+        record.dataset.seed = seed
+        spec = held_out.spec if isinstance(held_out, Task) else held_out
+        kind = None if spec is None else spec if isinstance(spec, str) else "a dataset passed from Python"
+        record.dataset.held_out = kind
+
+
 def prompt_block(run: Run, evaluated: Any) -> Prompt:
     """How the model is asked: the literal prompt, and what a reader needs to ask in the same way."""
     from ..traces.asked import asked_as
@@ -112,6 +123,7 @@ def graded_by(run: Run) -> Grading:
     grader = run.grader
     return Grading(
         kind=grader.kind,
+        version=grader_version(),
         timeout_s=grader.timeout,
         timeouts=grader.timeouts,
         errors=grader.errors,
