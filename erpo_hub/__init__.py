@@ -28,6 +28,7 @@ _HOME = {
     "push_bundle": "publish.hub",
     "render_card": "card.card",
     "transplant": "study.transplant",
+    "verify": "verification.verify",
 }
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "sensitivity",
     "train_and_push",
     "transplant",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from .traces.trace import Trace
     from .train.config import ERPOConfig
     from .train.trainer import ERPOTrainer
+    from .verification.verify import verify
 
 
 def __getattr__(name: str) -> Any:

@@ -91,7 +91,11 @@ class Evaluation:
         """Read what `to_json` wrote. Raises UserError for any other file."""
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
-            later = {"grader_errors": 0, "grader_crashes": 0, "weights": ""}  # not in the files of earlier versions
+            later = {
+                "grader_errors": 0,
+                "grader_crashes": 0,
+                "weights": "",
+            }  # not in the files of earlier versions
             found = cls(**{name: (later | data)[name] for name in cls.__dataclass_fields__})
             for question in found.questions:
                 check_question(question, found.settings["k"])

@@ -113,7 +113,7 @@ def train_and_push(
         grader = stack.enter_context(Grader(task.grader))
         trainer, model_id, task = make_trainer(model, config, task, grader, reward_funcs, peft_config, plain)
         record = facts.start_record(folder.name, algorithm, config, usual, task, trainer.model, model_id)
-        where_from(record, seed, eval_dataset)
+        where_from(record, seed if isinstance(dataset, str) else None, eval_dataset)
         check_optimizer(trainer)
         publishing.check_base(record)
         if stands.before is not None:

@@ -73,7 +73,7 @@ def share_baseline(pair: Pair, run: Run) -> None:
         shutil.copy(log, target)
 
 
-def where_from(record: RunRecord, seed: int, held_out: Any) -> None:
+def where_from(record: RunRecord, seed: int | None, held_out: Any) -> None:
     """What a reader needs to make the same questions again: the seed of the data, and another task's spec."""
     if record.dataset is not None:
         record.dataset.seed = seed

@@ -30,7 +30,7 @@ MAX_INLINE = 50_000  # characters; a longer completion is read in a grading proc
 
 @cache
 def grader_version() -> str:
-    """Tells one grader from another: a digest of the source that reads and judges answers, and of math-verify.
+    """Tells one grader from another: a digest of the source that judges answers, and of math-verify.
 
     Twelve hexadecimal digits, or "" where the source is not there to read.
     """
