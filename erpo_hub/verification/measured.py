@@ -33,10 +33,10 @@ def accuracy_claims(
     claims = [_not_judged(result) for result in results.values() if isinstance(result, NotJudged)]
     judged = {name: result for name, result in results.items() if isinstance(result, Judged)}
     tests = [_accuracy(result, other=name != "accuracy") for name, result in judged.items()]
-    final = judged.get("accuracy")
+    final, gains = judged.get("accuracy"), []
     for name, other in judged.items():
         if final is not None and name != "accuracy" and final.claimed and other.claimed:
-            tests.append(_gain(final, other))
+            gains.append((_gain(final, other), name))
     if final is not None and final.recorded.k > 1 and final.claimed and final.recorded.pass_at_k:
         tests.append(_any_right(final))
     for test, p in zip(tests, holm([test.p for test in tests])):
@@ -44,7 +44,17 @@ def accuracy_claims(
         test.claim.status = REPRODUCED if test.exact else UNTRUE if p < level else NOISE
         if test.claim.status != UNTRUE:
             test.claim.kind = None
-    return [*(test.claim for test in tests), *claims]
+    statuses = {name: test.claim.status for name, test in zip(judged, tests)}
+    for claim, name in gains:
+        if UNTRUE in (statuses["accuracy"], statuses[name]):
+            claim.status = UNTRUE
+    return [*(test.claim for test in tests), *(claim for claim, _ in gains), *claims]
+
+
+def doubtful(claims: list[Claim]) -> bool:
+    """Whether something looks wrong that these questions do not settle."""
+    tested = [claim for claim in claims if claim.p is not None]
+    return any(claim.status == NOISE and claim.p < chance.DOUBT * len(tested) for claim in tested if claim.p)
 
 
 def _not_judged(result: NotJudged) -> Claim:
@@ -70,11 +80,13 @@ def _accuracy(result: Judged, *, other: bool) -> Test:
     return Test(claim, p, len(found) == s.n and abs(sum(found) / s.n - s.accuracy) < 1e-9)
 
 
-def _gain(final: Judged, other: Judged) -> Test:
+def _gain(final: Judged, other: Judged) -> Claim:
+    """Not tested by itself: untrue where one of its two accuracies is."""
     claimed = [a - b for a, b in zip(final.claimed, other.claimed)]
     found = [a - b for a, b in zip(final.found, other.found)]
-    claim, exact = _claim(f"gain over the {other.name}", claimed, found, OVERSTATED)
-    return Test(claim, chance.shortfall_p(claimed, found), exact)
+    claim, exact = _claim(f"gain over the {other.name}", claimed, found, None)
+    claim.status = REPRODUCED if exact else NOISE
+    return claim
 
 
 def _any_right(final: Judged) -> Test:
@@ -84,7 +96,7 @@ def _any_right(final: Judged) -> Test:
     return Test(claim, chance.shortfall_p(claimed, found), exact)
 
 
-def _claim(name: str, claimed: Verdicts, found: Verdicts, kind: str) -> tuple[Claim, bool]:
+def _claim(name: str, claimed: Verdicts, found: Verdicts, kind: str | None) -> tuple[Claim, bool]:
     before, after = sum(claimed) / len(claimed), sum(found) / len(found)
     said = f"{percent(before)} recorded and {percent(after)} found on {len(found)} questions"
     exact = False

@@ -8,9 +8,12 @@ text that stands outside the card's generated blocks.
 from __future__ import annotations
 
 import gc
+import logging
 import random
 import secrets
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,13 @@ from . import chance
 from .claims import REPRODUCED, UNKNOWN, Claim, Verification
 from .fetch import Fetched, Source
 from .judging import Judge, Judged, NotJudged, Result, base_folder, load_base, load_trained
-from .measured import accuracy_claims, grader_claim, weights_claims
+from .measured import accuracy_claims, doubtful, grader_claim, weights_claims
 from .papers import paper_claims
 from .questions import find_questions
 
 __all__ = ["verify"]
 
+logger = logging.getLogger(__name__)
 QUESTIONS = 300
 
 
@@ -53,7 +57,8 @@ def verify(
 
     Args:
         model: a bundle's folder (or its run's), or NAME/MODEL on the Hub.
-        n: questions to ask again, drawn at random; `full` asks all.
+        n: questions to ask again, drawn at random; all are asked where these look wrong and do not settle it,
+            and with `full`.
         seed: of that draw; default: one that nobody could foresee. It is in the result.
         task, base, paired: the questions, the starting model and the paired run's model (a folder or
             NAME/MODEL), where the record does not lead to them.
@@ -79,13 +84,20 @@ def verify(
         ]
     else:
         seed = secrets.randbelow(2**32) if seed is None else seed
-        places = _places(len(asked.task.test), n, full, seed)
+        of = len(asked.task.test)
+        places = _places(of, n, full, seed)
         with Grader(asked.task.grader) as grader:
             judge = Judge(asked.task, places, grader, batch_size, progress)
+            level = chance.ALPHA if len(places) == of else chance.ALPHA / 2
             results, prompt = _judge_all(there, record, source, judge, base, paired)
-        claims += _claims(record, asked.task, results, given=task is not None)
-        claims.append(prompt)
-        found.asked = _how(places, len(asked.task.test), seed, results)
+            measured = _claims(record, asked.task, results, level, given=task is not None)
+            if len(places) < of and doubtful(measured):
+                logger.warning("%d questions leave a doubt: asking all %d", len(places), of)
+                judge = replace(judge, places=range(of))
+                results, prompt = _judge_all(there, record, source, judge, base, paired)
+                measured = _claims(record, asked.task, results, level, given=task is not None)
+        claims += [*measured, prompt]
+        found.asked = _how(judge.places, of, seed, results)
     found.versions, found.hardware = facts.versions(), vars(facts.hardware())
     found.seconds = round(time.perf_counter() - started, 1)
     return found
@@ -166,20 +178,23 @@ def _prompt_claim(record: RunRecord, tokenizer: Any, task: Task) -> Claim:
     return Claim("prompt", UNKNOWN, "the first question is put otherwise here: a template with a date in it?")
 
 
-def _claims(record: RunRecord, task: Task, results: dict[str, Result], *, given: bool) -> list[Claim]:
+def _claims(
+    record: RunRecord, task: Task, results: dict[str, Result], level: float, *, given: bool
+) -> list[Claim]:
     grader = grader_claim(record, task, results, given=given)
     if grader.status == UNKNOWN and "judged otherwise" in grader.detail:
         reason = "graded by another version, which judges the same answers otherwise"
         results = {name: NotJudged(name, result.recorded, reason) for name, result in results.items()}
-    return [*accuracy_claims(record, results), *weights_claims(record, results), grader]
+    return [*accuracy_claims(record, results, level=level), *weights_claims(record, results), grader]
 
 
-def _how(places: list[int], of: int, seed: int, results: dict[str, Result]) -> dict[str, Any]:
+def _how(places: Sequence[int], of: int, seed: int, results: dict[str, Result]) -> dict[str, Any]:
     """How the questions were drawn, what share of their verdicts changed, and what that lets the test see."""
     judged = [r for r in results.values() if isinstance(r, Judged) and r.claimed]
     changed = [sum(a != b for a, b in zip(r.claimed, r.found)) / len(places) for r in judged]
     flips = max(changed, default=chance.FLIPS)
-    seen = chance.detectable(len(places), flips)
+    tests = max(1, len(judged))
+    seen = chance.detectable(len(places), flips, level=chance.ALPHA / 2 / tests)
     return {
         "n": len(places), "of": of, "seed": seed, "level": chance.ALPHA, "flips": flips, "detectable": seen,
     }  # fmt: skip
