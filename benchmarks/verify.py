@@ -1,7 +1,7 @@
 """Does `erpo-hub verify` find untrue cards, and does it leave true ones alone? docs/verify.md.
 
-    python benchmarks/verify.py --write            # some ten minutes on two cores, and writes the page's tables
-    python benchmarks/verify.py --bundle FOLDER    # with the bundle of a run that is already there
+    python benchmarks/verify.py --write            # ten minutes on two cores; writes the page's tables
+    python benchmarks/verify.py --bundle FOLDER    # with the bundle of a run that there is
 
 One real run of the embedded model, judged on 2,000 questions. Its bundle is checked as it is and tampered
 with in seven ways (tests/tampering.py), and judged with other arithmetic in place of other hardware. Then

@@ -4,8 +4,8 @@ again; the test that a claim has to fail before it is called untrue.
 Greedy decoding on another machine gives other answers to a few per cent of the questions, some right that
 were wrong and as many the other way. So nothing counts that goes both ways: the test is one-sided, on the
 excess of the questions that contradict the claim over those that speak for it, and an excess of up to
-`HARDWARE` of all questions is explained before the first is counted, as far as there are changes the other
-way: hardware that only ever harms is none. May import numpy and scipy only.
+`HARDWARE` of all questions is explained before the first is counted; not where nothing changed the other way
+at all, for hardware changes both. May import numpy and scipy only.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ def excess_p(against: int, in_favor: int, n: int) -> float:
 
     against: questions whose verdict now contradicts the claim, such as recorded right and now wrong.
     in_favor: changed the other way. Under a true claim each change goes either way with equal chance, but for
-    what hardware adds one way, as much as it changed the other way at most: a binomial test of the changed
-    ones.
+    what hardware adds one way: a binomial test of the changed ones.
     """
     changed = against + in_favor
     if not changed:
         return 1.0
-    share = 0.5 * (1 + min(HARDWARE * n, in_favor) / changed)
+    share = min(1.0, 0.5 * (1 + (HARDWARE * n / changed if in_favor else 0.0)))
     return float(stats.binom.sf(against - 1, changed, share))
 
 
