@@ -35,6 +35,12 @@ from erpo_hub.verification.claims import (
 )
 
 Change = Callable[[dict[str, Any]], None]
+SHORT: dict[str, Any] = {  # arguments of a run of the embedded model: one step
+    "push": False,
+    "max_steps": 1,
+    "per_device_train_batch_size": 8,
+    "save_strategy": "no",
+}
 
 
 def sealed(folder: Path, change: Change) -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tampering import SHORT
 
 from erpo_hub import train_and_push
 
@@ -15,12 +16,9 @@ def real_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_and_push(
         "builtin:tiny-reasoner",
         "builtin:expressions?operands=4",
-        push=False,
         output_dir=tmp_path_factory.mktemp("runs") / "erpo",
         evaluation={"n": 96},
-        max_steps=1,
-        per_device_train_batch_size=8,
-        save_strategy="no",
+        **SHORT,
     ).bundle_dir
 
 

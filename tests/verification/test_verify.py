@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tampering import TAMPERINGS, republished, sealed
+from tampering import SHORT, TAMPERINGS, republished, sealed
 
-from erpo_hub import verify
+from erpo_hub import train_and_push, verify
 from erpo_hub.cli.insight import commands
 from erpo_hub.verification.claims import NOISE, OVERSTATED, REPRODUCED, UNKNOWN, UNTRUE, Verification
 
@@ -103,6 +103,32 @@ def test_a_record_never_leads_to_a_file_of_this_machine(bundle, tmp_path):
     found = check(bundle, task="builtin:expressions?operands=4", n=8)
     assert by_name(found)["baseline"] == UNKNOWN
     assert by_name(found)["accuracy"] == REPRODUCED
+
+
+def test_a_sample_that_leaves_a_doubt_is_followed_by_all(bundle):
+    TAMPERINGS[OVERSTATED](bundle, 0.12)
+    found = check(bundle, n=56)
+    assert found.asked["n"] == 96
+    assert [claim.kind for claim in found.contradicted] == [OVERSTATED, None], found.table()
+    assert found.contradicted[1].name == "gain over the baseline"
+
+
+def test_an_adapter_and_sampled_answers_are_judged_again(tmp_path):
+    from peft import LoraConfig
+
+    made = train_and_push(
+        "builtin:tiny-reasoner",
+        "builtin:expressions?operands=4",
+        peft_config=LoraConfig(r=4, target_modules=["q_proj"]),
+        evaluation={"n": 16, "k": 4, "temperature": 0.8, "seed": 5},
+        **SHORT,
+        output_dir=tmp_path / "run",
+    )
+    found = check(made.bundle_dir, n=8)
+    statuses = by_name(found)
+    assert statuses.pop("weights of the baseline") == UNKNOWN
+    assert set(statuses.values()) == {REPRODUCED}
+    assert {"accuracy", "pass@4", "weights"} < set(statuses)
 
 
 def test_texts_of_a_repository_stay_inert(bundle):
