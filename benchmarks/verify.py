@@ -199,6 +199,7 @@ def cards(
     flips: share of the questions whose verdict other hardware changes. shift: how far that lowers the
     trained model's accuracy and raises the base's. lie: how much the trained model's is overstated.
     """
+    everywhere = list(range(QUESTIONS))
     real = [np.asarray(s.per_question) for s in (record.results.final, record.results.baseline) if s]
     for _ in range(CARDS):
         chosen = draws.integers(0, len(real[0]), QUESTIONS)
@@ -215,7 +216,6 @@ def cards(
             recorded[draws.choice(able, round(overstated * QUESTIONS), replace=False)] = 1.0
             some[name] = judged(name, recorded, now[places], places)
             verdicts.append((name, recorded, now))
-        everywhere = list(range(QUESTIONS))
         yield record, some, lambda of=verdicts: {one[0]: judged(*one, everywhere) for one in of}
 
 

@@ -85,10 +85,10 @@ def swap_weights(folder: Path) -> None:
     sealed(folder, lambda run: run["files"].update({"model.safetensors": file_digest(path)}))
 
 
-def ask_others(folder: Path, spec: str = "builtin:expressions?operands=3") -> None:
-    """Judged on easier questions than the record names."""
+def ask_others(folder: Path) -> None:
+    """Judged on another draw of questions than the record names."""
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    task = load_task(spec, test_size=run["results"]["final"]["n"])
+    task = load_task(run["dataset"]["spec"], seed=7, test_size=run["results"]["final"]["n"])
     found = evaluate(str(folder), task, max_new_tokens=run["results"]["final"]["max_new_tokens"])
 
     def change(run: dict[str, Any]) -> None:
