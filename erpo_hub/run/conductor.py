@@ -26,10 +26,10 @@ from .outcome import (
     compared,
     count_cost,
     graded_by,
+    held_out_from,
     make_bundle,
     prompt_block,
     share_baseline,
-    where_from,
 )
 from .preparation import make_arguments, make_trainer, prepare_folder
 from .publishing import Publishing
@@ -96,8 +96,7 @@ def train_and_push(
     started = time.perf_counter()
     publishing = Publishing(repo_id, push=push, private=private, token=token)
     publishing.check()
-    seed = getattr(args, "seed", config_overrides.get("seed", 0)) or 0
-    task = load_data(dataset, eval_dataset, seed=seed)
+    task = load_data(dataset, eval_dataset, seed=getattr(args, "seed", config_overrides.get("seed", 0)) or 0)
     folder = prepare_folder(output_dir or f"runs/{algorithm}-{_slug(task.spec)}", resume)
     check_evaluation(evaluation or {})
     usual = facts.usual_arguments()
@@ -113,7 +112,7 @@ def train_and_push(
         grader = stack.enter_context(Grader(task.grader))
         trainer, model_id, task = make_trainer(model, config, task, grader, reward_funcs, peft_config, plain)
         record = facts.start_record(folder.name, algorithm, config, usual, task, trainer.model, model_id)
-        where_from(record, seed if isinstance(dataset, str) else None, eval_dataset)
+        held_out_from(record, eval_dataset)
         check_optimizer(trainer)
         publishing.check_base(record)
         if stands.before is not None:

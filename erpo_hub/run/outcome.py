@@ -73,10 +73,9 @@ def share_baseline(pair: Pair, run: Run) -> None:
         shutil.copy(log, target)
 
 
-def where_from(record: RunRecord, seed: int | None, held_out: Any) -> None:
-    """What a reader needs to make the same questions again: the seed of the data, and another task's spec."""
+def held_out_from(record: RunRecord, held_out: Any) -> None:
+    """The spec of the questions that are judged, where they are another task's."""
     if record.dataset is not None:
-        record.dataset.seed = seed
         spec = held_out.spec if isinstance(held_out, Task) else held_out
         kind = None if spec is None else spec if isinstance(spec, str) else "a dataset passed from Python"
         record.dataset.held_out = kind
