@@ -1,14 +1,15 @@
 """The README's pictures, of the real app on a real paired run: `python examples/screenshots.py [runs/demo]`.
 
-Opens the app, asks and compares as a reader would, writes docs/images/{inspect,compare,group}-*.png.
-The models are the run's own; the seed is fixed, so the same run gives the same pictures. Needs chromium and
-the `test` extra.
+Opens the app, reads and compares as a reader would, writes docs/images/{inspect,compare,group}-*.png. What is
+read is a recorded solution that the Space ships; the models that are compared are the run's own, and the seed
+is fixed, so the same run gives the same pictures. Needs chromium and the `test` extra.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -19,17 +20,16 @@ from erpo_hub.ui import build_demo, launch_kwargs
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb"]
+SHIPPED = IMAGES.parents[1] / "spaces" / "inspector" / "traces" / "smollm2-gsm-symbolic-1.json"
 SIZE = {"width": 1360, "height": 1000}
 
 
 def inspect(page: Page, path: Path) -> None:
-    """A solution by the run's ERPO model, with its last pivot open."""
-    page.get_by_role("tab", name="Inspect").click()
-    page.locator("#ask").click()
-    page.locator("#view .tv-status", has_text="Finished").wait_for(timeout=120_000)
+    """A recorded solution of a language model, with its strongest pivot open."""
+    page.locator("#view .tv-tok").first.wait_for()
+    page.locator("#view .tv-strongest").click()
+    page.mouse.move(0, 0)
     page.wait_for_timeout(600)
-    page.locator("#view .tv-tok.tv-pivot").last.click()
-    page.wait_for_timeout(400)
     page.screenshot(path=path)
 
 
@@ -56,23 +56,29 @@ def group(page: Page, path: Path) -> None:
     page.screenshot(path=path)
 
 
-def main(runs: str = "runs/demo") -> None:
-    """Takes the pictures."""
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    demo = build_demo(runs=[runs])
+def pictures(takes: dict[str, Callable[[Page, Path], None]], **shown: list[str]) -> None:
+    """Starts the app on what is to be shown and takes its pictures, light and dark."""
+    demo = build_demo(**shown)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs())
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
         for scheme in ("light", "dark"):
             page = browser.new_page(viewport=SIZE)
             page.goto(f"{url}?__theme={scheme}")
-            page.locator("#curve .js-plotly-plot").wait_for()
-            inspect(page, IMAGES / f"inspect-{scheme}.png")
-            compare(page, IMAGES / f"compare-{scheme}.png")
-            group(page, IMAGES / f"group-{scheme}.png")
+            page.locator("#view .tv").wait_for()
+            for name, take in takes.items():
+                take(page, IMAGES / f"{name}-{scheme}.png")
             page.close()
         browser.close()
     demo.close()
+
+
+def main(runs: str = "runs/demo") -> None:
+    """Takes the pictures; those of a run only where there is one."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    pictures({"inspect": inspect}, traces=[str(SHIPPED)])
+    if Path(runs).is_dir():
+        pictures({"compare": compare, "group": group}, runs=[runs])
     print(f"wrote {IMAGES}")
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from ..errors import UserError
 from ..text import write_json
+from .recovery import TransplantResult
 from .typed import Misfit, check_limits, from_json, parse, schema_of
 
 SCHEMA_VERSION = 1
@@ -74,6 +75,7 @@ class Dataset:
     held_out: str | None = None  # the spec of the questions judged, where they are another task's
     train_rows: int | None = None
     test_rows: int | None = None
+    overlap: int | None = None  # rows left out of training because the held-out ones ask the same
     prompt_characters: Spread | None = None
     samples: list[Sample] = field(default_factory=list)
 
@@ -123,6 +125,7 @@ class Prompt:
     chat_template_kwargs: dict[str, Any] | None = None
     dtype: str | None = None  # of the weights in training, such as "float32"
     stop_token_ids: list[int] | None = None
+    shaping: dict[str, float] | None = None  # of drawn tokens: top_p, top_k, min_p, repetition_penalty
 
 
 @dataclass
@@ -172,6 +175,18 @@ class Results:
     comparison: Comparison | None = None
     question_set: str | None = None  # digest of all questions judged, in any order
     questions: list[str] = field(default_factory=list)  # digest of each, in the order of `per_question`
+
+
+@dataclass
+class Finding:
+    """What the run doctor found wrong (see `train.findings`); `step`: since which one, 0 before the first."""
+
+    kind: str
+    step: int
+    certainty: str = ""  # "sure" or "likely"
+    what: str = ""
+    change: str = ""
+    found_at: int | None = None
 
 
 @dataclass
@@ -241,7 +256,7 @@ class TraceRow:
 
 @dataclass
 class Figure:
-    kind: str  # "headline", "training" or "trace"
+    kind: str  # "headline", "training", "trace" or "transplant"
     file: str  # relative to the bundle
     alt: str = ""
     caption: str = ""
@@ -271,6 +286,8 @@ class RunRecord:
     results: Results = field(default_factory=Results)
     paired_run: PairedRun | None = None
     earlier: list[Earlier] = field(default_factory=list)
+    transplant: TransplantResult | None = None
+    findings: list[Finding] | None = None  # None: the doctor was off
     traces: list[TraceRow] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # of a bundle: name -> sha256
@@ -325,6 +342,8 @@ def record_digest(data: dict[str, Any]) -> str:
 
 def write_record(record: RunRecord, folder: Path) -> None:
     """Write run.json whole or not at all: a reader of a live run never sees half a file."""
+    if record.digest:  # a bundle's: it was changed on purpose
+        record.digest = record_digest(record.to_dict())
     write_json(folder / FILE, record.to_dict())
 
 

@@ -94,6 +94,7 @@ def prompt_block(run: Run, evaluated: Any) -> Prompt:
         chat_template_kwargs=asked.chat_template_kwargs or None,
         dtype=asked.dtype,
         stop_token_ids=list(run.trainer.eos_token_ids),
+        shaping=asked.shaping or None,
     )
 
 
@@ -166,6 +167,6 @@ def _traces(run: Run) -> list[Any]:
 
 def _answer(grader: Any, completion: str, gold: str) -> str | None:
     """What the grader reads as the completion's answer; None where it states none."""
-    from ..tasks.grading import extract_answer, gym_answer
+    from ..tasks.grading import gym_answer, read_answer
 
-    return extract_answer(completion) if grader.kind == "math" else gym_answer(completion, gold) or None
+    return read_answer(completion, gold) if grader.kind == "math" else gym_answer(completion, gold) or None

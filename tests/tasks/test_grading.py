@@ -18,7 +18,7 @@ from erpo_hub.tasks import grading, processes
 from erpo_hub.tasks import gym as scoring
 from erpo_hub.tasks.answers import extract_answer
 from erpo_hub.tasks.golds import gradable
-from erpo_hub.tasks.grading import Grader, correctness_reward, format_reward, gym_answer
+from erpo_hub.tasks.grading import Grader, correctness_reward, format_reward, gym_answer, read_answer
 from erpo_hub.tasks.notation import numeral, tidy
 from erpo_hub.tasks.verdict import as_set, quick_verdict
 
@@ -112,6 +112,19 @@ def test_grade(grader, completion, gold, score):
     assert grader.grade([completion], [gold]) == [score]
 
 
+def test_what_is_graded_right_has_an_answer_that_was_read(grader):
+    for text, gold in (
+        ("I have 3 cats.\nyes", "yes"),
+        ("The capital is Paris.", "Paris"),
+        ("x+y", "x+y"),
+        ("so 7", "7"),
+    ):
+        assert grader.grade([text], [gold]) == [1.0]
+        assert read_answer(text, gold), text
+    assert read_answer("so 7", None) == "7"
+    assert read_answer("", "7") is None
+
+
 @given(st.integers(-(10**12), 10**12), st.integers(-50, 50))
 def test_whole_numbers_need_no_process(value, other):
     grader = Grader()
@@ -172,14 +185,24 @@ def test_after_five_hanging_answers_of_a_batch_the_limit_is_shorter(monkeypatch)
         texts = [boxed(f"9^{{9^{{9^{{{i}}}}}}}") for i in range(9, 29)]
         assert grader.grade(texts, [r"\sqrt{3}"] * 20) == [0.0] * 20
         assert grader.timeouts == 20
-    assert limits[:16] == [0.4] * 16
-    assert limits[-1] == 0.1
+    assert limits == [0.4] * 6 + [0.1] * 14  # few calls were under way when the fifth hung
 
 
 def test_a_timeout_counts_every_completion_that_hit_it():
     with Grader(timeout=0.5) as grader:
         assert grader.grade([boxed("9^{9^{9^{9}}}")] * 3, [r"\sqrt{3}"] * 3) == [0.0] * 3
         assert grader.timeouts == 3
+
+
+def hoard(*_):
+    return float(len(bytearray(scoring.MEMORY_LIMIT)) > 0)
+
+
+def test_a_grading_process_gets_no_more_memory_than_its_limit():
+    with Grader(workers=1) as grader:
+        assert grader._run([(hoard, "a")]) == [0.0]
+        assert grader.failures() == {"timeouts": 0, "errors": 1, "crashes": 0}
+        assert grader._run([(scoring.score_math, "1/2", ("0.5",))]) == [1.0]
 
 
 def die(*_):

@@ -17,7 +17,7 @@ from erpo_hub.traces.decoding import Sampling
 from erpo_hub.traces.engine import Engine
 from erpo_hub.traces.html import to_html, write_html
 from erpo_hub.traces.pivots import PivotRule
-from erpo_hub.traces.trace import Trace
+from erpo_hub.traces.trace import MAX_TOKENS, Trace
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -155,8 +155,14 @@ def test_the_page_is_read_and_steered_by_keyboard(browser, tmp_path, scheme):
     assert page.locator("#tokens [tabindex='0']").count() == 1
     page.keyboard.press("Escape")
     assert page.locator("#detail").text_content() == "Choose a token."
-    page.locator("#pivots button").first.click()
+    assert not page.locator("#pivots").is_visible()  # folded
+    page.locator("#pivot-table summary").click()
+    assert page.locator("#pivots button").all_text_contents() == ["6", "4"]  # the strongest first
+    page.locator("#pivots button").last.click()
     assert page.evaluate(focused) == "4"
+    page.locator("#strongest").click()
+    assert page.evaluate(focused) == "6"
+    assert page.title().startswith("✓ </script><script>alert(1)</script>${alert(1)}")
     box = page.locator("#curve").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.02, box["y"] + 20)
     assert page.evaluate(focused) == "0"
@@ -166,13 +172,42 @@ def test_the_page_is_read_and_steered_by_keyboard(browser, tmp_path, scheme):
     page.close()
 
 
-def test_a_page_of_ten_thousand_tokens_opens(browser, tmp_path):
-    file = write_html(make_trace(10_000, pivots=list(range(6, 10_000, 7))), tmp_path / "long.html")
+def test_the_page_fits_a_phone(browser, tmp_path):
+    words = [f" word{i % 37}" for i in range(300)]
+    file = write_html(
+        make_trace(
+            300,
+            pieces=words,
+            completion="".join(words),
+            strings={i: f" alternative{i}" for i in range(10)},
+            pivots=list(range(0, 300, 3)),
+        ),
+        tmp_path / "phone.html",
+    )
+    page = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.goto(file.as_uri())
+    assert page.locator("#tokens .strong").count() == 12
+    page.locator("#tokens .t").nth(5).tap()
+    page.locator("#pivot-table summary").tap()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+    assert page.locator("#detail").bounding_box()["height"] <= 844 / 2
+    page.close()
+
+
+@pytest.mark.parametrize("n", [10_000, pytest.param(MAX_TOKENS, marks=pytest.mark.slow)])
+def test_a_long_page_opens(browser, tmp_path, n):
+    file = write_html(make_trace(n, pivots=list(range(6, n, 7))), tmp_path / "long.html")
     page = browser.new_page()
+    page.set_default_timeout(120_000)
+    failed = []
+    page.on("pageerror", lambda e: failed.append(str(e)))
     page.goto(file.as_uri())
     page.keyboard.press("n")
-    assert page.locator("#tokens .t").count() == 10_000
+    assert page.locator("#tokens .t").count() == n
     assert page.evaluate("document.activeElement.dataset.i") == "6"
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.dataset.i") == str(n - 1)
+    assert failed == []
     page.close()
 
 

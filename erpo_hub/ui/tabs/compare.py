@@ -15,7 +15,7 @@ from ..context import Context
 from ..models.pairs import pair_messages, stream_pair
 from ..models.requests import SamplingSettings
 from ..view.token_view import ViewConfig, clear_message, empty_curve, token_view
-from . import over_task
+from . import over_task, transplant
 from .controls import STOP_AT_ONCE, sampling_controls, stopper
 
 CURVE = "compare-curve"
@@ -23,7 +23,7 @@ Pair = tuple[str, str, tuple[Trace, Trace] | None]
 
 
 def build(context: Context) -> list[gr.Dropdown]:
-    """Lay out the tab and connect it. Returns the two lists of models."""
+    """Lay out the tab and connect it. Returns the lists of models."""
     pairs = context.library.trace_pairs()
     first = next(iter(pairs), None)
     with gr.Row():
@@ -40,8 +40,9 @@ def build(context: Context) -> list[gr.Dropdown]:
                     view_b = _pane("b", right)
     views = [view_a, view_b]
     _connect(context, controls, views, pairs)
+    swapped = transplant.build(context, controls)
     over_task.build(context, controls, views)
-    return [controls["a"], controls["b"]]
+    return [controls["a"], controls["b"], *swapped]
 
 
 def _hint() -> str:
