@@ -29,6 +29,7 @@ _HOME = {
     "push_bundle": "publish.hub",
     "render_card": "card.card",
     "transplant": "study.transplant",
+    "verify": "verification.verify",
 }
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "sensitivity",
     "train_and_push",
     "transplant",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from .train.config import ERPOConfig
     from .train.doctor import RunDoctor
     from .train.trainer import ERPOTrainer
+    from .verification.verify import verify
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -27,6 +28,11 @@ def p_value(p: float | None) -> str:
 def p_equals(p: float) -> str:
     """The same in a sentence: "p = 0.031", or "p < 0.001"."""
     return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
+
+
+def short_digest(content: Any) -> str:
+    """Eight hexadecimal digits that tell one question or answer from another: of its JSON form."""
+    return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()[:8]
 
 
 def write_json(path: str | os.PathLike[str], data: Any) -> Path:

@@ -1,4 +1,4 @@
-"""The commands of the command line that look at what training did: transplant."""
+"""The commands of the command line that look at what training did: transplant, verify."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
+from .hub import Token
 
 commands = typer.Typer()
 
@@ -71,3 +72,45 @@ def transplant(
     if bundle:
         add_transplant(bundle, found.result(), found.figure)
         typer.echo(f"{bundle}: its card has a section on which tokens training changed")
+
+
+@commands.command()
+def verify(
+    model: Annotated[str, typer.Argument(help="NAME/MODEL on the Hub, or the folder of a bundle.")],
+    n: Annotated[int, typer.Option("-n", help="Questions to ask again.")] = 300,
+    full: Annotated[bool, typer.Option("--full", help="Ask all of them.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the draw of questions; default: unforeseeable.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The questions, where the author's are in a file.")] = None,
+    base: Annotated[str | None, typer.Option(help="The model before training, where it was local.")] = None,
+    paired: Annotated[str | None, typer.Option(help="The paired run's model.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Of the repository.")] = None,
+    max_gb: Annotated[float, typer.Option(help="Of one repository that is fetched.")] = 40.0,
+    batch_size: Annotated[int | None, typer.Option()] = None,
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("verification.json"),
+    report: Annotated[bool, typer.Option("--report", help="Open a discussion with the result.")] = False,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Report as a pull request.")] = False,
+    token: Token = None,
+) -> None:
+    """Is this card true? Judge the model again; exit code 1 where something is contradicted.
+
+    Example: `erpo-hub verify runs/demo/erpo/bundle`, or `erpo-hub verify someone/their-model --full --report`
+    """
+    from ..run.quiet import quiet
+    from ..verification.report import report as tell
+    from ..verification.verify import verify as run
+
+    if (report or create_pr) and Path(model).expanduser().is_dir():
+        raise UsageError("--report: a folder has no repository to tell; give NAME/MODEL")
+    quiet()
+    found = run(
+        model, n=n, full=full, seed=seed, task=task, base=base, paired=paired, revision=revision, token=token,
+        max_gb=max_gb, batch_size=batch_size,
+    )  # fmt: skip
+    typer.echo(found.table())
+    typer.echo(f"wrote {found.to_json(out)}")
+    if report or create_pr:
+        typer.echo(f"reported: {tell(found, model, pull_request=create_pr, token=token)}")
+    if found.contradicted:
+        raise typer.Exit(1)

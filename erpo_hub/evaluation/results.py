@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import UserError
-from ..text import percent, write_json
+from ..text import percent, short_digest, write_json
 from .statistics import accuracy_interval, mean_and_error, pass_at_k
 
 __all__ = ["Evaluation", "QuestionLog"]
@@ -40,6 +40,7 @@ class Evaluation:
     grader_crashes: int = 0
     seconds: float = 0.0
     prompt_example: str = ""  # the literal text fed to the model for the first question
+    weights: str = ""  # digest of the weights, see `sampling.weights_digest`
 
     @property
     def per_question(self) -> list[float]:
@@ -75,7 +76,10 @@ class Evaluation:
             "grader_crashes": self.grader_crashes,
             "pass_at_k": {str(i): v for i, v in pass_at_k(counts, k).items()} if k > 1 else None,
             "mean_score": basic.fmean(self._flat("scores")),
+            "seed": self.settings.get("seed"),
+            "weights": self.weights or None,
             "per_question": per_question,
+            "answers": [short_digest(q["completions"]) for q in self.questions],
         }
 
     def to_json(self, path: str | os.PathLike) -> Path:
@@ -87,7 +91,11 @@ class Evaluation:
         """Read what `to_json` wrote. Raises UserError for any other file."""
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
-            later = {"grader_errors": 0, "grader_crashes": 0}  # not in the files of earlier versions
+            later = {
+                "grader_errors": 0,
+                "grader_crashes": 0,
+                "weights": "",
+            }  # not in the files of earlier versions
             found = cls(**{name: (later | data)[name] for name in cls.__dataclass_fields__})
             for question in found.questions:
                 check_question(question, found.settings["k"])

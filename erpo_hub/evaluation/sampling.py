@@ -54,6 +54,7 @@ def evaluate(
     grader: Any = None,
     progress: bool = True,
     resume_path: str | os.PathLike | None = None,
+    places: Sequence[int] | None = None,
 ) -> Evaluation:
     """Accuracy, length and entropy of a model on the first `n` held-out questions of a task.
 
@@ -80,6 +81,8 @@ def evaluate(
         progress: a bar on stderr, if that is a terminal.
         resume_path: a JSONL file of finished questions; an evaluation killed half-way goes on from it and
             ends in the same result.
+        places: the place in the whole task of each question, where the task holds some of them only: sampled
+            answers are then the ones that these questions get among all.
 
     Raises UsageError for settings that cannot work, UserError for a model or file that cannot be used.
     """
@@ -110,12 +113,13 @@ def evaluate(
         settings | {"batch_size": batch_size},
         [],
         prompt_example=tokenizer.decode(prompts[0]),
+        weights=weights_digest(model),
     )
     done: dict[int, dict] = {}
     with ExitStack() as stack:
         log = None
         if resume_path is not None:
-            what = settings | {"task": task.spec, "data": _digest(rows), "weights": _fingerprint(model)}
+            what = settings | {"task": task.spec, "data": _digest(rows), "weights": result.weights}
             log = stack.enter_context(closing(QuestionLog(resume_path, {"evaluation": what})))
             done = dict(log.done)
             result.add_failures(log.failures)
@@ -134,7 +138,7 @@ def evaluate(
         submit = stack.enter_context(graded_beside(grader, tokenizer, rows, keep))
         stack.enter_context(undisturbed(model))
         for finished in _finished_questions(
-            model, prompts, decoding, k, batch_size, seed, set(done), advance
+            model, prompts, decoding, k, batch_size, seed, set(done), advance, places
         ):
             submit(finished)
     result.questions = [done[q] for q in range(len(rows))]
@@ -312,6 +316,7 @@ def _finished_questions(
     seed: int,
     done: set[int],
     advance: Callable[[int], None],
+    places: Sequence[int] | None = None,
 ) -> Iterator[dict[int, list[Completion]]]:
     """After each batch, the questions whose k completions are complete.
 
@@ -325,7 +330,7 @@ def _finished_questions(
         part = queue[start : start + batch_size]
         batch = [q for q, _ in part]
         if not done.issuperset(batch):
-            seeds = [row_seed(seed, *place) for place in part]
+            seeds = [row_seed(seed, places[q] if places else q, number) for q, number in part]
             drawn = in_memory(model, [prompts[q] for q in batch], decoding, seeds)
             for q, completion in zip(batch, drawn):
                 if q not in done:
@@ -349,12 +354,16 @@ def _digest(rows: list[dict]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _fingerprint(model: nn.Module) -> str:
-    """Tells one set of weights from another: up to 256 values, evenly spread, of every parameter."""
+def weights_digest(model: nn.Module) -> str:
+    """Tells one set of weights from another: up to 256 values, evenly spread, of every parameter.
+
+    The same for a model in PEFT's wrapper and for the model inside it.
+    """
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         values = parameter.detach().flatten()
         values = values[:: max(1, values.numel() // 256)]
+        name = name.removeprefix("base_model.model.")
         digest.update(name.encode() + values.float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 

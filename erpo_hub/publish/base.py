@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..card.card import update_card
 from ..errors import UsageError, UserError
-from ..record.format import FILE, RunRecord, read_record
+from ..record.format import FILE, RunRecord, read_record, record_digest
 from .patience import retried
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def rebased(folder: Path, base_model: str | None, *, force: bool = False) -> dic
     changed = _json(config)
     run.base_model = replace(base, id=base_model, source="hub", revision=pinned)
     run.files[CONFIG] = hashlib.sha256(changed).hexdigest()
+    run.digest = record_digest(run.to_dict())
     card = update_card((folder / "README.md").read_text(encoding="utf-8"), run, force=force)
     return {CONFIG: changed, FILE: _json(run.to_dict()), "README.md": card.encode()}
 

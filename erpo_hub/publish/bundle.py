@@ -26,6 +26,7 @@ from ..record.format import (
     RunRecord,
     TraceRow,
     load_record,
+    record_digest,
     write_record,
 )
 from ..text import write_json
@@ -226,6 +227,7 @@ def _write_texts(run: RunRecord, folder: Path, sections: dict[str, str | None] |
         (folder / name).write_text(text, encoding="utf-8")
     made = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
     run.files = {name: file_digest(path) for name, path in made.items() if name not in UNLISTED}
+    run.digest = record_digest(run.to_dict())
     write_record(run, folder)
     try:
         card = render_card(run, sections=sections)

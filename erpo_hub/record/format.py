@@ -7,6 +7,7 @@ checks type, size, depth and numbers, and refuses in one line. A field with a de
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -70,6 +71,8 @@ class Dataset:
     revision: str | None = None
     license: str | list[str] | None = None
     fingerprint: str | None = None  # of all rows
+    seed: int | None = None  # of what was drawn of it
+    held_out: str | None = None  # the spec of the questions judged, where they are another task's
     train_rows: int | None = None
     test_rows: int | None = None
     overlap: int | None = None  # rows left out of training because the held-out ones ask the same
@@ -106,6 +109,7 @@ class Cost:
 @dataclass
 class Grading:
     kind: str | None = None
+    version: str | None = None  # see `tasks.grading.grader_version`
     timeout_s: float | None = None
     timeouts: int | None = None
     errors: int | None = None
@@ -146,7 +150,10 @@ class Summary:
     grader_crashes: int = 0
     pass_at_k: dict[str, float] | None = None
     mean_score: float | None = None
+    seed: int | None = None  # of the sampled answers
+    weights: str | None = None  # digest of the weights that were judged
     per_question: list[float] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)  # digest of each question's completions
 
 
 @dataclass
@@ -166,6 +173,8 @@ class Results:
     baseline: Summary | None = None
     final: Summary | None = None
     comparison: Comparison | None = None
+    question_set: str | None = None  # digest of all questions judged, in any order
+    questions: list[str] = field(default_factory=list)  # digest of each, in the order of `per_question`
 
 
 @dataclass
@@ -282,6 +291,7 @@ class RunRecord:
     traces: list[TraceRow] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # of a bundle: name -> sha256
+    digest: str | None = None  # of a bundle's record: see `record_digest`
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -323,8 +333,17 @@ def read_record(place: str | Path) -> RunRecord:
     return _checked(data, str(path))
 
 
+def record_digest(data: dict[str, Any]) -> str:
+    """SHA-256 of a record in its JSON form, whatever its spacing and order, without its own `digest`."""
+    content = {name: value for name, value in data.items() if name != "digest"}
+    text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_record(record: RunRecord, folder: Path) -> None:
     """Write run.json whole or not at all: a reader of a live run never sees half a file."""
+    if record.digest:  # a bundle's: it was changed on purpose
+        record.digest = record_digest(record.to_dict())
     write_json(folder / FILE, record.to_dict())
 
 

@@ -17,10 +17,20 @@ from typing import Any
 
 from ..record import facts
 from ..record.format import RunRecord, Summary, read_as, read_record
+from ..tasks.prompts import question_digests
 from ..tasks.tasks import load_data
 from .checks import check_arguments, check_evaluation, check_optimizer, no_half_made_folder
 from .lock import locked
-from .outcome import Pair, compared, count_cost, graded_by, make_bundle, prompt_block, share_baseline
+from .outcome import (
+    Pair,
+    compared,
+    count_cost,
+    graded_by,
+    held_out_from,
+    make_bundle,
+    prompt_block,
+    share_baseline,
+)
 from .preparation import make_arguments, make_trainer, prepare_folder
 from .publishing import Publishing
 from .resume import Standing, carry_over, standing
@@ -104,6 +114,7 @@ def train_and_push(
         grader = stack.enter_context(Grader(task.grader))
         trainer, model_id, task = make_trainer(model, config, task, grader, reward_funcs, peft_config, plain)
         record = facts.start_record(folder.name, algorithm, config, usual, task, trainer.model, model_id)
+        held_out_from(record, eval_dataset)
         check_optimizer(trainer)
         publishing.check_base(record)
         if stands.before is not None:
@@ -136,6 +147,8 @@ def _judge_and_train(run: Run, model_id: str, stands: Standing) -> None:
     if baseline is not None:
         run.record.results.baseline = read_as(Summary, baseline.summary())
         run.record.prompt = prompt_block(run, baseline)
+        results = run.record.results
+        results.question_set, results.questions = question_digests(baseline.questions)
         run.write()  # a run beside this one waits for it
     if run.trainer.args.watch_questions:
         run.trainer.add_callback(WatchCallback(run))

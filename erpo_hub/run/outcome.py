@@ -9,6 +9,8 @@ from typing import Any
 
 from ..errors import UserError
 from ..record.format import Comparison, Grading, PairedRun, Prompt, RunRecord, Summary, read_as, read_record
+from ..tasks.grading import grader_version
+from ..tasks.tasks import Task
 from ..traces.logged import FOLDER
 from .lock import wait_until_free
 from .steps import Run
@@ -71,6 +73,14 @@ def share_baseline(pair: Pair, run: Run) -> None:
         shutil.copy(log, target)
 
 
+def held_out_from(record: RunRecord, held_out: Any) -> None:
+    """The spec of the questions that are judged, where they are another task's."""
+    if record.dataset is not None:
+        spec = held_out.spec if isinstance(held_out, Task) else held_out
+        kind = None if spec is None else spec if isinstance(spec, str) else "a dataset passed from Python"
+        record.dataset.held_out = kind
+
+
 def prompt_block(run: Run, evaluated: Any) -> Prompt:
     """How the model is asked: the literal prompt, and what a reader needs to ask in the same way."""
     from ..traces.asked import asked_as
@@ -113,6 +123,7 @@ def graded_by(run: Run) -> Grading:
     grader = run.grader
     return Grading(
         kind=grader.kind,
+        version=grader_version(),
         timeout_s=grader.timeout,
         timeouts=grader.timeouts,
         errors=grader.errors,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, UserError
+from ..text import short_digest
 from .rows import Row
 from .specs import Spec, convert, parse_spec
 
@@ -45,6 +49,16 @@ def prompt_text(prompt: str | list[dict[str, Any]]) -> str:
     if isinstance(prompt, str):
         return prompt
     return "\n\n".join(str(message["content"]) for message in prompt)
+
+
+def question_digests(rows: Iterable[Mapping[str, Any]]) -> tuple[str, list[str]]:
+    """SHA-256 of a set of questions with their answers, in any order, and a short digest of each.
+
+    A question that is asked as chat messages and as their text has one digest.
+    """
+    asked = [[prompt_text(row["prompt"]), row["answer"]] for row in rows]
+    whole = hashlib.sha256("\n".join(sorted(map(json.dumps, asked))).encode()).hexdigest()
+    return whole, [short_digest(one) for one in asked]
 
 
 def appended_by(spec: str) -> str:

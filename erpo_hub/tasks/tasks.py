@@ -39,6 +39,7 @@ class Task:
     spec: as the user wrote it. source: "builtin", "reasoning-gym", "file" or "hub".
     train, test: at least `prompt` (text or chat messages) and `answer` (text); they share no prompt.
     grader: the `Grader` kind that scores it. revision, license: as the Hub states them, else None.
+    seed: of the draw, where `load_task` made it.
     overlap: rows left out of `train` because the test rows ask the same.
     """
 
@@ -49,6 +50,7 @@ class Task:
     grader: str
     revision: str | None = None
     license: str | None = None
+    seed: int | None = None
     overlap: int = 0
 
     def describe(self) -> dict[str, Any]:
@@ -62,6 +64,7 @@ class Task:
             "revision": self.revision,
             "license": self.license,
             "fingerprint": fingerprint(self.train, self.test),
+            "seed": self.seed,
             "train_rows": len(self.train),
             "test_rows": len(self.test),
             "overlap": self.overlap,
@@ -102,7 +105,7 @@ def load_task(
     for name, size in (("train_size", train_size), ("test_size", test_size)):
         if size is not None and size < 1:
             raise UsageError(f"{name}={size}: give 1 or more")
-    task = _load(parse_spec(spec), seed, train_size, test_size)
+    task = replace(_load(parse_spec(spec), seed, train_size, test_size), seed=seed)
     return task if eval_spec is None else _with_eval_spec(task, parse_spec(eval_spec), seed, test_size)
 
 

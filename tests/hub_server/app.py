@@ -285,6 +285,18 @@ def _item(path: str, stored: StoredFile, hashes: dict[str, str]) -> dict[str, An
     return row
 
 
+def _discussion(repo: Repo, one: PullRequest) -> dict[str, Any]:
+    return {
+        "num": one.num,
+        "title": one.title,
+        "author": {"name": one.author},
+        "createdAt": "2026-01-01T00:00:00.000Z",
+        "status": one.status,
+        "repo": {"name": repo.repo_id, "type": repo.kind[:-1]},
+        "isPullRequest": one.is_pull,
+    }
+
+
 def _read_routes(state: HubState, access: Access) -> APIRouter:
     router = APIRouter()
 
@@ -334,19 +346,25 @@ def _read_routes(state: HubState, access: Access) -> APIRouter:
     def discussions(kind: str, owner: str, name: str, request: Request) -> dict[str, Any]:
         repo, query = access.repo(request, kind, owner, name), request.query_params
         rows = [
-            {
-                "num": p.num,
-                "title": p.title,
-                "author": {"name": p.author},
-                "createdAt": "2026-01-01T00:00:00.000Z",
-                "status": p.status,
-                "repo": {"name": repo.repo_id, "type": kind[:-1]},
-                "isPullRequest": True,
-            }
+            _discussion(repo, p)
             for p in repo.pulls
             if query.get("author", p.author) == p.author and query.get("status", p.status) == p.status
         ]
         return {"discussions": rows, "count": len(rows), "start": 0}
+
+    @router.post(REPO + "/discussions")
+    async def discuss(kind: str, owner: str, name: str, request: Request) -> dict[str, Any]:
+        repo, user, body = access.repo(request, kind, owner, name), access.user(request), await request.json()
+        made = PullRequest(
+            len(repo.pulls) + 1, body["title"], user, is_pull=body["pullRequest"], text=body["description"]
+        )
+        repo.pulls.append(made)
+        return {"num": made.num}
+
+    @router.get(REPO + "/discussions/{num:int}")
+    def discussion(kind: str, owner: str, name: str, num: int, request: Request) -> dict[str, Any]:
+        repo = access.repo(request, kind, owner, name)
+        return _discussion(repo, repo.pulls[num - 1]) | {"events": []}
 
     @router.get(REPO)
     @router.get(REPO + "/revision/{revision:str}")

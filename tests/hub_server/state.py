@@ -43,10 +43,14 @@ class Commit:
 
 @dataclass
 class PullRequest:
+    """One, or a discussion: the Hub counts them together."""
+
     num: int
     title: str
     author: str
     status: str = "open"
+    is_pull: bool = True
+    text: str = ""
 
 
 @dataclass

@@ -1,0 +1,139 @@
+"""The questions that a record says were judged, made again and compared by their digests.
+
+Left out: questions from the author's machine (a file, a data set passed from Python), which nobody else has;
+`task` gives them. A stranger's record is never followed to a file of this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ..errors import UserError
+from ..record.format import Dataset, RunRecord
+from ..tasks.prompts import question_digests, through_chat
+from ..tasks.specs import names_a_file
+from ..tasks.tasks import Task, fingerprint, load_task
+from .claims import QUESTIONS, REPRODUCED, UNKNOWN, UNTRUE, Claim
+
+MOST = 200_000  # questions or rows
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The task with the questions that were judged, or None, and what is said of them."""
+
+    task: Task | None
+    claim: Claim
+
+
+def find_questions(record: RunRecord, given: str | None = None) -> Asked:
+    """given: the spec of a task to use instead of the recorded one."""
+    data, final = record.dataset, record.results.final
+    if data is None or final is None:
+        return _unknown("the record names no data, or nothing was judged")
+    if reason := _out_of_reach(data, final.n, given):
+        return _unknown(reason)
+    tried: Task | None = None
+    for choice in _choices(data, final.n):
+        try:
+            tried = load_task(given or _pinned(data), eval_spec=None if given else data.held_out, **choice)
+        except UserError as error:
+            return _unknown(f"they can't be made again ({error})")
+        if len(tried.test) >= final.n and _same(tried, record):
+            return Asked(_first(tried, final.n), _found(record, tried))
+    assert tried is not None  # there is always a choice
+    return _others(record, tried, given)
+
+
+def _unknown(reason: str) -> Asked:
+    return Asked(None, Claim("questions", UNKNOWN, reason))
+
+
+def _out_of_reach(data: Dataset, n: int, given: str | None) -> str | None:
+    if not 1 <= n <= MOST or (data.test_rows or 0) > MOST or (data.train_rows or 0) > 10 * MOST:
+        return f"{n:,} questions are too many to ask"
+    if given:
+        return None
+    if data.source in ("file", "python"):
+        return "they are from a file or a program of the author's; give them with --task"
+    for spec in filter(None, (data.spec, data.held_out)):
+        if names_a_file(spec):
+            return f"{spec!r} is not a task that everybody has; give the questions with --task"
+    return None
+
+
+def _pinned(data: Dataset) -> str:
+    """The spec at the revision that was used."""
+    if data.source != "hub" or not data.revision or "revision=" in data.spec:
+        return data.spec
+    return f"{data.spec}{'&' if '?' in data.spec else '?'}revision={data.revision}"
+
+
+def _choices(data: Dataset, n: int) -> Iterator[dict[str, Any]]:
+    """How the rows may have been drawn: a task of another size holds other rows, or more of them."""
+    seeds = [data.seed] if data.seed is not None else [0, 42]
+    sizes: list[dict[str, Any]] = [{}]
+    if data.test_rows and data.source != "hub":
+        sizes += [{"test_size": max(data.test_rows, n)}]
+        sizes += [{"test_size": max(data.test_rows, n), "train_size": data.train_rows or None}]
+    for seed in seeds:
+        yield from ({"seed": seed, **size} for size in sizes)
+
+
+def _same(task: Task, record: RunRecord) -> bool:
+    results, data = record.results, record.dataset
+    n = results.final.n if results.final else 0
+    if results.question_set:
+        whole, each = question_digests(task.test.select(range(n)))
+        return whole == results.question_set and each == results.questions
+    wanted = data.fingerprint if data else None
+    if wanted is None:
+        return True
+    if fingerprint(task.train, task.test) == wanted:
+        return True
+    text = all(isinstance(prompt, str) for prompt in task.test["prompt"])
+    return text and fingerprint(through_chat(task.train), through_chat(task.test)) == wanted
+
+
+def _found(record: RunRecord, task: Task) -> Claim:
+    if record.results.question_set:
+        return Claim("questions", REPRODUCED, f"the {len(record.results.questions):,} of {task.spec}")
+    if record.dataset and record.dataset.fingerprint:
+        return Claim("questions", REPRODUCED, f"the rows of {task.spec} have the recorded fingerprint")
+    return Claim("questions", UNKNOWN, "the record has no digest of them")
+
+
+def _others(record: RunRecord, task: Task, given: str | None) -> Asked:
+    """Not the ones that were judged: untrue only where the record pins what it judged on."""
+    results, data = record.results, record.dataset
+    assert data is not None
+    assert results.final is not None
+    if not results.question_set:
+        return _unknown(f"the rows of {task.spec} can't be made again as they were (another fingerprint)")
+    ours = set(question_digests(task.test)[1])
+    strange = sum(one not in ours for one in results.questions)
+    what = f"{strange:,} of the {results.final.n:,} questions judged are not of {task.spec}"
+    if not strange:
+        what = f"the questions judged are not the first {results.final.n:,} of {task.spec}"
+    pinned = data.seed is not None if data.source != "hub" else data.revision is not None
+    if given or not pinned:
+        return _unknown(f"{what}, and the record does not say how they were drawn")
+    if data.source == "reasoning-gym" and record.versions.get("reasoning-gym") != _installed("reasoning-gym"):
+        return _unknown(f"{what}; another version of reasoning-gym made them")
+    return Asked(None, Claim("questions", UNTRUE, what, QUESTIONS))
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _first(task: Task, n: int) -> Task:
+    from dataclasses import replace
+
+    return replace(task, test=task.test.select(range(n)))

@@ -1,0 +1,172 @@
+"""Is this card true? A real run's bundle, as it is and tampered with in seven ways."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tampering import SHORT, TAMPERINGS, republished, sealed
+
+from erpo_hub import train_and_push, verify
+from erpo_hub.cli.insight import commands
+from erpo_hub.verification.claims import NOISE, OVERSTATED, REPRODUCED, UNKNOWN, UNTRUE, Verification
+
+
+def check(folder: Path, **options: object) -> Verification:
+    return verify(folder, progress=False, **{"seed": 0, **options})
+
+
+def by_name(found: Verification) -> dict[str, str]:
+    return {claim.name.partition(" (")[0]: claim.status for claim in found.claims}
+
+
+def test_every_claim_of_a_true_card_is_reproduced(real_bundle):
+    found = check(real_bundle, n=40)
+    assert found.contradicted == []
+    assert set(by_name(found).values()) == {REPRODUCED}
+    named = {
+        "record",
+        "card",
+        "files",
+        "questions",
+        "accuracy",
+        "baseline",
+        "gain over the baseline",
+        "weights",
+    }
+    assert named | {"weights of the baseline", "grader", "prompt"} == set(by_name(found))
+    assert found.asked["n"] == 40
+    assert found.asked["of"] == 96
+    assert "40 of 96 questions asked again" in found.table()
+
+
+@pytest.mark.parametrize("kind", TAMPERINGS)
+def test_each_kind_of_tampering_is_named(kind, bundle):
+    tamper = TAMPERINGS[kind]
+    tamper(bundle, *([0.2] if "stated" in kind else []))
+    found = check(bundle, full=True)
+    assert kind in {claim.kind for claim in found.contradicted}, found.table()
+    assert kind in found.verdict
+
+
+def test_an_old_record_is_checked_as_far_as_it_goes(bundle):
+    def without(run: dict) -> None:
+        for summary in (run["results"]["baseline"], run["results"]["final"]):
+            for name in ("weights", "answers", "seed"):
+                summary.pop(name)
+        for name in ("questions", "question_set"):
+            run["results"].pop(name)
+        run["grader"].pop("version")
+        for name in ("seed", "held_out"):
+            run["dataset"].pop(name)
+
+    sealed(bundle, without)
+    run = json.loads((bundle / "run.json").read_text())
+    run.pop("digest")
+    (bundle / "run.json").write_text(json.dumps(run))
+    found = check(bundle, n=32)
+    assert found.contradicted == []
+    statuses = by_name(found)
+    assert {name for name, status in statuses.items() if status == UNKNOWN} == {
+        *("record", "weights", "weights of the baseline", "grader")
+    }
+    assert statuses["questions"] == statuses["accuracy"] == REPRODUCED
+
+
+def test_totals_alone_are_tested_for_what_sampling_and_hardware_leave_open(bundle):
+    def totals(run: dict) -> None:
+        for summary in (run["results"]["baseline"], run["results"]["final"]):
+            summary["per_question"] = summary["answers"] = []
+
+    republished(bundle, totals)
+    assert check(bundle, full=True).contradicted == []
+
+    def lie(run: dict) -> None:
+        final = run["results"]["final"]
+        final["accuracy"], final["interval"] = 0.99, [0.95, 1.0]
+        run["results"]["comparison"]["difference"] = 0.99 - run["results"]["baseline"]["accuracy"]
+
+    republished(bundle, lie)
+    found = check(bundle, full=True)
+    assert [claim.kind for claim in found.contradicted] == [OVERSTATED]
+
+
+def test_a_record_never_leads_to_a_file_of_this_machine(bundle, tmp_path):
+    secret = tmp_path / "private.jsonl"
+    secret.write_text('{"prompt": "1+1=", "answer": "2"}\n' * 2)
+    sealed(bundle, lambda run: run["dataset"].update(spec=str(secret), source="hub"))
+    sealed(bundle, lambda run: run["base_model"].update(id="../model", source="hub"))
+    found = check(bundle)
+    assert by_name(found)["questions"] == UNKNOWN
+    assert "everybody" in next(claim.detail for claim in found.claims if claim.name == "questions")
+    found = check(bundle, task="builtin:expressions?operands=4", n=8)
+    assert by_name(found)["baseline"] == UNKNOWN
+    assert by_name(found)["accuracy"] == REPRODUCED
+
+
+def test_a_sample_that_leaves_a_doubt_is_followed_by_all(bundle):
+    TAMPERINGS[OVERSTATED](bundle, 0.12)
+    found = check(bundle, n=56)
+    assert found.asked["n"] == 96
+    assert [claim.kind for claim in found.contradicted] == [OVERSTATED, None], found.table()
+    assert found.contradicted[1].name == "gain over the baseline"
+
+
+def test_an_adapter_and_sampled_answers_are_judged_again(tmp_path):
+    from peft import LoraConfig
+
+    made = train_and_push(
+        "builtin:tiny-reasoner",
+        "builtin:expressions?operands=4",
+        peft_config=LoraConfig(r=4, target_modules=["q_proj"]),
+        evaluation={"n": 16, "k": 4, "temperature": 0.8, "seed": 5},
+        **SHORT,
+        output_dir=tmp_path / "run",
+    )
+    found = check(made.bundle_dir, n=8)
+    statuses = by_name(found)
+    assert statuses.pop("weights of the baseline") == UNKNOWN
+    assert set(statuses.values()) == {REPRODUCED}
+    assert {"accuracy", "pass@4", "weights"} < set(statuses)
+
+
+def test_texts_of_a_repository_stay_inert(bundle):
+    evil = "\x1b[31m<img src=x onerror=alert(1)> [a](javascript:1) @everyone |"
+    sealed(bundle, lambda run: run["grader"].update(kind=evil))
+    found = check(bundle, n=4)
+    assert by_name(found)["grader"] == UNTRUE
+    assert "\x1b" not in found.table() + found.markdown() + json.dumps(found.to_dict(), ensure_ascii=False)
+    assert "<img" not in found.markdown()
+    assert "[a](" not in found.markdown()
+
+
+def test_the_command_writes_the_file_and_its_exit_code_says_whether_the_card_is_true(bundle, tmp_path):
+    from typer.testing import CliRunner
+
+    file = tmp_path / "verification.json"
+    call = ["verify", str(bundle), "-n", "8", "--seed", "3", "--out", str(file)]
+    done = CliRunner().invoke(commands, call)
+    assert done.exit_code == 0, done.output
+    written = json.loads(file.read_text())
+    assert written["contradicted"] == 0
+    assert written["asked"]["seed"] == 3
+    TAMPERINGS["record changed"](bundle)
+    assert CliRunner().invoke(commands, call).exit_code == 1
+    assert json.loads(file.read_text())["verdict"] == "contradicted: record changed"
+
+
+def test_other_hardware_is_no_lie(bundle):
+    """Verdicts that changed both ways, as other hardware changes them."""
+
+    def elsewhere(run: dict) -> None:
+        final = run["results"]["final"]
+        each = final["per_question"]
+        for wanted in (0.0, 1.0):
+            for i in [i for i, value in enumerate(each) if value != wanted][:4]:
+                each[i], final["answers"][i] = wanted, "0" * 8
+
+    republished(bundle, elsewhere)
+    found = check(bundle, full=True)
+    assert found.contradicted == []
+    assert by_name(found)["accuracy"] == NOISE
