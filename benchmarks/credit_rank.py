@@ -161,7 +161,7 @@ def ranking(methods: dict[str, tuple[Method, str, dict[str, Any]]]) -> dict[str,
 
 # --- does the score predict the gain? ---
 
-STUDIES = ("explore", "expressions", "confirm", "default-expressions", "ablations")
+STUDIES = ("explore", "expressions", "confirm", "default-expressions", "ablations", "ablations-default")
 
 
 def forms() -> dict[str, dict[str, Any]]:
