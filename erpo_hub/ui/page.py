@@ -77,7 +77,7 @@ def build_demo(
             with gr.Tab("Inspect", id="inspect") as inspect_tab:
                 panel = inspect.build(context)
             with gr.Tab("Compare", id="compare") as compare_tab:
-                models = compare.build(context)
+                models, compared = compare.build(context)
             with gr.Tab("Group", id="group") as group_tab:
                 group.build(context, group_tab, tabs, panel)
             with gr.Tab("Runs", id="runs"):

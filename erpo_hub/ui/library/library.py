@@ -132,17 +132,21 @@ class Library:
                     return a, b
         return None
 
+    def run_of(self, label: str) -> str | None:
+        """The run that a trace belongs to."""
+        name = label.split(": ")[0].split(", completions_")[0]
+        return name if name in self.runs else None
+
     def trace_pairs(self) -> dict[str, tuple[str, str]]:
-        """Traces of two models on one prompt: heading -> labels."""
-        by_prompt: dict[str, list[str]] = {}
+        """Traces of two runs or models on one prompt: heading -> labels. Samples of one model are no pair."""
+        by_prompt: dict[str, dict[str, str]] = {}
         for label, trace in self.traces.items():
-            by_prompt.setdefault(trace.prompt, []).append(label)
+            by_prompt.setdefault(trace.prompt, {}).setdefault(self.run_of(label) or trace.model, label)
         pairs = {}
-        for prompt, labels in by_prompt.items():
-            labels.sort(key=lambda label: ("erpo" in label.lower(), "grpo" not in label.lower()))
-            a, b = labels[0], labels[-1]
-            if self.traces[a].model != self.traces[b].model or a.split(":")[0] != b.split(":")[0]:
-                pairs[" ".join(prompt.split())[:80]] = (a, b)
+        for prompt, found in by_prompt.items():
+            names = sorted(found, key=lambda name: ("erpo" in name.lower(), "grpo" not in name.lower()))
+            if len(names) > 1:
+                pairs[" ".join(prompt.split())[:80]] = (found[names[0]], found[names[-1]])
         return pairs
 
 

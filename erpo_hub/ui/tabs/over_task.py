@@ -12,10 +12,8 @@ from ...tasks.specs import names_a_file
 from ...text import p_equals, percent
 from ...traces.trace import Trace
 from ..context import Context
-from ..models import runner
 from ..models.asking import explain
-from ..models.pairs import pair_messages
-from ..models.requests import Score
+from ..models.pairs import pair_messages, score_answer
 from ..models.streaming import MODEL_ERRORS
 from ..models.task_comparison import KINDS, TaskComparison, compare_over_task
 from ..view.facts import encode, facts_table
@@ -155,17 +153,13 @@ def open_row(context: Context, comparison: TaskComparison, row: dict[str, Any]) 
 
 
 def _scored(context: Context, comparison: TaskComparison, row: dict[str, Any], i: int) -> Trace:
-    """The trace of one side's completion; the text is tokenized again, and ends as it did then."""
-    engine = context.engines.get(comparison.names[i])
-    tokens = list(engine.tokenizer(row["completions"][i], add_special_tokens=False).input_ids)
-    if not row["truncated"][i]:
-        own = engine.tokenizer.eos_token_id
-        tokens.append(own if own in engine.eos else min(engine.eos))
-    request = Score(row["prompt"], tokens, comparison.settings["temperature"] or 1.0)
-    trace = runner.trace(context.engines, comparison.names[i], request)
-    trace = context.engines.grade(trace, None)
-    ended = "length" if row["truncated"][i] else "eos"
-    return trace.replace(gold=row["gold"], correct=row["correct"][i], finish_reason=ended)
+    """The trace of one side's completion."""
+    temperature = comparison.settings["temperature"] or 1.0
+    text, cut = row["completions"][i], row["truncated"][i]
+    trace = score_answer(
+        context, comparison.names[i], row["prompt"], text, truncated=cut, temperature=temperature
+    )
+    return trace.replace(gold=row["gold"], correct=row["correct"][i])
 
 
 def _table(comparison: TaskComparison | None, kind: str) -> Any:

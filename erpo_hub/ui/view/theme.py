@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import facts, group_view
+from . import facts, group_view, overview_view
 from .token_view import style
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ footer { opacity: 0.85; }
 
 def css() -> str:
     """All CSS of the app."""
-    return _PAGE + facts.CSS + style() + group_view.style()
+    return _PAGE + facts.CSS + style() + group_view.style() + overview_view.style()
 
 
 def theme() -> gr.themes.Base:
