@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import UserError
+from . import preview
 from .budget import Budget, SessionMemory
 from .guard import say_fault
 from .models.asking import explain
@@ -23,6 +24,10 @@ class Page(gr.Blocks):
         """budget: of all sessions together."""
         super().__init__(**options)
         self._memory = SessionMemory(budget)
+
+    def get_config_file(self) -> Any:
+        """Gradio's, with what a link's preview shows."""
+        return super().get_config_file() | preview.tags()
 
     async def process_api(
         self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any

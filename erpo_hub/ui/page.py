@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..traces.trace import Trace
-from . import budget
+from . import budget, preview
 from .context import Context
 from .guard import Door, Guard
 from .library.labels import label_of
@@ -70,7 +70,7 @@ def build_demo(
     context = Context(library, Engines(library, engines), door=door)
     runner.lend(context.engines)
 
-    with Page(library.limits.budget, title="erpo-hub inspector", delete_cache=(3600, 3600)) as demo:
+    with Page(library.limits.budget, title=preview.TITLE, delete_cache=(3600, 3600)) as demo:
         api.build(context)  # first, so that Gradio adds no numbers to its names
         gr.Markdown(_INTRO, elem_id="erpo-head")
         with gr.Tabs(elem_id="tabs") as tabs:
@@ -79,12 +79,13 @@ def build_demo(
             with gr.Tab("Compare", id="compare") as compare_tab:
                 models, compared = compare.build(context)
             with gr.Tab("Group", id="group") as group_tab:
-                group.build(context, group_tab, tabs, panel)
+                grouped = group.build(context, group_tab, tabs, panel)
             with gr.Tab("Runs", id="runs"):
-                runs_tab.build(context)
+                ran = runs_tab.build(context)
             with gr.Tab("Card", id="card") as card_tab:
-                card_preview.build(context, card_tab)
-        links.build(context, demo, tabs, panel)
+                card = card_preview.build(context, card_tab)
+        openers = {"compare": compared, "group": grouped, "runs": ran, "card": card}
+        links.build(context, demo, tabs, panel, openers)
         if library.limits.models is None:  # a run that was added under Runs is offered everywhere
             names = context.engines.names
             _offer(inspect_tab, [panel.shipped, panel.model], lambda: [list(library.traces), names()])
@@ -103,6 +104,13 @@ def _offer(tab: gr.Tab, lists: list[gr.Dropdown], choices: Callable[[], list[lis
     tab.select(fill, None, lists, show_progress="hidden", api_visibility="private", queue=False)
 
 
+def _script() -> str:
+    """What the page runs when it opens: page.js, and address.js in it."""
+    place = Path(__file__).parent / "view"
+    page, address = ((place / name).read_text(encoding="utf-8") for name in ("page.js", "address.js"))
+    return page.rstrip().removesuffix("}") + address + "}\n"
+
+
 def launch_kwargs(door: Door | None = None, limits: Limits | None = None, **changes: Any) -> dict[str, Any]:
     """Arguments for `demo.launch`: our look, the guard, nothing logged or shared, uploads of at most 64 MB.
 
@@ -114,11 +122,16 @@ def launch_kwargs(door: Door | None = None, limits: Limits | None = None, **chan
     settings: dict[str, Any] = {
         "theme": theme(),
         "css": css(),
-        "js": (Path(__file__).parent / "view" / "page.js").read_text(encoding="utf-8"),
+        "js": _script(),
         "run_history": False,
         "enable_monitoring": False,
         "max_file_size": "64mb",
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(Guard, door=door or Door(), budget=limits.budget)]},
+        "app_kwargs": {
+            "middleware": [
+                Middleware(Guard, door=door or Door(), budget=limits.budget),
+                Middleware(preview.Preview),
+            ]
+        },
     }
     return settings | changes

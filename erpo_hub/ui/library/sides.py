@@ -25,7 +25,7 @@ Key = tuple[str, int | str]  # (fingerprint of the data, index), or ("", questio
 
 @dataclass
 class Answer:
-    """One completion. entropy: mean over its tokens, nats. trace: None where only its text or score is known."""
+    """One completion. entropy: mean over its tokens, nats. trace: None where it was not kept."""
 
     correct: float | None  # a share where only the question's score is known
     length: int | None = None
@@ -226,8 +226,8 @@ def _under_one_key(sides: list[Side]) -> list[Side]:
         for key, answers in side.answers.items():
             to = known.get(key, key)
             new.answers.setdefault(to, []).extend(answers)
-        for old, to in ((side.prompts, new.prompts), (side.golds, new.golds)):
-            to.update({known.get(key, key): value for key, value in old.items()})
+        new.prompts = {known.get(key, key): prompt for key, prompt in side.prompts.items()}
+        new.golds = {known.get(key, key): gold for key, gold in side.golds.items()}
         named.append(new)
     return named
 

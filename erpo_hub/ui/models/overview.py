@@ -1,6 +1,6 @@
 """Sides as a whole: who got which questions right, and how their tokens, pivots and lengths differ.
 
-Plain numbers and texts for the page (view/overview_view.py). May import evaluation's statistics, on first use.
+Numbers and texts for the page (view/overview_view.py). May import evaluation's statistics, on first use.
 """
 
 from __future__ import annotations
@@ -119,11 +119,11 @@ def _paired(sides: list[Side], common: list[Key]) -> list[str]:
 def _text(sides: list[Side], common: list[Key]) -> str:
     if not sides:
         return "No recorded answers here. Open runs or traces: erpo-hub app runs/demo"
-    every = [len({key for key in side.answers}) for side in sides]
-    if len(sides) == 1 and every == [1]:
+    if len(sides) == 1 and len(sides[0].answers) == 1:
         answers = next(iter(sides[0].answers.values()))
         if len(answers) > 1:
-            return f"One question, {len(answers)} samples of {sides[0].name}: the Group tab sets them side by side."
+            name = sides[0].name
+            return f"One question, {len(answers)} samples of {name}: the Group tab sets them side by side."
     if not common:
         return "These have no graded question in common: choose others, or compare over a task below."
     several = any(len(side.answers[key]) > 1 for side in sides for key in common)

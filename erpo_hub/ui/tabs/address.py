@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+SEPARATOR = "|"  # between names of one list
+
 
 @dataclass(frozen=True)
 class Opener:

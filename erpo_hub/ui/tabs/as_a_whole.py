@@ -18,9 +18,8 @@ from ..models.streaming import MODEL_ERRORS
 from ..view.facts import encode
 from ..view.overview_view import overview_view
 from ..view.token_view import clear_message
-from .address import Opener
+from .address import SEPARATOR, Opener
 
-SEPARATOR = "|"  # between sides in an address
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -59,28 +58,20 @@ def connect(
     def fill(query: dict[str, str]) -> list[Any]:
         known = side_names(context.library)
         names = [n for n in query.get("sides", "").split(SEPARATOR) if n in known][:MAX_SIDES]
-        if not names and not {"kind", "question"} & set(query):
-            return [gr.skip()] * (2 + len(filled))
         names = names or default_sides(context.library)
         message = overview(read_sides(context.library, names)) | {"kind": query.get("kind", "every")}
         at = query.get("question", "")
-        number = int(at) - 1 if at.isdecimal() and len(at) < 7 else None
-        row: tuple = (gr.skip(),) * len(filled)
-        if number is not None and query.get("tab") == "compare":
-            message["open"] = number
-            row = _opened(context, names, number, None, models=False)
-        return [gr.Dropdown(known, value=names), encode(message), *row]
+        if at.isdecimal() and 0 < int(at[:7]) <= len(message["rows"]):
+            message["open"] = int(at[:7]) - 1  # which the page then asks for, as if its row were chosen
+        return [gr.Dropdown(known, value=names), encode(message)]
 
     sides.input(show, sides, view, **QUIET)
     view.open_row(open_row, sides, filled, concurrency_id="model", concurrency_limit=1, **QUIET)
-    return Opener([sides, view, *filled], fill)
+    return Opener([sides, view], fill)
 
 
-def _opened(context: Context, names: list[str], number: Any, chosen: Any, *, models: bool = True) -> tuple:
-    """Both views' messages, question and answer of a row; of the first two sides, or the first and `chosen`.
-
-    models: whether a model may score what was not recorded token by token.
-    """
+def _opened(context: Context, names: list[str], number: Any, chosen: Any) -> tuple:
+    """Both views' messages, question and answer of a row: of the first side and `chosen`, else the second."""
     sides = read_sides(context.library, names)
     key = open_key(sides, number)
     if key is None:
@@ -93,7 +84,7 @@ def _opened(context: Context, names: list[str], number: Any, chosen: Any, *, mod
     prompt = next((s.prompts[key] for s in sides if key in s.prompts), "")
     gold = next((s.golds[key] for s in sides if key in s.golds), "")
     try:
-        traces = [_trace(context, sides[i], key, n, prompt, gold, models=models) for i, n in shown]
+        traces = [_trace(context, sides[i], key, n, prompt, gold) for i, n in shown]
     except (UserError, *MODEL_ERRORS) as error:
         return clear_message(explain(error), error=True), clear_message(), question_text(prompt), gold, None
     titles = [_title(sides[i], key, n) for i, n in shown]
@@ -109,15 +100,13 @@ def _title(side: Side, key: Any, n: int) -> str:
     return side.name if count == 1 else f"{side.name}, sample {n + 1} of {count}"
 
 
-def _trace(context: Context, side: Side, key: Any, n: int, prompt: Any, gold: str, *, models: bool) -> Trace:
+def _trace(context: Context, side: Side, key: Any, n: int, prompt: Any, gold: str) -> Trace:
     """The recorded trace of an answer, or its text scored token by token by the run's own model."""
     answer = side.answers[key][n]
     if answer.trace is not None:
         return answer.trace.replace(gold=answer.trace.gold or gold or None, correct=_verdict(answer))
     if answer.completion is None:
         raise UserError(f"{side.name}: only the score of this answer was published, not its text.")
-    if not models:
-        raise UserError("Not recorded token by token: open its row to have it scored by the model.")
     trace = score_answer(
         context,
         side.name,

@@ -22,7 +22,6 @@ const view = {
     this.data = data;
     if (!same) Object.assign(this, { kind: "every", sort: "number", down: false, open: null, shown: PAGE });
     if (data.kind && ["every", ...data.kinds.map((k) => k[0])].includes(data.kind)) this.kind = data.kind;
-    if (Number.isInteger(data.open)) this.open = data.open;
     part("text").textContent = data.text;
     part("text").hidden = !data.text;
     part("all").hidden = !data.sides.length;
@@ -30,6 +29,7 @@ const view = {
     part("paired").replaceChildren(...data.paired.map((line) => make("li", "", line)));
     drawCharts(data);
     this.draw();
+    if (data.rows[data.open] && this.open !== data.open) this.choose(data.rows[data.open], null);
   },
 
   draw() {

@@ -1,7 +1,7 @@
 """The overview of recorded answers as a Gradio component (see models/overview.py for what it shows).
 
-As in token_view.py the HTML is constant, and all text travels as JSON in `value`. The event `open_row` carries
-`question`, the row's number, and `side`, the one whose answer was chosen, or null.
+As in token_view.py the HTML is constant, and all text travels as JSON in `value`. The event `open_row`
+carries `question`, the row's number, and `side`, the one whose answer was chosen, or null.
 """
 
 from __future__ import annotations
