@@ -1,15 +1,18 @@
-# `make demo`, `make test` and `make docs` set everything up by themselves, inside .venv.
+# `make demo`, `make app`, `make test` and `make docs` set everything up by themselves, inside .venv.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo demo-quick test test-slow lint docs dist clean
+.PHONY: app demo demo-quick test test-slow lint docs dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/erpo-hub demo --out runs/demo
 
 demo-quick: $(VENV)/.demo
 	$(BIN)/erpo-hub demo --quick --out runs/demo
+
+app: $(VENV)/.demo
+	$(BIN)/erpo-hub app
 
 test: $(VENV)/.test lint
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"

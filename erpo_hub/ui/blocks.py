@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from ..errors import UserError
-from . import preview
 from .budget import Budget, SessionMemory
 from .guard import say_fault
 from .models.asking import explain
@@ -22,12 +21,9 @@ class Page(gr.Blocks):
 
     def __init__(self, budget: Budget, **options: Any):
         """budget: of all sessions together."""
+        self.start: str | None = None  # the tab that a link to the app opens
         super().__init__(**options)
         self._memory = SessionMemory(budget)
-
-    def get_config_file(self) -> Any:
-        """Gradio's, with what a link's preview shows."""
-        return super().get_config_file() | preview.tags()
 
     async def process_api(
         self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any

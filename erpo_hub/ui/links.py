@@ -21,6 +21,10 @@ from .view.token_view import question_message, trace_message
 
 _PRESS_ASK = "The link fills in this question: press Ask to have it answered."
 _GONE = f"This answer is not kept any more (answers are, for {answers.HOURS} hours at most): press Ask."
+_WELCOME = (
+    "The model was least certain at the open token: see what else it could have written there. Then open"
+    " another trace, or ask a question of your own."
+)
 SEARCH = "() => [window.location.search]"
 OPENED = "() => window.erpoAddress?.release()"
 
@@ -71,6 +75,7 @@ def _inspect(context: Context, panel: Panel, query: dict[str, str]) -> list[Any]
     kept = answers.find(query["answer"]) if "answer" in query and trace is None else None
     question = _question(context, panel, query)
     shown: list[Any] = [gr.skip()] * 3
+    welcome = context.library.traces.get(context.library.welcome or "")
     at = query.get("token", "")
     select = int(at) - 1 if at.isdecimal() and len(at) < 8 else None
     if trace is not None:
@@ -81,6 +86,10 @@ def _inspect(context: Context, panel: Panel, query: dict[str, str]) -> list[Any]
         model = question[0] if isinstance(question[0], str) else "Not answered yet"
         text = _GONE if "answer" in query else _PRESS_ASK
         shown = [None, question_message(model, question[1], question[2], text), None]
+    elif welcome is not None and not query.keys() - {"tab", "__theme"}:
+        peak = max(range(len(welcome)), key=welcome.entropy.__getitem__)
+        message = trace_message(welcome, name=context.library.welcome, select=peak, text=_WELCOME)
+        shown = [context.library.welcome, message, welcome]
     if found := trace or kept:
         question[1:3] = found.prompt[: context.limits.prompt_characters], found.gold or ""
     return [*shown, *question]

@@ -16,7 +16,7 @@ from . import budget, preview
 from .context import Context
 from .guard import Door, Guard
 from .library.labels import label_of
-from .library.library import Limits, open_library
+from .library.library import EMBEDDED, Limits, add_examples, open_library
 from .library.run_folder import RunFolder
 from .models.pool import Engines
 from .view.theme import css, theme
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
     from ..traces.engine import Engine
+    from .blocks import Page
 
 _INTRO = """
 # erpo-hub inspector
@@ -40,7 +41,7 @@ def build_demo(
     *,
     limits: Limits | None = None,
     door: Door | None = None,
-) -> gr.Blocks:
+) -> Page:
     """The app.
 
     engines: loaded engines by name. runs: paths of runs, models or trace folders, or Hub model ids. traces:
@@ -67,6 +68,8 @@ def build_demo(
     library = open_library([*runs, *(t for t in given if not isinstance(t, Trace))], limits)
     for number, trace in enumerate(t for t in given if isinstance(t, Trace)):
         library.traces[f"{number + 1}: {label_of(trace)}"] = trace
+    if not library.traces and not library.runs and not library.models.keys() - {EMBEDDED}:
+        add_examples(library)
     context = Context(library, Engines(library, engines), door=door)
     runner.lend(context.engines)
 
@@ -90,6 +93,7 @@ def build_demo(
             names = context.engines.names
             _offer(inspect_tab, [panel.shipped, panel.model], lambda: [list(library.traces), names()])
             _offer(compare_tab, models, lambda: [names(), names()])
+    demo.start = "compare" if library.pair() else None
     demo.queue(max_size=library.limits.queue, default_concurrency_limit=8)
     return demo
 
@@ -126,6 +130,7 @@ def launch_kwargs(door: Door | None = None, limits: Limits | None = None, **chan
         "run_history": False,
         "enable_monitoring": False,
         "max_file_size": "64mb",
+        "max_threads": 100,  # who waits for a model through the API holds one
         "footer_links": ["api"],
         "app_kwargs": {
             "middleware": [

@@ -1,7 +1,7 @@
 """What a link to the app looks like in a chat or a feed: our own title, words and picture.
 
-Gradio's page has tags for them with its own words and, away from its hosting, no picture. A crawler wants whole
-addresses, which only a request knows. Left out: making the picture (examples/screenshots.py does).
+Gradio's page has tags with its own words and its own picture in their place. A crawler wants whole addresses,
+which only a request knows. Left out: making the picture (examples/screenshots.py does).
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-TITLE = "erpo-hub: see where a model decides"
+TITLE = "erpo-hub inspector: where a model decides"
 WORDS = "Every token of a solution by its entropy, the decision pivots, and GRPO beside ERPO."
 PICTURE = Path(__file__).with_name("preview.png")
 PATH = "/preview.png"
-ROOT = "https://erpo-hub.invalid"  # stands for the app's address until a request tells it
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9a-fA-F:]{2,39}\](:\d{1,5})?")
-_OLD = [
-    (b'content="https://gradio.app/"', f'content="{ROOT}/"'.encode()),
-    (b'<meta name="twitter:creator" content="@teamGradio" />', b""),
-]
+_OLD = re.compile(rb'<meta\s[^>]*?(?:property="og:|name="twitter:)[^>]*>\s*')
 
 
-def tags() -> dict[str, str]:
-    """Entries of Gradio's config from which its page takes the tags."""
-    return {"thumbnail": ROOT + PATH, "simple_description": WORDS}
+def tags(root: str) -> bytes:
+    """The page's tags, for an app at the address `root`."""
+    found = {"og:type": "website", "og:title": TITLE, "og:description": WORDS, "twitter:title": TITLE}
+    found |= {"twitter:card": "summary_large_image", "twitter:description": WORDS}
+    if root:
+        found |= {"og:url": f"{root}/", "og:image": root + PATH, "twitter:image": root + PATH}
+    kinds = {name: "property" if name.startswith("og:") else "name" for name in found}
+    return "".join(f'<meta {kinds[n]}="{n}" content="{text}" />\n' for n, text in found.items()).encode()
 
 
 class Preview:
@@ -68,8 +69,7 @@ class _Page:
         if message.get("more_body"):
             return
         body = b"".join(self._parts)
-        for old, new in [*_OLD, (ROOT.encode(), self._root.encode())]:
-            body = body.replace(old, new)
+        body = _OLD.sub(b"", body).replace(b"<head>", b"<head>\n" + tags(self._root), 1)
         headers = MutableHeaders(raw=self._start["headers"])
         if body:  # a HEAD answer has the length of a page that it does not hold
             headers["content-length"] = str(len(body))

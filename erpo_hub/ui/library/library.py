@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 EMBEDDED = "builtin:tiny-reasoner"
 MAX_TRACES = 200  # offered in a list
 MAX_LOGGED = 16  # completions of a run in progress
+SHIPPED = Path(__file__).with_name("examples.parquet")
 _OPERANDS = "builtin:expressions?operands=4"
 EXAMPLES = [("7-2*3+4=", "5"), ("8*2-9+1=", "8"), ("3+4*2-6=", "5"), ("9-3-2*2=", "2")]
 
@@ -107,6 +108,7 @@ class Library:
     runs: dict[str, RunFolder] = field(default_factory=dict)
     traces: dict[str, Trace] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    welcome: str | None = None  # the trace that a page opens on, with its strongest pivot
 
     def examples(self) -> list[tuple[str, str]]:
         """(question, answer) pairs to try: of the runs' data, else of the embedded task."""
@@ -175,6 +177,13 @@ def open_library(paths: Iterable[str | Path | RunFolder], limits: Limits | None 
         library.models.setdefault(name, name)
     library.models.setdefault(EMBEDDED, EMBEDDED)
     return library
+
+
+def add_examples(library: Library) -> None:
+    """The traces of the package, for an app that was opened on nothing (examples/make_examples.py)."""
+    for trace in Trace.from_parquet(SHIPPED):
+        _add_trace(library, f"{trace.model}: ", trace)
+    library.welcome = next(iter(library.traces))
 
 
 def add_runs(library: Library, given: str) -> list[str]:

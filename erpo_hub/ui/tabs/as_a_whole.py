@@ -19,6 +19,7 @@ from ..view.facts import encode
 from ..view.overview_view import overview_view
 from ..view.token_view import clear_message
 from .address import SEPARATOR, Opener
+from .controls import ASKS
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -59,14 +60,14 @@ def connect(
         known = side_names(context.library)
         names = [n for n in query.get("sides", "").split(SEPARATOR) if n in known][:MAX_SIDES]
         names = names or default_sides(context.library)
-        message = overview(read_sides(context.library, names)) | {"kind": query.get("kind", "every")}
+        message = overview(read_sides(context.library, names)) | {"kind": query.get("kind", "any")}
         at = query.get("question", "")
         if at.isdecimal() and 0 < int(at[:7]) <= len(message["rows"]):
             message["open"] = int(at[:7]) - 1  # which the page then asks for, as if its row were chosen
         return [gr.Dropdown(known, value=names), encode(message)]
 
     sides.input(show, sides, view, **QUIET)
-    view.open_row(open_row, sides, filled, concurrency_id="model", concurrency_limit=1, **QUIET)
+    view.open_row(open_row, sides, filled, **QUIET, **ASKS)
     return Opener([sides, view], fill)
 
 

@@ -17,7 +17,7 @@ from ..models.requests import SamplingSettings
 from ..view.token_view import ViewConfig, clear_message, empty_curve, token_view
 from . import as_a_whole, over_task
 from .address import Opener
-from .controls import STOP_AT_ONCE, sampling_controls, stopper
+from .controls import ASKS, STOP_AT_ONCE, sampling_controls, stopper
 
 CURVE = "compare-curve"
 Pair = tuple[str, str, tuple[Trace, Trace] | None]
@@ -145,8 +145,7 @@ def _connect(
         run,
         inputs,
         [*views, controls["recorded"]],
-        concurrency_id="model",
-        concurrency_limit=1,
+        **ASKS,
         trigger_mode="multiple",
         **quiet,
     )

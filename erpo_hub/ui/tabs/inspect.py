@@ -29,7 +29,7 @@ from ..view.token_view import (
     trace_message,
 )
 from . import downloads
-from .controls import STOP_AT_ONCE, sampling_controls, stopper
+from .controls import ASKS, STOP_AT_ONCE, sampling_controls, stopper
 
 CURVE = "curve"
 WELCOME = "Open a trace, or choose a model and ask a question."
@@ -139,7 +139,7 @@ def _connect(context: Context, panel: Panel, buttons: dict[str, Any], column: gr
     library, shown = context.library, [panel.view, panel.trace, panel.forked, column]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     stop = stopper(context)
-    model = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "multiple"}
+    model = ASKS | {"trigger_mode": "multiple"}
 
     def question(trace: Trace | None) -> tuple:
         return (trace.prompt[: context.limits.prompt_characters], trace.gold or "") if trace else ("", "")

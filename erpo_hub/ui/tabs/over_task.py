@@ -18,7 +18,7 @@ from ..models.streaming import MODEL_ERRORS
 from ..models.task_comparison import KINDS, TaskComparison, compare_over_task
 from ..view.facts import encode, facts_table
 from ..view.token_view import clear_message
-from .controls import stopper
+from .controls import ASKS, stopper
 
 HEADERS = ["#", "question", "expected", "result", "tokens 1", "tokens 2", "entropy 1", "entropy 2"]
 TYPES = ["number", "str", "str", "str", "number", "number", "number", "number"]
@@ -48,21 +48,18 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
     )
     state, halt = gr.State(None), stopper(context)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
     over_task, opened = _handlers(context)
     run.click(halt, queue=False, **quiet).then(
         over_task,
         [controls["a"], controls["b"], *asked],
         [totals, state, kind, table],
         **quiet,
-        **model,
+        **ASKS,
     )
     stop.click(halt, queue=False, **quiet)
     kind.input(_table, [state, kind], table, **quiet)
     filled = [*views, controls["prompt"], controls["gold"], controls["recorded"]]
-    table.select(opened, state, filled, **quiet, **model).success(
-        None, js=SHOW_PAIR, api_visibility="private"
-    )
+    table.select(opened, state, filled, **quiet, **ASKS).success(None, js=SHOW_PAIR, api_visibility="private")
 
 
 def _settings(context: Context) -> list[gr.components.Component]:

@@ -12,7 +12,7 @@ const number = (value, digits) => (value === null || value === undefined ? "" : 
 const color = (i) => "var(--ov-" + (i % 6) + ")";
 
 const view = {
-  data: { sides: [], rows: [], kinds: [] }, last: null, kind: "every", sort: "number", down: false, open: null, shown: PAGE,
+  data: { sides: [], rows: [], kinds: [] }, last: null, kind: "any", sort: "number", down: false, open: null, shown: PAGE,
 
   receive(text) {
     if (!text || text === this.last) return;
@@ -20,8 +20,8 @@ const view = {
     const data = JSON.parse(text), names = (d) => d.sides.map((s) => s.name).join("\n");
     const same = names(data) === names(this.data);
     this.data = data;
-    if (!same) Object.assign(this, { kind: "every", sort: "number", down: false, open: null, shown: PAGE });
-    if (data.kind && ["every", ...data.kinds.map((k) => k[0])].includes(data.kind)) this.kind = data.kind;
+    if (!same) Object.assign(this, { kind: "any", sort: "number", down: false, open: null, shown: PAGE });
+    if (data.kind && ["any", ...data.kinds.map((k) => k[0])].includes(data.kind)) this.kind = data.kind;
     part("text").textContent = data.text;
     part("text").hidden = !data.text;
     part("all").hidden = !data.sides.length;
@@ -75,7 +75,7 @@ function key(i) {
 }
 
 function drawKinds(view) {
-  const every = ["every", "all questions", view.data.rows.length], box = part("kinds");
+  const every = ["any", "all questions", view.data.rows.length], box = part("kinds");
   const focused = box.contains(document.activeElement);
   box.replaceChildren(
     ...[every, ...view.data.kinds].map(([kind, label, count]) => {
@@ -114,7 +114,7 @@ function columns(view) {
 function drawRows(view) {
   const labels = Object.fromEntries(view.data.kinds.map(([kind, label]) => [kind, label]));
   const heads = columns(view), order = SORTS[view.sort] || SORTS.number;
-  const rows = view.data.rows.filter((r) => view.kind === "every" || r.kind === view.kind);
+  const rows = view.data.rows.filter((r) => view.kind === "any" || r.kind === view.kind);
   rows.sort((a, b) => (order(a) < order(b) ? -1 : order(a) > order(b) ? 1 : a.i - b.i));
   if (view.down) rows.reverse();
   const table = make("table"), top = table.createTHead().insertRow(), body = table.createTBody();
