@@ -23,12 +23,12 @@ SIZE = {"width": 1360, "height": 1000}
 
 
 def inspect(page: Page, path: Path) -> None:
-    """A solution by the run's ERPO model, with its last pivot open."""
+    """A solution by the run's ERPO model, with its strongest pivot open."""
     page.get_by_role("tab", name="Inspect").click()
     page.locator("#ask").click()
     page.locator("#view .tv-status", has_text="Finished").wait_for(timeout=120_000)
     page.wait_for_timeout(600)
-    page.locator("#view .tv-tok.tv-pivot").last.click()
+    page.locator("#view .tv-strongest").click()
     page.wait_for_timeout(400)
     page.screenshot(path=path)
 
@@ -66,7 +66,7 @@ def main(runs: str = "runs/demo") -> None:
         for scheme in ("light", "dark"):
             page = browser.new_page(viewport=SIZE)
             page.goto(f"{url}?__theme={scheme}")
-            page.locator("#curve .js-plotly-plot").wait_for()
+            page.locator("#view .tv-tok").first.wait_for()
             inspect(page, IMAGES / f"inspect-{scheme}.png")
             compare(page, IMAGES / f"compare-{scheme}.png")
             group(page, IMAGES / f"group-{scheme}.png")

@@ -6,6 +6,7 @@ import json as json_format
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -300,7 +301,7 @@ def trace(
     Example: `erpo-hub trace builtin:tiny-reasoner "3+4*2-1=" --html trace.html`
     """
     _quiet()
-    from ..tasks.grading import Grader, extract_answer
+    from ..tasks.grading import Grader, read_answer
     from ..traces.decoding import Sampling
     from ..traces.engine import Engine
     from ..traces.pivots import PivotRule
@@ -315,7 +316,7 @@ def trace(
         run_trace(
             lambda: Engine.load(model, revision, adapter=adapter),
             request,
-            grading=Grading(gold, grade, extract_answer),
+            grading=Grading(gold, grade, partial(read_answer, gold=gold)),
             outputs=Outputs(json, parquet, png, html),
         )
 

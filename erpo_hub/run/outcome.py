@@ -155,6 +155,6 @@ def _traces(run: Run) -> list[Any]:
 
 def _answer(grader: Any, completion: str, gold: str) -> str | None:
     """What the grader reads as the completion's answer; None where it states none."""
-    from ..tasks.grading import extract_answer, gym_answer
+    from ..tasks.grading import gym_answer, read_answer
 
-    return extract_answer(completion) if grader.kind == "math" else gym_answer(completion, gold) or None
+    return read_answer(completion, gold) if grader.kind == "math" else gym_answer(completion, gold) or None

@@ -21,7 +21,7 @@ from .notation import tidy
 from .processes import FAILURES, Job, Processes
 from .verdict import is_words, quick_verdict
 
-__all__ = ["Grader", "correctness_reward", "extract_answer", "format_reward", "gradable"]
+__all__ = ["Grader", "correctness_reward", "extract_answer", "format_reward", "gradable", "read_answer"]
 
 MAX_INLINE = 50_000  # characters; a longer completion is read in a grading process
 
@@ -148,6 +148,19 @@ def _candidate(found: Found | None, completion: str, gold: str) -> str:
     if found is None and ("<think>" in completion or "\\boxed" in completion):
         return ""
     return completion.rstrip().rpartition("\n")[2].strip()[-1000:]
+
+
+def read_answer(completion: str, gold: Any) -> str | None:
+    """What the mathematics grader compares with the gold answer, so that no right answer goes unread.
+
+    As `extract_answer` without a gold answer; with one, words that stand without any mark are read, too.
+    """
+    golds = _accepted(gold) if gold else ()
+    return (
+        _candidate(find_answer(completion), completion, golds[0]) or None
+        if golds
+        else extract_answer(completion)
+    )
 
 
 @lru_cache(maxsize=8192)

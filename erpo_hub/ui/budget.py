@@ -102,5 +102,7 @@ def _size(value: Any) -> int:
     if isinstance(value, Trace):
         pieces = len(value.tokens) * (300 + 72 * (len(value.topk_ids[0]) if value.topk_ids else 0))
         return pieces + 4 * (len(value.prompt) + len(value.completion)) + 120 * len(value.strings)
+    if traces := getattr(value, "traces", None):  # forks of a solution
+        return sum(map(_size, traces))
     rows = getattr(value, "rows", None)  # of a comparison over a task
     return sum(2000 + sum(map(len, row["completions"])) for row in rows) if rows else 0

@@ -18,7 +18,7 @@ from erpo_hub.tasks import grading, processes
 from erpo_hub.tasks import gym as scoring
 from erpo_hub.tasks.answers import extract_answer
 from erpo_hub.tasks.golds import gradable
-from erpo_hub.tasks.grading import Grader, correctness_reward, format_reward, gym_answer
+from erpo_hub.tasks.grading import Grader, correctness_reward, format_reward, gym_answer, read_answer
 from erpo_hub.tasks.notation import numeral, tidy
 from erpo_hub.tasks.verdict import as_set, quick_verdict
 
@@ -110,6 +110,19 @@ def test_extract_answer(text, answer):
 )
 def test_grade(grader, completion, gold, score):
     assert grader.grade([completion], [gold]) == [score]
+
+
+def test_what_is_graded_right_has_an_answer_that_was_read(grader):
+    for text, gold in (
+        ("I have 3 cats.\nyes", "yes"),
+        ("The capital is Paris.", "Paris"),
+        ("x+y", "x+y"),
+        ("so 7", "7"),
+    ):
+        assert grader.grade([text], [gold]) == [1.0]
+        assert read_answer(text, gold), text
+    assert read_answer("so 7", None) == "7"
+    assert read_answer("", "7") is None
 
 
 @given(st.integers(-(10**12), 10**12), st.integers(-50, 50))

@@ -155,14 +155,42 @@ def test_the_page_is_read_and_steered_by_keyboard(browser, tmp_path, scheme):
     assert page.locator("#tokens [tabindex='0']").count() == 1
     page.keyboard.press("Escape")
     assert page.locator("#detail").text_content() == "Choose a token."
-    page.locator("#pivots button").first.click()
+    assert not page.locator("#pivots").is_visible()  # folded
+    page.locator("#pivot-table summary").click()
+    assert page.locator("#pivots button").all_text_contents() == ["6", "4"]  # the strongest first
+    page.locator("#pivots button").last.click()
     assert page.evaluate(focused) == "4"
+    page.locator("#strongest").click()
+    assert page.evaluate(focused) == "6"
+    assert page.title().startswith("✓ </script><script>alert(1)</script>${alert(1)}")
     box = page.locator("#curve").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.02, box["y"] + 20)
     assert page.evaluate(focused) == "0"
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(24, 24, 27)")
     assert seen == []
+    page.close()
+
+
+def test_the_page_fits_a_phone(browser, tmp_path):
+    words = [f" word{i % 37}" for i in range(300)]
+    file = write_html(
+        make_trace(
+            300,
+            pieces=words,
+            completion="".join(words),
+            strings={i: f" alternative{i}" for i in range(10)},
+            pivots=list(range(0, 300, 3)),
+        ),
+        tmp_path / "phone.html",
+    )
+    page = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.goto(file.as_uri())
+    assert page.locator("#tokens .strong").count() == 12
+    page.locator("#tokens .t").nth(5).tap()
+    page.locator("#pivot-table summary").tap()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+    assert page.locator("#detail").bounding_box()["height"] <= 844 / 2
     page.close()
 
 

@@ -191,6 +191,12 @@ def open_trace(page, text: str) -> None:
     choose(page, "#shipped", text)
 
 
+def open_drawer(page) -> None:
+    """Inspect: show what asking takes beside the question."""
+    if not page.locator("#model input").is_visible():
+        page.locator("#drawer-open").click()
+
+
 def choose(page, control: str, text: str) -> None:
     """Choose an entry of a Gradio dropdown."""
     page.locator(f"{control} input").click()

@@ -33,7 +33,7 @@ TABS = (("Compare", "#compare-run"), ("Runs", "#runs-plot"), ("Card", "#card-pre
 @pytest.mark.parametrize("size", SIZES)
 def test_every_tab(browser, server, size, scheme):
     with watched(browser, server, f"?__theme={scheme}", **SIZES[size]) as page:
-        expect(page.locator("#curve .js-plotly-plot")).to_be_visible()
+        expect(page.locator("#view .tv-canvas")).to_be_visible()
         tokens(page).nth(3).click()
         assert violations(page) == []
         page.locator("#view .tv-card .tv-close").click()

@@ -95,6 +95,7 @@ def test_runs_on_a_hub_are_followed_asked_and_one_is_pushed(hub, browser, paired
         _card_of_a_hub_run_and_push(page, hub)
         with page.expect_response(re.compile("/run/predict")):
             page.get_by_role("tab", name="Inspect").click()
+        page.locator("#drawer-open").click()
         page.locator("#model input").click()
         page.get_by_role("option", name="alice/grpo").click()  # it was added under Runs
         page.locator("#prompt textarea").fill("3+4=")

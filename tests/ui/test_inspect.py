@@ -11,11 +11,12 @@ from playwright.sync_api import expect
 
 from erpo_hub.traces.trace import Trace
 
-from .conftest import choose, make_trace, open_trace, tokens, traces, watched
+from .conftest import choose, make_trace, open_drawer, open_trace, tokens, traces, watched
 from .fakes import SlowEngine
 
 
 def ask(page, model: str, prompt: str, gold: str = "") -> None:
+    open_drawer(page)
     choose(page, "#model", model)
     page.locator("#prompt textarea").fill(prompt)
     page.locator("#gold textarea").fill(gold)
@@ -32,10 +33,7 @@ def test_an_answer_streams_and_is_graded(page):
     expect(page.locator("#view .tv-badge")).to_have_text(re.compile("✓ correct|✗ wrong"))
     expect(page.locator("#view .tv-title")).to_have_text("builtin:tiny-reasoner")
     expect(page.locator("#shipped input")).to_have_value("")  # what is shown is no recorded trace
-    page.wait_for_function(
-        "() => document.querySelector('#curve .js-plotly-plot').dataset.tokens"
-        " === document.querySelector('#view .tv').dataset.tokens"
-    )
+    expect(page.locator("#view .tv-map-text")).to_contain_text(f"{tokens(page).count()} tokens")
 
 
 def test_a_fork_streams_beside_the_original_with_its_beginning_dimmed(page):
@@ -52,7 +50,6 @@ def test_a_fork_streams_beside_the_original_with_its_beginning_dimmed(page):
     assert page.locator("#branch .tv-shared").count() == 2
     assert branch.all_text_contents()[:2] == tokens(page).all_text_contents()[:2]
     expect(page.locator("#branch .tv-badge")).to_have_text(re.compile("correct|wrong"))
-    page.wait_for_function("document.querySelector('#curve .js-plotly-plot').dataset.tokens.includes(' ')")
 
 
 def test_a_shipped_trace_that_another_vocabulary_made_says_so(page):
@@ -239,6 +236,7 @@ def test_a_link_fills_in_a_question_and_hostile_ones_do_nothing(browser, server)
     query = "?prompt=8*2-9%3D&gold=7&temperature=0.2&seed=5&model=slow&tab=inspect"
     with watched(browser, server, query) as page:
         expect(page.locator("#prompt textarea")).to_have_value("8*2-9=")
+        open_drawer(page)
         page.get_by_text("Sampling", exact=True).first.click()
         expect(page.locator("#ask-seed input")).to_have_value("5")
     hostile = "?trace=%3Cscript%3E&token=-1&tab=evil&prompt=%24%7Balert(1)%7D&temperature=1e999&seed=abc"
@@ -281,6 +279,7 @@ def test_a_visitor_who_waits_is_told_so_at_once(page, browser, server):
 
 
 def test_one_long_stream_arrives_whole(page):
+    open_drawer(page)
     page.get_by_text("Sampling", exact=True).first.click()
     page.locator("#ask-tokens input[type=number]").fill("60")
     page.locator("#ask-tokens input[type=number]").press("Enter")
@@ -290,13 +289,9 @@ def test_one_long_stream_arrives_whole(page):
 
 
 def test_the_keyboard_is_enough_to_ask_and_to_fork(page):
-    choose(page, "#model", "builtin:tiny-reasoner")
     page.locator("#prompt textarea").focus()
     page.keyboard.press("Control+a")
     page.keyboard.type("7-2*3+4=")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Control+a")
-    page.keyboard.type("5")
     for _ in range(10):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id === 'ask'"):
@@ -323,3 +318,58 @@ def test_ask_and_fork_on_a_phone(phone):
     phone.locator("#view .tv-card .tv-fork").first.tap()
     wait_finished(phone, "#branch")
     assert phone.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+
+
+def test_several_forks_stay_as_a_tree(page):
+    ask(page, "builtin:tiny-reasoner", "7-2*3+4=", "5")
+    wait_finished(page)
+    rows = page.locator("#branch .tv-branch")
+    for number in range(2):
+        tokens(page).nth(2).click()
+        page.locator("#view .tv-fork").nth(number).click()
+        expect(rows).to_have_count(number + 1)
+        wait_finished(page, "#branch")
+        page.locator("#view .tv-close").click()
+    tokens(page, "#branch").nth(3).click()
+    page.locator("#branch .tv-fork").first.click()  # a fork of a fork
+    expect(rows).to_have_count(3)
+    wait_finished(page, "#branch")
+    expect(rows.nth(2)).to_have_attribute("aria-pressed", "true")
+    expect(rows.nth(2)).to_contain_text("token 4:")
+    expect(rows.nth(2)).to_contain_text(re.compile("✓|✗"))
+    second = tokens(page, "#branch").all_text_contents()
+    rows.first.click()
+    expect(rows.first).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#branch .tv-shared")).to_have_count(2)
+    assert tokens(page, "#branch").all_text_contents() != second
+    open_trace(page, "Smile")  # another solution's forks are not shown beside it
+    expect(page.locator("#branch")).to_be_hidden()
+
+
+def test_an_audit_says_whether_the_choice_moves_the_answer(page):
+    ask(page, "builtin:tiny-reasoner", "7-2*3+4=", "5")
+    wait_finished(page)
+    page.locator("#view .tv-strongest").click()
+    chosen = page.locator("#view .tv").get_attribute("data-selected")
+    page.locator("#view .tv-audit-ask").click()
+    table = page.locator("#view .tv-audit .tv-grid")
+    expect(table).to_contain_text("of 8", timeout=60_000)
+    expect(table.locator("tbody tr")).to_have_count(3)
+    expect(table.locator("tbody tr").first).to_contain_text(re.compile(r"\d+–\d+"))  # its interval
+    expect(page.locator("#view .tv-audit")).to_contain_text("8 continuations each")
+    expect(page.locator("#view .tv")).to_have_attribute("data-selected", chosen)
+    expect(page.locator("#view .tv-title")).to_have_text("builtin:tiny-reasoner")
+
+
+def test_a_pasted_solution_is_scored(page):
+    open_drawer(page)
+    choose(page, "#model", "builtin:tiny-reasoner")
+    page.locator("#prompt textarea").fill("3+4=")
+    page.locator("#gold textarea").fill("7")
+    page.locator("#score").click()
+    expect(page.locator("#view .tv-status[role=alert]")).to_contain_text("paste one")
+    page.locator("#pasted textarea").fill("7")
+    page.locator("#score").click()
+    expect(page.locator("#view .tv-badge")).to_have_text("✓ correct")
+    expect(tokens(page)).to_have_text(["7"])
+    expect(page.locator("#prompt textarea")).to_have_value("3+4=")

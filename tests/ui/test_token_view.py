@@ -34,10 +34,10 @@ def test_hostile_text_is_shown_and_does_nothing(page):
     assert shown[:5] == [HOSTILE[0], HOSTILE[1], HOSTILE[2], HOSTILE[3], HOSTILE[4]]
     assert shown[6] == "⟨U+202E⟩evil⟨U+202C⟩"
     assert shown[-1] == "⟨U+200F⟩"
-    assert page.locator("#view img, #view script, #curve img").count() == 0
+    assert page.locator("#view img, #view script").count() == 0
     tokens(page).nth(2).click()
     expect(page.locator("#view .tv-card-token")).to_have_text(HOSTILE[2])
-    page.locator("#curve .js-plotly-plot").hover(position={"x": 200, "y": 120})
+    page.locator("#view .tv-canvas").hover(position={"x": 200, "y": 30})
     expect(page.locator("#view .tv-prompt-text")).to_contain_text("<img src=x onerror=alert(2)>")
 
 
@@ -102,6 +102,7 @@ def test_sensitivity_is_shown_where_it_was_measured(page):
     expect(page.locator("#view .tv-stats")).to_contain_text("✗ wrong")
     tokens(page).nth(4).click()
     expect(page.locator("#view .tv-card")).to_contain_text("0.4 logit²")
+    page.locator("#view .tv-display summary").click()
     page.locator("#view .tv-scale").select_option("sensitivity")
     expect(page.locator("#view .tv-legend")).to_contain_text("logit²")
 
@@ -139,6 +140,7 @@ def test_the_pivots_are_those_of_the_record_until_a_slider_moves(page):
     set_slider(page, ".tv-floor", 0.1)
     expect(count).to_contain_text("as the sliders are set")
     assert page.evaluate(MARKED) == with_floor
+    page.locator("#view .tv-display summary").click()
     page.locator("#view .tv-recorded").click()
     assert page.evaluate(MARKED) == trace.pivots
     expect(page.locator("#view .tv-recorded")).to_be_hidden()
@@ -166,6 +168,7 @@ def set_slider(page, name: str, value: float) -> None:
 
 
 def test_units_and_percentiles(page):
+    page.locator("#view .tv-display summary").click()
     page.locator("#view .tv-unit").select_option("bits")
     expect(page.locator("#view .tv-legend")).to_contain_text("0.72–1.44")
     expect(page.locator("#view .tv-stats")).to_contain_text("bits")
@@ -178,21 +181,20 @@ def test_units_and_percentiles(page):
     expect(tokens(page).first).to_have_text("·Let")
 
 
-def test_curve_and_text_point_at_each_other(page):
-    page.wait_for_function("document.querySelector('#curve .js-plotly-plot')?.dataset.tokens")
-    tokens(page).nth(5).hover()
-    page.wait_for_function("document.querySelector('#curve .hoverlayer')?.textContent.length > 0")
-    box = page.locator("#curve .js-plotly-plot").evaluate(
-        "(p) => { const r = p.getBoundingClientRect(), l = p._fullLayout;"
-        " return [l.xaxis.l2p(8) + l.xaxis._offset, l.yaxis._offset + 40]; }"
-    )
-    page.locator("#curve .js-plotly-plot").click(position={"x": box[0], "y": box[1]})
-    expect(tokens(page).nth(7)).to_have_attribute("aria-selected", "true")
+def test_map_and_text_point_at_each_other(page):
+    canvas = page.locator("#view .tv-canvas")
+    box = canvas.bounding_box()
+    n = len(traces()[0])
+    at = {"x": box["width"] * 7.5 / n, "y": 40}
+    canvas.hover(position=at)
     expect(page.locator("#view .tv-card")).to_contain_text("token 8 of")
+    canvas.click(position=at)
+    expect(tokens(page).nth(7)).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#view .tv-card.tv-pinned")).to_contain_text("token 8 of")
 
 
 def test_keyboard_alone_reads_a_trace(page):
-    page.locator("#view .tv-next").focus()
+    page.locator("#view .tv-display summary").focus()
     page.keyboard.press("Tab")
     focused = "document.activeElement.dataset.c"
     assert page.evaluate("document.activeElement.classList.contains('tv-tok')")

@@ -7,16 +7,26 @@ the last message, in words. No gradio here.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ...errors import UserError
 from ...text import percent
 from ...traces.trace import Trace
 from ..context import Context
-from ..view.token_view import clear_message, start_message, status_message, trace_message
+from ..view.token_view import (
+    clear_message,
+    question_message,
+    start_message,
+    status_message,
+    trace_message,
+)
 from . import runner
-from .requests import Answer, Fork, SamplingSettings, Sensitivity, fork_tokens
+from .explored import FORKS, Branch, Explored
+from .line import Turn
+from .requests import Answer, Fork, SamplingSettings, Score, Sensitivity, fork_tokens, number
 from .streaming import MODEL_ERRORS, how_it_ended, new_run
 
 Messages = Iterator[tuple[str, Trace | None]]
@@ -43,57 +53,120 @@ def stream_answer(
         yield status_message(explain(error), error=True), None
 
 
+def stream_score(
+    context: Context, name: str, prompt: str, gold: str, text: str, temperature: float
+) -> Messages:
+    """A solution that somebody else wrote, scored token by token."""
+    try:
+        context.limits.check_prompt(prompt)
+        if not text.strip():
+            raise UserError("There is no solution to score: paste one.")
+        context.limits.check_prompt(text)
+        yield question_message(name, prompt, gold, "Scoring the pasted solution…"), None
+        request = Score(prompt, text, number("temperature", temperature, 0, 100) or 1.0)
+        trace = context.engines.grade(runner.trace(context.engines, name, request), gold)
+        yield trace_message(trace, name=f"Pasted, scored by {name}"), trace
+    except MODEL_ERRORS as error:
+        yield status_message(explain(error), error=True), None
+
+
 def stream_fork(
     context: Context,
     name: str,
     trace: Trace | None,
     gold: str,
-    index: Any,
-    token: Any,
+    event: Any,
+    known: Any,
     stopped: threading.Event,
-) -> Messages:
-    """Continue a trace at `index` with another token. The page sends index and token: not to be trusted."""
+) -> Iterator[tuple[str, Explored | None]]:
+    """Continue a trace, or a branch of it, at `event.index` with another token, and keep the branch.
+
+    event: what the page sent, not to be trusted. known: the session's `Explored`.
+    """
     run = new_run()
+    index, token, number = (getattr(event, key, None) for key in ("index", "token", "branch"))
     try:
         if trace is None:
             raise UserError("There is no trace to fork: open one, or ask a question.")
         if type(index) is not int or type(token) is not int:
             raise UserError("A fork needs a token's position and another token.")
-        yield clear_message("Preparing the fork…"), None
-        name, engine = context.engines.for_trace(trace, name)
-        request = Fork(trace, index, token, fork_tokens(context.limits, trace, index))
-        heading = f"Fork at token {index + 1} with {engine.string(token)!r}"
-        yield start_message(run, name=heading, prompt="", gold=trace.gold, origin=trace, prefix=index), None
+        explored = Explored.of(trace, known)
+        parent = explored.parent(number)
+        if len(explored.branches) >= FORKS:
+            raise UserError(f"{FORKS} branches are kept of a solution: open it again to begin anew.")
+        yield status_message("Preparing the fork…"), None
+        name, engine = context.engines.for_trace(parent, name)
+        request = Fork(parent, index, token, fork_tokens(context.limits, parent, index))
+        text = engine.string(token)
+        heading = f"Fork at token {index + 1} with {text!r}"
+        tree = explored.tree(running=(number, index, text))
+        yield (
+            start_message(
+                run, name=heading, prompt="", gold=trace.gold, origin=parent, prefix=index, tree=tree
+            ),
+            None,
+        )
         for message, branch in runner.stream(context.engines, name, request, run, stopped):
             if branch is None:
                 yield message, None
             else:
-                yield _finished(context, branch, trace.gold or gold, run, name=heading, prefix=index)
+                branch = context.engines.grade(branch, trace.gold or gold)
+                explored = explored.with_branch(Branch(branch, number, index))
+                yield branch_message(explored, run=run), explored
     except MODEL_ERRORS as error:
         yield status_message(explain(error), error=True), None
 
 
-def _finished(
-    context: Context, trace: Trace, gold: str | None, run: str, *, name: str, prefix: int = 0
-) -> tuple[str, Trace]:
+def branch_message(explored: Explored, run: str | None = None) -> str:
+    """The branch that is to be on view, with its place in the tree."""
+    number = explored.shown or 0
+    trace, at = explored.branches[number].trace, explored.branches[number].at
+    text = trace.strings.get(trace.tokens[at], "") if at < len(trace) else ""
+    return trace_message(
+        trace,
+        name=f"Fork at token {at + 1} with {text!r}",
+        run=run,
+        prefix=at,
+        prompt=False,
+        text=how_it_ended(trace),
+        tree=explored.tree(),
+        shown=number,
+    )
+
+
+def open_branch(known: Any, number: Any) -> tuple[str, Explored | None]:
+    """Another branch of the tree."""
+    try:
+        if not isinstance(known, Explored):
+            raise UserError("That branch is not there any more: open the solution again.")
+        known.parent(number if number is not None else -1)
+        explored = replace(known, shown=number)
+        return branch_message(explored), explored
+    except UserError as error:
+        return status_message(explain(error), error=True), None
+
+
+def _finished(context: Context, trace: Trace, gold: str | None, run: str, *, name: str) -> tuple[str, Trace]:
     trace = context.engines.grade(trace, gold)
-    return trace_message(trace, name=name, run=run, prefix=prefix, text=how_it_ended(trace)), trace
+    return trace_message(trace, name=name, run=run, text=how_it_ended(trace)), trace
 
 
 def stream_sensitivity(
-    context: Context, name: str, trace: Trace | None, stopped: threading.Event
+    context: Context, name: str, trace: Trace | None, known: Any, stopped: threading.Event
 ) -> Messages:
-    """Measure the sensitivity of every token, telling how far it is."""
+    """Measure the sensitivity of every token, telling how far it is. known: the session's `Explored`."""
     try:
         if trace is None or not len(trace):
             raise UserError("There is no trace to measure: open one, or ask a question.")
         yield status_message("Preparing…"), None
+        audits = Explored.of(trace, known).audits
         name, engine = context.engines.for_trace(trace, name)
         if runner.ZERO_GPU:
             measured = runner.trace(context.engines, name, Sensitivity(trace))
-            yield trace_message(measured, text=_MEASURED), measured
         else:
-            yield from _measure(engine, trace, stopped)
+            turn = context.engines.turn(stopped)
+            measured = yield from _measure(engine, trace, stopped, turn)
+        yield trace_message(measured, update=True, text=_MEASURED, audits=audits), measured
     except MODEL_ERRORS as error:
         yield status_message(explain(error), error=True), None
 
@@ -105,33 +178,79 @@ class _Stopped(RuntimeError):
     """The reader pressed Stop."""
 
 
-def _measure(engine: Any, trace: Trace, stopped: threading.Event) -> Messages:
-    """Counts the model's forward passes: one reads the text, then one a chunk of positions."""
+def _measure(
+    engine: Any, trace: Trace, stopped: threading.Event, turn: Turn
+) -> Generator[tuple[str, None], None, Trace]:
+    """One forward pass reads the text, then one a chunk of positions."""
     chunk = max(1, min(64, len(trace) // 20))
-    passes, done, result = -(-len(trace) // chunk) + 1, [0], []
+    passes = -(-len(trace) // chunk) + 1
+
+    def said(done: int) -> str:
+        return f"Measuring sensitivity: {percent(min(1.0, done / passes), 0)}"
+
+    return (
+        yield from in_steps(
+            engine,
+            partial(engine.with_sensitivity, trace, chunk=chunk),
+            said,
+            stopped,
+            "Stopped: the sensitivity was not measured to the end.",
+            turn,
+        )
+    )
+
+
+def in_steps(
+    engine: Any,
+    work: Callable[[], Any],
+    said: Callable[[int], str],
+    stopped: threading.Event,
+    ended: str,
+    turn: Turn,
+) -> Generator[tuple[str, None], None, Any]:
+    """Does the work in a thread, telling how many forward passes it has made; returns its result.
+
+    ended: what is said when `stopped` is set. turn: the place in the line, which is waited for and left.
+    """
+    try:
+        for text in turn.waits():
+            yield status_message(text), None
+        return (yield from _in_thread(engine, work, said, stopped, ended))
+    finally:
+        turn.leave()
+
+
+def _in_thread(
+    engine: Any, work: Callable[[], Any], said: Callable[[int], str], stopped: threading.Event, ended: str
+) -> Generator[tuple[str, None], None, Any]:
+    done, result = [0], []
 
     def count(*_: Any) -> None:
+        if threading.current_thread() is not thread:  # another visitor's pass through the same model
+            return
         done[0] += 1
         if stopped.is_set():
-            raise _Stopped("Stopped: the sensitivity was not measured to the end.")
+            raise _Stopped(ended)
 
-    def work() -> None:
+    def run() -> None:
         hook = engine.model.register_forward_hook(count)
         try:
-            result.append(engine.with_sensitivity(trace, chunk=chunk))
+            result.append(work())
         except MODEL_ERRORS as error:
             result.append(error)
         finally:
             hook.remove()
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(0.15)
-        yield status_message(f"Measuring sensitivity: {percent(min(1.0, done[0] / passes), 0)}"), None
-    if not isinstance(result[0], Trace):
+        yield status_message(said(done[0])), None
+    if not result:
+        raise UserError("The work ended without a result: the server's log says why.")
+    if isinstance(result[0], BaseException):
         raise result[0]
-    yield trace_message(result[0], text=_MEASURED), result[0]
+    return result[0]
 
 
 def explain(error: BaseException) -> str:

@@ -107,18 +107,26 @@ class Engines:
 
     def grade(self, trace: Trace, gold: str | None) -> Trace:
         """The trace with its answer and, where the right one is known, the verdict."""
-        from ...tasks.grading import Grader, extract_answer
+        from ...tasks.grading import read_answer
 
         gold = (gold or "").strip() or None
-        answer = extract_answer(trace.completion)
+        answer = read_answer(trace.completion, gold)
         if gold is None:
             return trace.replace(answer=answer)
+        score = self.score(trace.completion, gold)
+        return trace.replace(answer=answer, gold=gold, correct=None if score is None else score >= 1.0)
+
+    def score(self, completion: str, gold: str) -> float | None:
+        """The score of a completion; 0 without a right answer, None where it could not be graded."""
+        from ...tasks.grading import Grader
+
+        if not gold:
+            return 0.0
         with self._lock:
             if not self._graders:
                 self._graders.append(Grader("math"))
         with self._grading:
-            score = self._graders[0].grade([trace.completion], [gold])[0]
-        return trace.replace(answer=answer, gold=gold, correct=None if score is None else score >= 1.0)
+            return self._graders[0].grade([completion], [gold])[0]
 
     def close(self) -> None:
         """Ends the grading process."""

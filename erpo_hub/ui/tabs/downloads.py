@@ -11,29 +11,26 @@ from ...traces.trace import Trace
 from ..budget import Budget, fresh_file
 
 
-def write_json(trace: Trace | None, branch: Trace | None, budget: Budget) -> str:
-    """The trace (the fork, where there is one) as exact JSON."""
-    chosen = _chosen(trace, branch)
-    path = _fresh(chosen, ".json", budget)
-    chosen.to_json(path)
+def write_json(trace: Trace | None, budget: Budget) -> str:
+    """The trace as exact JSON. Raises gr.Error where there is none."""
+    path = _fresh(_there(trace), ".json", budget)
+    _there(trace).to_json(path)
     return str(path)
 
 
-def write_page(trace: Trace | None, branch: Trace | None, budget: Budget) -> str:
+def write_page(trace: Trace | None, budget: Budget) -> str:
     """The same as one HTML file."""
     from ...traces.html import write_html
 
-    chosen = _chosen(trace, branch)
-    path = _fresh(chosen, ".html", budget)
-    write_html(chosen, path)
+    path = _fresh(_there(trace), ".html", budget)
+    write_html(_there(trace), path)
     return str(path)
 
 
-def _chosen(trace: Trace | None, branch: Trace | None) -> Trace:
-    chosen = branch or trace
-    if chosen is None:
+def _there(trace: Trace | None) -> Trace:
+    if trace is None:
         raise gr.Error("There is no trace to save: open one, or ask a question.", print_exception=False)
-    return chosen
+    return trace
 
 
 def _fresh(trace: Trace, ending: str, budget: Budget) -> Path:

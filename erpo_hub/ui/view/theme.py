@@ -17,10 +17,21 @@ _PAGE = """
 .gradio-container { max-width: 1480px !important; width: 100%; margin: 0 auto; }
 .gradio-container > main, .gradio-container .wrap { width: 100%; }
 #erpo-head h1 { font-size: 22px; margin: 6px 0 0; }
-#erpo-head p { margin: 2px 0 6px; max-width: 80ch; }
+#erpo-head p { margin: 2px 0 6px; max-width: 150ch; }
 .erpo-note { font-size: 14px; color: var(--body-text-color-subdued); }
 .erpo-hidden { position: absolute !important; width: 1px; height: 1px; overflow: hidden; }
 .erpo-curve { min-height: 250px; }
+.erpo-branch:has(.tv-empty) { display: none; }
+.erpo-ask-row { align-items: flex-end; }
+.erpo-ask-buttons, .erpo-ask-buttons > .row { gap: 6px !important; flex-wrap: nowrap !important; }
+#drawer.erpo-closed:not([data-open="yes"]), #drawer[data-open="no"] { display: none; }
+.erpo-tools button { flex-grow: 0; }
+@media (max-width: 640px) {
+  #erpo-head p { display: none; }
+  #erpo-head h1 { font-size: 18px; margin: 0; }
+  .erpo-ask-row { gap: 6px !important; }
+  #prompt textarea { max-height: 3.4em !important; }
+}
 .erpo-curve .js-plotly-plot, .erpo-curve .plot-container { width: 100% !important; }
 .erpo-error { color: #b91c1c; font-weight: 600; }
 .dark .erpo-error { color: #fca5a5; }

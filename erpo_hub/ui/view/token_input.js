@@ -24,7 +24,6 @@ function listen(view) {
     if (!view.selected) showCard(view, cell, false);
   });
   tokens.addEventListener("focusout", () => !view.selected && showCard(view, null));
-  tokens.addEventListener("scroll", () => (view.selected ? placeCard(view, view.selected) : showCard(view, null)));
   root.addEventListener("keydown", (e) => {
     if (e.key === "Escape" && (view.selected || !parts.card.hidden)) {
       view.release(true);
@@ -32,15 +31,39 @@ function listen(view) {
       e.preventDefault();
     } else if (cellAt(e)) onKey(view, e, cellAt(e));
   });
-  parts.prev.addEventListener("click", () => toPivot(view, -1));
-  parts.next.addEventListener("click", () => toPivot(view, 1));
-  parts.table.addEventListener("toggle", () => drawTable(view));
-  if (!config.table) parts.table.remove();
-  if (!config.tools) parts.tools.hidden = true;
-  if (config.only_tools) for (const name of ["title", "status", "prompt", "body", "prev", "next"]) parts[name].hidden = true;
+  new ResizeObserver(() => {
+    root.classList.toggle("tv-wide", root.clientWidth >= 640);
+    view.textWidth = tokens.clientWidth - 26;
+  }).observe(root);
+  listenTools(view);
+  if (!config.table) for (const name of ["table", "words"]) parts[name].remove();
+  for (const name of ["barRow", "display"]) parts[name].hidden = !config.tools;
+  if (config.only_tools) for (const name of ["title", "status", "prompt", "body", "barRow", "modes"]) parts[name].hidden = true;
+  if (config.only_tools) parts.display.open = true;
+  if (config.only_tools) parts.display.after(parts.legend);
+  if (config.folded_question) parts.prompt.open = false;
+  if (!config.read) parts.modes.lastElementChild.hidden = true;
   parts.tokens.setAttribute("aria-label", config.label + ": " + parts.tokens.getAttribute("aria-label"));
   root.setAttribute("aria-label", config.label);
   listenOptions(view);
+}
+
+function listenTools(view) {
+  const { parts } = view;
+  parts.prev.addEventListener("click", () => toPivot(view, -1));
+  parts.next.addEventListener("click", () => toPivot(view, 1));
+  parts.strongest.addEventListener("click", () => toStrength(view, 0));
+  parts.stronger.addEventListener("click", () => toStrength(view, -1));
+  parts.weaker.addEventListener("click", () => toStrength(view, 1));
+  parts.table.addEventListener("toggle", () => drawTable(view));
+  parts.words.addEventListener("toggle", () => drawWords(view));
+  parts.modes.addEventListener("click", (e) => e.target.dataset.mode && setMode(view, e.target.dataset.mode));
+  parts.fold.addEventListener("change", () => foldText(view, parts.fold.checked));
+  parts.find.addEventListener("input", () => find(view, parts.find.value));
+  parts.find.addEventListener("keydown", (e) => {
+    if (e.key === "Enter") nextHit(view, e.shiftKey ? -1 : 1);
+    if (e.key === "Escape") find(view, (parts.find.value = ""));
+  });
 }
 
 function onKey(view, e, cell) {
@@ -50,6 +73,7 @@ function onKey(view, e, cell) {
   if (e.key in moves) goTo(view, Math.max(0, Math.min(last, moves[e.key])));
   else if (e.key === "ArrowDown" || e.key === "ArrowUp") goTo(view, lineStep(view, c, e.key === "ArrowDown" ? 1 : -1));
   else if (e.key === "n" || e.key === "p") toPivot(view, e.key === "n" ? 1 : -1);
+  else if (e.key === "s" || e.key === "w") toStrength(view, e.key === "s" ? -1 : 1);
   else if (e.key === "Enter" || e.key === " ") cell === view.selected ? view.release(true) : view.select(cell.main, true);
   else return;
   e.preventDefault();
@@ -57,6 +81,7 @@ function onKey(view, e, cell) {
 
 function goTo(view, c) {
   const cell = view.cells[c];
+  openFold(view, cell);
   view.reveal(cell);
   cell.node.focus({ preventScroll: true });
   if (view.selected) view.select(cell.main, true);
@@ -69,6 +94,7 @@ function lineStep(view, c, step) {
   let best = c, distance = Infinity, top = null;
   for (let i = c + step; i >= 0 && i < view.cells.length && Math.abs(i - c) < 1000; i += step) {
     const box = view.cells[i].node.getBoundingClientRect();
+    if (view.cells[i].folded) continue;
     if (Math.abs(box.top - at.top) < 4) continue;
     if (top !== null && Math.abs(box.top - top) > 4) break;
     top = box.top;
@@ -78,14 +104,6 @@ function lineStep(view, c, step) {
     }
   }
   return best;
-}
-
-function toPivot(view, step) {
-  const t = view.tab ? view.tab.main : -1;
-  const next = step > 0 ? view.pivots.find((p) => p > t) : [...view.pivots].reverse().find((p) => p < t);
-  if (next === undefined) return view.say(view.pivots.length ? "No further pivot" : "No pivots");
-  goTo(view, view.cellOf[next]);
-  if (!view.selected) showCard(view, view.cells[view.cellOf[next]], false);
 }
 
 // -- options: one view's controls may steer the others of its group -----------------------------------------
@@ -98,6 +116,9 @@ function listenOptions(view) {
   parts.quantile.addEventListener("input", set);
   parts.floor.addEventListener("input", set);
   parts.recorded.addEventListener("click", () => change({ rule: null }));
+  parts.marks.addEventListener("change", () => change({ marks: parts.marks.value }));
+  parts.k.addEventListener("input", () => parts.k.value > 0 && change({ k: Math.round(Number(parts.k.value)) }));
+  parts.by.addEventListener("change", () => change({ by: parts.by.value }));
   parts.unit.addEventListener("change", () => change({ unit: parts.unit.value }));
   parts.scale.addEventListener("change", () => change({ scale: parts.scale.value }));
   parts.spaces.addEventListener("change", () => change({ spaces: parts.spaces.checked }));
@@ -105,7 +126,7 @@ function listenOptions(view) {
     if (e.detail.group !== (config.group || config.label)) return;
     Object.assign(view.options, e.detail.options);
     showOptions(view);
-    if ("rule" in e.detail.options) return view.movePivots();
+    if (["rule", "marks", "k", "by"].some((name) => name in e.detail.options)) return view.movePivots();
     if ("spaces" in e.detail.options) {
       const kept = view.selected && view.selected.main;
       view.show(view.data, { run: view.run, running: view.running });
@@ -119,7 +140,8 @@ function listenOptions(view) {
     });
     view.describe();
     drawCurve(view.curve, 0);
-    drawTable(view);
+    drawLists(view);
+    drawMode(view);
   });
   showOptions(view);
 }
@@ -131,6 +153,10 @@ function showOptions(view) {
   parts.floor.value = floor;
   parts.floor.nextElementSibling.textContent = inUnit(floor, options.unit);
   parts.recorded.hidden = !options.rule;
+  parts.marks.value = options.marks;
+  if (document.activeElement !== parts.k) parts.k.value = options.k;
+  parts.k.disabled = options.marks === "rule";
+  parts.by.value = options.by;
   parts.unit.value = options.unit;
   parts.scale.value = options.scale;
   parts.spaces.checked = options.spaces;
@@ -141,7 +167,7 @@ function drawHead(view) {
   const { parts, data } = view, { meta } = data, n = data.tokens.length;
   parts.title.textContent = shortText(meta.name || view.config.label, 80);
   parts.promptText.textContent = meta.prompt ? visibleLines(meta.prompt) : "";
-  parts.prompt.hidden = !meta.prompt || view.config.only_tools;
+  parts.prompt.hidden = !meta.prompt || view.config.only_tools || (view.config.folded_question && meta.prompt.length < 240 && meta.prompt.split("\n").length < 4);
   parts.stats.textContent = "";
   const add = (className, text) => parts.stats.appendChild(make("span", className, text));
   if (meta.correct === true) add("tv-badge tv-right", "✓ correct");
@@ -151,9 +177,10 @@ function drawHead(view) {
   if (!n) return;
   let total = 0;
   for (const h of data.entropy) total += h;
-  add("", n + (n === 1 ? " token" : " tokens"));
+  add("", n.toLocaleString("en") + (n === 1 ? " token" : " tokens"));
   add("", "mean entropy " + inUnit(total / n, view.options.unit));
-  add("tv-pivot-count", view.pivots.length + (view.pivots.length === 1 ? " pivot" : " pivots") + " (" + view.rule().words + ")");
+  add("tv-pivot-count", view.pivots.length.toLocaleString("en") + (view.pivots.length === 1 ? " pivot" : " pivots") + " (" + view.rule().words + ")");
+  if (view.marked.length < view.pivots.length) add("tv-marked-count", "◆ " + view.marked.length + " strongest by " + STRENGTH_NAMES[view.strengthBy] + " marked");
   if (data.diverge !== null) add("", "≠ differs from token " + (data.diverge + 1));
   if (data.prefix) add("", data.prefix + " tokens shared");
 }
@@ -181,4 +208,5 @@ function drawLegend(view) {
     if (Number.isFinite(edge)) legend.appendChild(make("span", "tv-swatch tv-h" + (i + 1), number(edge) + top));
   });
   legend.appendChild(make("span", "tv-key", "pivot"));
+  legend.appendChild(make("span", "tv-key-weak", "other pivots"));
 }

@@ -6,6 +6,7 @@ const KEYS = {
   entropy: (data, t) => -data.entropy[t], // numbers of strength: the greatest first
   probability: (data, t) => data.logprob[t],
   sensitivity: (data, t) => (data.sensitivity ? -data.sensitivity[t] : 0),
+  effect: (data, t) => (data.audits[t] ? -data.audits[t].effect : Infinity),
 };
 
 function byKey(data, pivots, { key, back }) {
@@ -26,6 +27,7 @@ function drawTable(view) {
   }
   const names = ["token", "text", "entropy", "probability", "alternatives"];
   if (data.sensitivity) names.push("sensitivity");
+  if (Object.keys(data.audits).length) names.push("effect");
   for (const name of names) head.appendChild(columnHead(view, name));
   const thead = make("thead"), tbody = make("tbody");
   thead.appendChild(head);
@@ -44,7 +46,7 @@ function columnHead(view, name) {
     return th;
   }
   const { key, back } = view.order, mine = key === name;
-  const falling = back !== (name === "entropy" || name === "sensitivity");
+  const falling = back !== ["entropy", "sensitivity", "effect"].includes(name);
   if (mine) th.setAttribute("aria-sort", falling ? "descending" : "ascending");
   const sort = button("tv-sort", text + (mine ? (falling ? " ▾" : " ▴") : ""), "Sort by " + text, () => {
     view.order = { key: name, back: mine && !back };
@@ -69,5 +71,6 @@ function tableRow(view, t) {
     make("td", "tv-mono", text),
   );
   if (data.sensitivity) row.appendChild(make("td", "tv-num", significant(data.sensitivity[t])));
+  if (Object.keys(data.audits).length) row.appendChild(make("td", "tv-num", data.audits[t] ? significant(data.audits[t].effect) : ""));
   return row;
 }

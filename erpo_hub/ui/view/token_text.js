@@ -75,7 +75,15 @@ function drawCells(view, firstCell) {
   const batch = document.createDocumentFragment();
   if (firstCell === 0) view.line = null;
   for (let c = firstCell; c < view.cells.length; c++) drawCell(view, c, batch);
+  sizeLine(view);
   view.parts.tokens.appendChild(batch);
+}
+
+// A line out of sight takes about the room that it will need, so that scrolling and the map agree.
+function sizeLine(view) {
+  if (!view.line) return;
+  const rows = Math.max(1, Math.ceil((view.lineChars * 9.05) / Math.max(200, view.textWidth)));
+  view.line.style.containIntrinsicHeight = "auto " + rows * 28.5 + "px";
 }
 
 function drawCell(view, c, batch) {
@@ -96,18 +104,21 @@ function drawCell(view, c, batch) {
   paintCell(view, cell);
   if (!cell.unit) nameCell(view, cell);
   for (const part of [node, ...cell.tails]) {
-    if (!view.line || view.lineFull || part !== node) startLine(view, batch);
+    if (!view.line || view.lineFull || part !== node) startLine(view, batch, part === node ? c : c + 1);
     view.line.appendChild(part);
+    view.lineChars += part.textContent.length;
   }
   view.lineCount += 1;
   view.lineFull = text.endsWith("\n") || view.lineCount >= LINE_CELLS;
 }
 
-function startLine(view, batch) {
+function startLine(view, batch, first) {
+  sizeLine(view);
   view.line = make("div", "tv-line");
   view.line.setAttribute("role", "presentation");
   batch.appendChild(view.line);
-  view.lineCount = 0;
+  view.lines.push({ node: view.line, first });
+  view.lineCount = view.lineChars = 0;
   view.lineFull = false;
 }
 
@@ -118,12 +129,15 @@ function paintCell(view, cell) {
   if (heat) name += " tv-h" + heat;
   if (cell.from < data.prefix) name += " tv-shared";
   if (view.pivotSet.has(cell.main)) name += " tv-pivot";
+  if (view.markSet.has(cell.main)) name += " tv-strong";
   if (data.pieces[cell.to] === "") name += " tv-special";
   if (data.diverge !== null && cell.from <= data.diverge && data.diverge <= cell.to) name += " tv-diverge";
+  if (cell.found) name += " tv-found";
+  if (cell.folded) name += " tv-folded";
   if (cell === view.selected) name += " tv-selected";
   if (cell.node.className === name) return;
   cell.node.className = name;
-  for (const tail of cell.tails) tail.className = name.replace("tv-tok", "tv-tail").replace(" tv-pivot", "").replace(" tv-diverge", "");
+  for (const tail of cell.tails) tail.className = name.replace("tv-tok", "tv-tail").replace(" tv-pivot", "").replace(" tv-strong", "").replace(" tv-diverge", "");
   nameCell(view, cell);
 }
 
@@ -135,7 +149,7 @@ function nameCell(view, cell) {
     cell.label += ", probability " + percent(Math.exp(data.logprob[t]));
   }
   let label = cell.label;
-  if (view.pivotSet.has(t)) label += ", pivot";
+  if (view.pivotSet.has(t)) label += view.markSet.has(t) && view.marked.length < view.pivots.length ? ", strong pivot" : ", pivot";
   if (data.diverge !== null && cell.from <= data.diverge && data.diverge <= cell.to) label += ", first difference";
   cell.node.setAttribute("aria-label", label);
 }

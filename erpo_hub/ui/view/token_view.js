@@ -3,21 +3,24 @@
 const config = JSON.parse(props.config);
 
 function emptyData() {
-  return { tokens: [], pieces: [], entropy: [], logprob: [], topk: [], strings: {}, sensitivity: null, pivots: null, rule: null, prefix: 0, diverge: null, meta: {} };
+  return { tokens: [], pieces: [], entropy: [], logprob: [], topk: [], strings: {}, sensitivity: null, pivots: null, rule: null, prefix: 0, diverge: null, columns: {}, audits: {}, tree: null, shown: null, meta: {} };
 }
 
 function findParts(root) {
-  const get = (name) => root.querySelector(".tv-" + name);
-  const names = ["title", "stats", "status", "prompt", "tools", "quantile", "floor", "unit", "scale", "spaces", "recorded", "prev", "next"];
-  const parts = { legend: get("legend"), body: get("body"), tokens: get("tokens"), card: get("card"), table: get("table") };
-  for (const name of names) parts[name] = get(name);
-  return Object.assign(parts, { promptText: get("prompt-text"), tableBox: get("table-box") });
+  const parts = {};
+  const names = ["title", "stats", "status", "prompt", "prompt-text", "branches", "map", "canvas", "map-text", "zoom-in", "zoom-out", "zoom-all", "bar-row", "modes"];
+  names.push("strongest", "stronger", "weaker", "prev", "next", "find", "hits", "fold", "display", "tools", "marks", "k", "by", "quantile", "floor", "recorded");
+  names.push("unit", "scale", "spaces", "body", "tokens", "steps", "reading", "legend", "side", "card", "rank", "table", "table-box", "words", "words-box");
+  for (const name of names) parts[name.replace(/-(.)/g, (_, c) => c.toUpperCase())] = root.querySelector(".tv-" + name);
+  return parts;
 }
 
 const view = {
   config, root: element.querySelector(".tv"), parts: findParts(element), data: emptyData(), run: null, running: false, gap: false,
-  options: { rule: null, unit: "nats", scale: "absolute", spaces: false },
-  cells: [], cellOf: [], drawn: 0, line: null, lineFull: false, lineCount: 0,
+  options: { rule: null, marks: "strongest", k: 12, by: "entropy", unit: "nats", scale: "absolute", spaces: false },
+  mode: "tokens", serial: 0, audits: {}, auditing: null, map: null, textWidth: 600, folded: false, folds: [],
+  cells: [], cellOf: [], drawn: 0, line: null, lines: [], lineFull: false, lineCount: 0, lineChars: 0,
+  strong: [], marked: [], markSet: new Set(), strengthBy: "entropy", hits: [], found: [], foundCells: [], hit: -1,
   pivots: [], pivotSet: new Set(), sorted: new Float64Array(0), edges: EDGES, selected: null, tab: null, posed: null,
 
   // The pivots of the record, by its rule, until the reader sets one.
@@ -29,6 +32,7 @@ const view = {
     const { data, options } = this, rule = this.rule(), recorded = !options.rule && data.pivots;
     this.pivots = recorded || findPivots(data.entropy, this.sorted, rule.quantile, rule.floor);
     this.pivotSet = new Set(this.pivots);
+    findStrong(this);
   },
 
   heat(t) {
@@ -47,16 +51,17 @@ const view = {
   },
 
   snapshot(m) {
+    this.auditing = null;
     if (this.posed !== null && m.run && m.meta.prompt !== this.posed) return; // the end of an earlier question's stream
     this.posed = null;
     const data = emptyData();
-    for (const name of ["tokens", "pieces", "entropy", "logprob", "strings", "sensitivity", "pivots", "rule", "prefix", "diverge", "meta"]) if (m[name] !== undefined) data[name] = m[name];
+    for (const name of ["tokens", "pieces", "entropy", "logprob", "strings", "sensitivity", "pivots", "rule", "prefix", "diverge", "columns", "audits", "tree", "shown", "meta"]) if (m[name] !== undefined) data[name] = m[name];
     data.topk = m.topk_ids.map((ids, t) => ids.map((id, j) => [id, m.topk_probs[t][j]]));
-    const same = m.run && m.run === this.run && !this.gap && data.tokens.length === this.data.tokens.length && data.prefix === this.data.prefix;
-    if (!same) return this.show(data, m);
+    if (m.update) data.meta.name = this.data.meta.name || data.meta.name;
+    const streamed = m.run && m.run === this.run && !this.gap;
+    if (!(streamed || sameText(data, this.data)) || data.tokens.length !== this.data.tokens.length || data.prefix !== this.data.prefix) return this.show(data, m);
     const changed = data.diverge !== this.data.diverge || data.sensitivity !== this.data.sensitivity;
-    this.data = data;
-    this.running = false;
+    Object.assign(this, { data, audits: data.audits, running: false });
     this.extend(true);
     if (changed) this.cells.forEach((cell) => paintCell(this, cell));
     this.describe();
@@ -66,12 +71,17 @@ const view = {
 
   show(data, m) {
     this.data = data;
-    Object.assign(this, { run: m.run || null, running: !!m.running, gap: false, cells: [], cellOf: [], drawn: 0, line: null, lineFull: false, selected: null, tab: null });
-    this.pivots = [];
-    this.pivotSet = new Set();
+    Object.assign(this, { run: m.run || null, running: !!m.running, gap: false, cells: [], cellOf: [], drawn: 0, line: null, lines: [], lineFull: false, selected: null, tab: null });
+    Object.assign(this, { pivots: [], pivotSet: new Set(), strong: [], marked: [], markSet: new Set(), audits: data.audits, auditing: null, folds: [], hits: [], found: [], foundCells: [], hit: -1 });
+    this.parts.find.value = this.parts.hits.textContent = "";
+    this.serial += 1;
     this.parts.tokens.textContent = "";
+    this.root.dataset.serial = this.serial;
     showCard(this, null);
+    resetMap(this);
     this.extend(!m.running);
+    if (this.mode === "reading" && !data.tokens.length) setMode(this, "tokens");
+    opened(this);
     this.describe();
     this.say(m.text, m.kind);
     const at = data.meta.select;
@@ -107,15 +117,17 @@ const view = {
     this.sorted = sortedCopy(this.data.entropy);
     this.scale();
     layCells(this, final);
-    const before = this.pivotSet;
+    const before = { pivots: this.pivotSet, marks: this.markSet };
     this.markPivots();
     showOptions(this);
     drawCells(this, first);
     this.repaint(before, first);
     if (!this.tab && this.cells.length) this.rove(this.cells[0]);
     this.root.dataset.tokens = this.data.tokens.length;
+    if (this.folded && final) foldText(this, true);
     drawCurve(this.curve, this.running ? 250 : 60); // the text is painted first
-    if (!this.running) drawTable(this);
+    drawMode(this);
+    final ? drawLists(this) : drawRank(this);
   },
 
   scale() {
@@ -129,27 +141,41 @@ const view = {
 
   repaint(before, below) {
     const paint = (t) => this.cellOf[t] < below && paintCell(this, this.cells[this.cellOf[t]]);
-    for (const t of this.pivotSet) if (!before.has(t)) paint(t);
-    for (const t of before) if (!this.pivotSet.has(t)) paint(t);
+    const { pivots, marks } = before;
+    for (const [old, now] of [[pivots, this.pivotSet], [marks, this.markSet]]) {
+      for (const t of now) if (!old.has(t)) paint(t);
+      for (const t of old) if (!now.has(t)) paint(t);
+    }
   },
 
   movePivots() {
-    const before = this.pivotSet;
+    const before = { pivots: this.pivotSet, marks: this.markSet };
     this.markPivots();
     this.repaint(before, Infinity);
     this.describe();
     drawCurve(this.curve, 80);
-    drawTable(this);
+    drawMode(this);
+    drawLists(this);
+    if (this.selected) showCard(this, this.selected, true);
   },
 
   describe() {
     drawHead(this);
+    drawBranches(this);
     this.root.dataset.pivots = this.pivots.length;
+    this.root.classList.toggle("tv-empty", !this.data.tokens.length && !this.parts.status.textContent);
+    this.root.classList.toggle("tv-tall", this.config.map && this.data.tokens.length > 150);
+    paintMap(this); // the room for the text may have changed, and with it the window
   },
 
   say(text, kind) {
     const { status } = this.parts;
     if (text !== undefined && text !== null) status.textContent = text;
+    status.hidden = !status.textContent;
+    this.root.classList.toggle("tv-empty", !this.data.tokens.length && !status.textContent);
+    if (kind === "error") this.auditing = null;
+    const progress = this.parts.card.querySelector(".tv-audit-progress");
+    if (progress && text) progress.textContent = text;
     status.classList.toggle("tv-error", kind === "error");
     status.setAttribute("role", kind === "error" ? "alert" : "status");
   },
@@ -165,7 +191,9 @@ const view = {
     const cell = this.cells[this.cellOf[t]];
     if (!cell) return;
     const old = this.selected;
+    if (this.mode !== "tokens") setMode(this, "tokens");
     this.selected = cell;
+    openFold(this, cell);
     for (const c of [old, cell]) {
       if (!c || !c.node) continue;
       paintCell(this, c);
@@ -174,13 +202,28 @@ const view = {
     this.rove(cell);
     if (scroll) this.reveal(cell);
     showCard(this, cell, true);
+    if (scroll) this.uncover(cell);
     moveCursor(this);
+    followMap(this, cell.main);
     this.root.dataset.selected = cell.main;
   },
 
-  reveal(cell) {
-    const box = this.parts.tokens, a = cell.node.getBoundingClientRect(), b = box.getBoundingClientRect();
-    if (a.top < b.top || a.bottom > b.bottom) box.scrollTop += a.top - b.top - box.clientHeight / 3;
+  // Scrolls the text, never the page; far lines are laid out on the way, so it looks twice.
+  reveal(cell, middle) {
+    const box = this.parts.tokens, b = box.getBoundingClientRect();
+    for (let i = 0; i < 3; i++) {
+      const a = cell.node.getBoundingClientRect();
+      if (a.top >= b.top && a.bottom <= b.bottom && !(middle && i === 0)) return;
+      box.scrollTop += a.top - b.top - box.clientHeight / 3;
+    }
+  },
+
+  // On a phone the sheet lies over the lower part of the screen: the token goes above it.
+  uncover(cell) {
+    const { side } = this.parts;
+    if (getComputedStyle(side).position !== "fixed") return;
+    const over = cell.node.getBoundingClientRect().bottom + 12 - side.getBoundingClientRect().top;
+    if (over > 0) window.scrollBy(0, over);
   },
 
   release(refocus) {
@@ -192,6 +235,7 @@ const view = {
     cell.node.setAttribute("aria-selected", "false");
     delete this.root.dataset.selected;
     moveCursor(this);
+    paintMap(this);
     if (refocus) {
       cell.node.focus();
       showCard(this, null);
@@ -202,12 +246,7 @@ const view = {
     if (this.glanced) this.glanced.node.classList.remove("tv-glance");
     this.glanced = t === null ? null : this.cells[this.cellOf[t]] || null;
     if (this.glanced) this.glanced.node.classList.add("tv-glance");
-    if (!this.selected) showCard(this, this.glanced && this.seen(this.glanced) ? this.glanced : null, false);
-  },
-
-  seen(cell) {
-    const a = cell.node.getBoundingClientRect(), b = this.parts.tokens.getBoundingClientRect();
-    return a.bottom > b.top && a.top < b.bottom;
+    if (!this.selected) showCard(this, this.glanced, false);
   },
 
   // A question that is not answered: what was on view would be the answer of another one.
@@ -225,13 +264,50 @@ const view = {
   },
 
   fork(index, token) {
-    trigger("fork", { index, token });
+    trigger("fork", { index, token, branch: this.data.shown });
+    revealBranch(this);
+  },
+
+  figure(kind) {
+    saveFigure(this, kind);
+  },
+
+  audit(index) {
+    this.auditing = index;
+    showCard(this, this.selected, true);
+    trigger("audit", { index });
   },
 };
+
+function sameText(a, b) {
+  return a.tokens.length > 0 && a.tokens.length === b.tokens.length && a.meta.prompt === b.meta.prompt && a.tokens.every((id, t) => id === b.tokens[t] && a.pieces[t] === b.pieces[t]);
+}
+
+function drawLists(view) {
+  drawTable(view);
+  drawWords(view);
+  drawRank(view);
+  if (view.selected === null && !view.parts.card.hidden) showCard(view, null);
+}
+
+// Forks belong to the solution that they left: another one on view takes them away.
+function opened(view) {
+  if (view.config.role === "main") window.dispatchEvent(new CustomEvent("erpo-opened", { detail: view.config.group }));
+}
+
+function revealBranch(view) {
+  if (view.config.role !== "main" || window.innerWidth > 900) return;
+  setTimeout(() => document.querySelector("#branch")?.scrollIntoView({ block: "start" }), 150);
+}
+
+if (config.role === "branch") {
+  window.addEventListener("erpo-opened", (e) => e.detail === config.group && view.data.tree && view.show(emptyData(), { text: "" }));
+}
 
 const ends = { receive: () => view.receive(props.value) };
 listen(view);
 if (config.curve) joinCurve(view);
+if (config.map) joinMap(view);
 view.root.__view = view; // for tests and for the page's own buttons
 view.scale();
 ends.receive();

@@ -8,7 +8,7 @@ needs an engine. May import traces' torch-free part and gradio.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     import gradio as gr
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("scale", "text", "curve", "card", "table", "input", "view")
+_SCRIPTS = (
+    *("token_scale", "token_text", "token_pivots", "minimap", "token_curve", "token_panel", "token_table"),
+    *("token_steps", "token_find", "token_reading", "token_branches", "token_figure", "token_input"),
+    "token_view",
+)
 _AS_RECORDED = ("tokens", "pieces", "topk_ids", "entropy", "sensitivity")  # unrounded
 
 
@@ -31,8 +35,9 @@ class ViewConfig:
 
     role: "main", "branch", "a" or "b": its color on the curve. curve: elem_id of the `gr.Plot` to draw on,
     shared by the views that name it; relative: against progress. group: views of one group share their
-    controls. tools, table, fork: which controls it has. only_tools: nothing but the controls and the legend
-    of a group.
+    controls. tools, table, fork, audit, read: which controls it has; map, rank: the strip above the text, the
+    list of strong pivots beside it. folded_question: only a long question is shown, folded: a box of the
+    page holds it. only_tools: nothing but the controls and the legend of a group.
     """
 
     label: str
@@ -44,12 +49,18 @@ class ViewConfig:
     fork: bool = False
     relative: bool = False
     only_tools: bool = False
+    map: bool = False
+    rank: bool = False
+    audit: bool = False
+    read: bool = False
+    folded_question: bool = False
 
 
 def token_view(elem_id: str, config: ViewConfig, value: str | None = None) -> gr.HTML:
     """A `gr.HTML` that shows one trace. value: a message (see `trace_message`).
 
-    With `fork` the event `.fork(handler)` carries `index` and `token` in its EventData.
+    Events, each with its EventData: with `fork` `.fork` (`index`, `token`, and `branch`, the one that is
+    forked, or None) and `.branch` (`index` of the one to show); with `audit` `.audit` (`index`), `.measure`.
     """
     import gradio as gr
 
@@ -59,8 +70,16 @@ def token_view(elem_id: str, config: ViewConfig, value: str | None = None) -> gr
         js_on_load=script(),
         elem_id=elem_id,
         apply_default_css=False,
+        server_functions=[read] if config.read else None,
         config=json.dumps(asdict(config)),
     )
+
+
+def read(text: Any) -> Any:
+    """Called by the page: a solution's Markdown as nodes (see reading.py)."""
+    from .reading import read_nodes
+
+    return read_nodes(text)
 
 
 def empty_curve() -> Any:
@@ -80,12 +99,11 @@ def empty_curve() -> Any:
 
 def script() -> str:
     """The JavaScript of one view: the files in the order in which they build on each other."""
-    names = [f"token_{name}.js" for name in _SCRIPTS]
     parts = [
         f"const EDGES = {json.dumps(ENTROPY_LEVELS)};",
         f"const DEFAULT_RULE = {json.dumps(_rule(PivotRule()))};",
     ]
-    return "\n".join(parts + [(_HERE / name).read_text(encoding="utf-8") for name in names])
+    return "\n".join(parts + [(_HERE / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS])
 
 
 def style() -> str:
@@ -106,12 +124,18 @@ def trace_message(
     select: int | None = None,
     prompt: bool = True,
     text: str = "",
+    update: bool = False,
+    audits: Mapping[int, dict[str, Any]] | None = None,
+    tree: list[dict[str, Any]] | None = None,
+    shown: int | None = None,
 ) -> str:
     """A whole trace.
 
     name: heading (default: the trace's model). run: id of the stream that it completes. prefix: tokens
     shared with the trace it was forked from, shown dimmed. diverge: the first token that differs from the
-    other view's. select: a token to open. prompt: show the question. text: the status line.
+    other view's. select: a token to open. prompt: show the question. text: the status line. update: what is
+    on view under its own heading, with more known of it. audits: audited positions. tree, shown: the forks
+    of a solution, and which of them this is (see models/explored.py).
     """
     meta: dict[str, Any] = {
         "name": name or trace.model,
@@ -119,8 +143,11 @@ def trace_message(
         "answer": trace.answer,
     }
     meta |= {"gold": trace.gold, "correct": trace.correct, "select": select}
+    meta |= {"advantage": trace.generation.get("advantage")}
+    more: dict[str, Any] = {"update": update, "audits": dict(audits or {}), "tree": tree, "shown": shown}
+    more["columns"] = {name: rounded(values, 5) for name, values in trace.columns.items()}
     message = {"op": "trace", "run": run, "prefix": prefix, "diverge": diverge, "meta": meta, "text": text}
-    return _encode(message | columns(trace) | _pivots(trace) | {"strings": trace.strings})
+    return _encode(message | more | columns(trace) | _pivots(trace) | {"strings": trace.strings})
 
 
 def _pivots(trace: Trace) -> dict[str, Any]:
@@ -142,12 +169,23 @@ def delta_message(run: str, start: int, part: dict[str, list], strings: dict[int
 
 
 def start_message(
-    run: str, *, name: str, prompt: str, gold: str | None = None, origin: Trace | None = None, prefix: int = 0
+    run: str,
+    *,
+    name: str,
+    prompt: str,
+    gold: str | None = None,
+    origin: Trace | None = None,
+    prefix: int = 0,
+    tree: list[dict[str, Any]] | None = None,
 ) -> str:
-    """An empty view that waits for the stream `run`; a fork begins with `prefix` tokens of its origin."""
+    """An empty view that waits for the stream `run`.
+
+    A fork begins with `prefix` tokens of its origin; it is the last of `tree`.
+    """
     part = {k: c[:prefix] for k, c in columns(origin).items() if c is not None} if origin else _NOTHING
     meta = {"name": name, "prompt": prompt, "gold": gold}
     message = {"op": "trace", "run": run, "running": True, "prefix": prefix, "meta": meta}
+    message |= {"tree": tree, "shown": len(tree) - 1 if tree else None}
     strings = origin.strings if origin else {}
     return _encode(message | part | {"strings": strings, "sensitivity": None, "text": "Starting…"})
 

@@ -1,0 +1,91 @@
+"""A solution's text as something to read: Markdown parsed here, drawn in the page node by node.
+
+What leaves here are names of elements and texts, never HTML: the page makes the nodes and writes texts
+with `textContent` (token_reading.js). Mathematics stays as its LaTeX source, told apart as code. Raw HTML,
+pictures and links are text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+CHARACTERS = 200_000  # of a text that are parsed; a longer one is shown plain
+Node = str | list[Any]  # a text, or [element, class, *nodes]
+
+# $$..$$, \[..\], \(..\) and $..$ without space inside its ends or a digit after it ("$5 and $6" is money)
+_MATH = re.compile(
+    r"(\$\$.+?\$\$|\\\[.+?\\\])|(\\\(.+?\\\)|\$(?=[^\s$])[^$\n]{1,400}?(?<=[^\s$])\$(?!\d))", re.DOTALL
+)
+_CODE = re.compile(r"(^```.*?(?:^```|\Z)|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
+_KEPT = "\ue000{}\ue001"  # stands for a piece of mathematics while Markdown is read
+_KEPT_FORM = re.compile("\ue000(\\d+)\ue001")
+
+
+def read_nodes(text: Any) -> list[Node] | None:
+    """The text's nodes; None for what is no text or too long to be parsed at once."""
+    if not isinstance(text, str) or len(text) > CHARACTERS:
+        return None
+    formulas: list[tuple[str, bool]] = []
+    text = text.replace("\ue000", "").replace("\ue001", "")
+    parts = [part if i % 2 else _keep(part, formulas) for i, part in enumerate(_CODE.split(text))]
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 20, "breaks": True})
+    parser.enable(["table", "strikethrough"]).disable(["link", "image", "autolink", "reference"])
+    return _tree(parser.parse("".join(parts)), formulas)
+
+
+def _keep(text: str, formulas: list[tuple[str, bool]]) -> str:
+    """Mathematics out of Markdown's way: `_` and `*` mean something else there."""
+
+    def kept(found: re.Match[str]) -> str:
+        formulas.append((found[0], found[1] is not None))
+        return _KEPT.format(len(formulas) - 1)
+
+    return _MATH.sub(kept, text)
+
+
+def _tree(tokens: list[Token], formulas: list[tuple[str, bool]]) -> list[Node]:
+    """Markdown's flat list of openings and closings as nested nodes."""
+    root: list[Node] = []
+    stack: list[list[Any]] = [root]
+    for token in tokens:
+        if token.type == "inline":
+            stack[-1].extend(_tree(token.children or [], formulas))
+        elif token.nesting == 1:
+            node: list[Any] = [token.tag, ""]
+            if not token.hidden:  # a paragraph of a tight list
+                stack[-1].append(node)
+                stack.append(node)
+        elif token.nesting == -1:
+            if not token.hidden:
+                stack.pop()
+        elif token.type in ("fence", "code_block"):
+            stack[-1].append(["pre", "", _restored(token.content.rstrip("\n"), formulas)])
+        elif token.type == "code_inline":
+            stack[-1].append(["code", "", _restored(token.content, formulas)])
+        elif token.type in ("softbreak", "hardbreak"):
+            stack[-1].append(["br", ""])
+        elif token.type == "hr":
+            stack[-1].append(["hr", ""])
+        else:
+            stack[-1].extend(_with_formulas(token.content, formulas))
+    return root
+
+
+def _with_formulas(text: str, formulas: list[tuple[str, bool]]) -> list[Node]:
+    nodes: list[Node] = []
+    for i, part in enumerate(_KEPT_FORM.split(text)):
+        if i % 2 == 0:
+            nodes += [part] if part else []
+        else:
+            source, alone = formulas[int(part)]
+            nodes.append(["code", "tv-math tv-display-math" if alone else "tv-math", source])
+    return nodes
+
+
+def _restored(code: str, formulas: list[tuple[str, bool]]) -> str:
+    """Code that only Markdown's parser could tell, with what was taken for mathematics put back."""
+    return _KEPT_FORM.sub(lambda found: formulas[int(found[1])][0], code)

@@ -1,0 +1,36 @@
+// The three ways to read: token by token, in steps, and as text with its Markdown. The server parses the Markdown
+// into names and texts (reading.py); nodes are made here, and text enters them as text.
+const READABLE = new Set(["p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em", "strong", "s", "hr", "br", "table", "thead", "tbody", "tr", "th", "td", "span", "div"]);
+
+function setMode(view, mode) {
+  const { parts } = view;
+  view.mode = mode;
+  view.root.dataset.mode = mode;
+  for (const name of ["tokens", "steps", "reading"]) parts[name].hidden = name !== mode;
+  for (const node of parts.modes.children) node.setAttribute("aria-pressed", String(node.dataset.mode === mode));
+  drawMode(view);
+}
+
+// What the mode shows beside the tokens, anew.
+function drawMode(view) {
+  if (view.mode === "steps") drawSteps(view);
+  if (view.mode === "reading") drawReading(view);
+  drawMap(view);
+}
+
+async function drawReading(view) {
+  const box = view.parts.reading, text = view.data.pieces.join(""), serial = view.serial;
+  box.replaceChildren(make("div", "tv-plain", visibleLines(text)));
+  if (view.running || !text || typeof server === "undefined" || !server.read) return;
+  const nodes = await server.read(text);
+  if (view.serial !== serial || view.mode !== "reading" || view.data.pieces.join("") !== text) return;
+  if (nodes) box.replaceChildren(...nodes.map(readable));
+}
+
+// [tag, class, ...children] or a text.
+function readable(node) {
+  if (typeof node === "string") return document.createTextNode(node.replace(INVISIBLE, ""));
+  const [tag, name, ...children] = node, made = make(READABLE.has(tag) ? tag : "span", name || "");
+  made.append(...children.map(readable));
+  return made;
+}
