@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...record.format import RunRecord
 from ...text import one_line
 from ...traces.trace import Trace
 from ..budget import Budget
@@ -110,11 +111,21 @@ class Library:
     limits: Limits = field(default_factory=Limits)
     welcome: str | None = None  # the trace that a page opens on, with its strongest pivot
 
+    def records(self) -> list[tuple[str, RunRecord]]:
+        """The runs' records as they are now; one that became unreadable hides none of the others."""
+        found = []
+        for label, run in self.runs.items():
+            try:
+                found.append((label, run.record()))
+            except UserError as error:
+                logger.warning("left out: %s", one_line(error))
+        return found
+
     def examples(self) -> list[tuple[str, str]]:
         """(question, answer) pairs to try: of the runs' data, else of the embedded task."""
         found = []
-        for run in self.runs.values():
-            data = run.record().dataset
+        for _, record in self.records():
+            data = record.dataset
             for row in data.samples if data else []:
                 pair = (row.prompt, row.answer or "")
                 if pair[0] and pair not in found:
@@ -124,8 +135,7 @@ class Library:
     def pair(self) -> tuple[str, str] | None:
         """Labels of a GRPO run and an ERPO run of one comparison: the same data, else the first of each."""
         by_kind: dict[str, list[tuple[str, Any]]] = {"grpo": [], "erpo": []}
-        for label, run in self.runs.items():
-            record = run.record()
+        for label, record in self.records():
             data = record.dataset
             by_kind.get(record.algorithm, []).append((label, data.fingerprint if data else None))
         for b, fingerprint in by_kind["erpo"]:

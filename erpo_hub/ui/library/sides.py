@@ -15,6 +15,7 @@ from typing import Any
 from ...errors import UserError
 from ...text import one_line
 from ...traces.trace import Trace
+from .labels import verdict_of
 from .library import Library, logger
 from .run_folder import RunFolder
 
@@ -112,8 +113,8 @@ def _of_traces(name: str, traces: list[Trace]) -> Side:
 
 
 def _answer(trace: Trace) -> Answer:
-    """A completion without any token is no right answer, whatever its record says."""
-    right = None if trace.correct is None else float(trace.correct and len(trace) > 0)
+    verdict = verdict_of(trace)
+    right = None if verdict is None else float(verdict)
     mean = sum(trace.entropy) / len(trace) if len(trace) else None
     ended = trace.finish_reason == "length"
     return Answer(right, len(trace), mean, trace.completion, ended, trace)

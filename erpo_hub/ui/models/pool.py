@@ -10,11 +10,13 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ...traces.trace import Trace
-from ..library.library import Library
+from ..library.library import EMBEDDED, Library
+from ..library.run_folder import check_on_hub
 from .line import Line, Turn, Visitor
 from .streaming import MODEL_ERRORS
 
@@ -135,6 +137,8 @@ class Engines:
 
     @staticmethod
     def _load(name: str) -> Engine:
+        if name != EMBEDDED and not Path(name).exists():
+            check_on_hub(name)
         from ...traces.engine import Engine
 
         return Engine.load(name)

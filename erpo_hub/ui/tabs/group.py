@@ -117,8 +117,8 @@ def _updated(
 
 def _first(context: Context, names: list[str]) -> Chosen:
     """An ERPO run where there is one: its tokens differ."""
-    runs = context.library.runs
-    erpo = [n for n in names if n in runs and runs[n].record().algorithm != "grpo"]
+    records = dict(context.library.records())
+    erpo = [n for n in names if n in records and records[n].algorithm != "grpo"]
     return Chosen(next(iter(erpo + names), None), "group")
 
 

@@ -84,7 +84,7 @@ def _settings(context: Context) -> list[gr.components.Component]:
 
 def task_specs(context: Context, *, files: bool) -> list[str]:
     """The tasks that the list offers. files: also those that runs read from files of this machine."""
-    data = [run.record().dataset for run in context.library.runs.values()]
+    data = [record.dataset for _, record in context.library.records()]
     found = dict.fromkeys([*(d.spec for d in data if d), "builtin:expressions?operands=4"])
     return [spec for spec in found if files or not names_a_file(spec)]
 
@@ -131,7 +131,7 @@ def _handlers(context: Context) -> tuple[Callable, Callable]:
 def _as_evaluated(context: Context) -> dict[str, Any]:
     """What the compared run's own evaluation asked, within the limits: its answers are then there already."""
     pair, limits = context.library.pair(), context.limits
-    asked = context.library.runs[pair[1]].record().results.final if pair else None
+    asked = dict(context.library.records())[pair[1]].results.final if pair else None
     tokens = asked.max_new_tokens if asked else None
     return {
         "n": min(asked.n if asked else 64, limits.questions),
