@@ -301,7 +301,7 @@ def trace(
 
     Example: `erpo-hub trace builtin:tiny-reasoner "3+4*2-1=" --html trace.html`
 
-    Many: `erpo-hub trace builtin:tiny-reasoner "builtin:expressions?operands=4" -n 200 --parquet many.parquet`
+    Many: `erpo-hub trace builtin:tiny-reasoner "builtin:expressions?operands=4" -n 200`, into traces.parquet
     """
     _quiet()
     from ..tasks.grading import Grader, read_answer

@@ -1,4 +1,4 @@
-"""`erpo-hub trace MODEL DATASET -n N`: Parquet out of a task and of others' solutions, and going on after a kill."""
+"""`erpo-hub trace MODEL DATASET -n N`: out of a task, of others' solutions, and going on after a kill."""
 
 from __future__ import annotations
 
