@@ -103,13 +103,14 @@ def check_on_hub(repo_id: str, seconds: float = 8.0) -> None:
     from huggingface_hub.errors import RepositoryNotFoundError
     from huggingface_hub.utils import httpx  # the client that this version of the library uses
 
+    failures: tuple[type[Exception], ...] = (*hub_errors(), httpx.HTTPError)
     try:
         cached = (try_to_load_from_cache(repo_id, name) for name in ("config.json", "adapter_config.json"))
         if not any(isinstance(file, str) for file in cached):
             HfApi().model_info(repo_id, timeout=seconds)
     except RepositoryNotFoundError:
         raise NotOnTheHub(f"{repo_id}: not on the Hub, or not open to you; check the name") from None
-    except (*hub_errors(), httpx.HTTPError) as error:
+    except failures as error:
         text = f"{repo_id}: not on this machine, and not readable on the Hub ({one_line(error)})"
         raise UserError(text) from None
 
