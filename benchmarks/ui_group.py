@@ -1,6 +1,6 @@
 """How fast a group is drawn, in a real browser: `python benchmarks/ui_group.py`. Exits 1 over a budget.
 
-16 completions of 1,000 tokens each, from a click on another question to the painted strips; and the first
+16 completions of 1,000 tokens each, from a click on another question to the painted strips, and the first
 screen with a cold cache. A number is the median of `ROUNDS`; needs chromium and the `test` extra.
 """
 
@@ -26,7 +26,8 @@ ROUNDS, MEMBERS, TOKENS = 5, 16, 1000
 BUDGETS = {"group of 16 x 1,000 tokens, click to drawn (s)": 1.0, "first screen (s)": 2.0}
 STAMP = "document.addEventListener('pointerdown', () => (window.clicked = performance.now()), true)"
 DRAWN = """(prompt) => {
-  const view = document.querySelector("#group .gv").__view, drawn = view.rows.every((r) => r.canvas.width > 0);
+  const view = document.querySelector("#group .gv").__view;
+  const drawn = view.rows.every((r) => r.canvas.width > 0);
   return view.data.prompt === prompt && view.rows.length === 16 && drawn;
 }"""
 
