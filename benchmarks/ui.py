@@ -43,6 +43,7 @@ BUDGETS = {
     "hover to details (ms)": 50.0,
     "slider to pivots redrawn, 12,000 tokens (ms)": 100.0,
     "map dragged over 12,000 tokens, median frame (ms)": 20.0,
+    "the same, the page's own work a frame (ms of processor)": 1000 / 60,
     "find in 12,000 tokens (ms)": 100.0,
     "frames that show two traces, of 120": 0.0,
     "4,000 tokens streamed: page / gradio_client": 1.5,
@@ -189,6 +190,22 @@ ASK = "() => { window.clicked = performance.now(); document.querySelector('#ask'
 CUT = "() => document.querySelector('#view .tv-status').textContent.includes('the limit')"
 
 
+def work(page: Page, script: str) -> float:
+    """Milliseconds of processor that the page's main thread spends on a script: other work does not count."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def spent() -> float:
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return 1000 * next(m["value"] for m in metrics if m["name"] == "TaskDuration")
+
+    before = spent()
+    page.evaluate(script)
+    took = spent() - before
+    session.detach()
+    return took
+
+
 def streamed_to_page(page: Page) -> float:
     page.evaluate(CLEAR)
     page.evaluate(ASK)
@@ -229,6 +246,7 @@ def main(write: bool = False) -> int:
         found[next(names)] = median(lambda: page.evaluate(HOVER))
         found[next(names)] = median(lambda: page.evaluate(SLIDE))
         found[next(names)] = median(lambda: page.evaluate(DRAG))
+        found[next(names)] = median(lambda: work(page, DRAG) / 121)
         found[next(names)] = median(lambda: page.evaluate(FIND))
         made = [trace_message(make_trace([f"{k}-{i} " for i in range(400)], seed=k)) for k in range(3)]
         found[next(names)] = page.evaluate(TURNS, made)
@@ -242,7 +260,7 @@ def main(write: bool = False) -> int:
     print(f"streamed: page {in_page:.2f} s, gradio_client {alone:.2f} s; load {load:.1f}")
     for name, budget in BUDGETS.items():
         verdict = "over" if found[name] > budget else "ok"
-        print(f"{verdict:<5}{name:<50}{found[name]:>9.2f}  (budget {budget:g})")
+        print(f"{verdict:<5}{name:<58}{found[name]:>9.2f}  (budget {budget:g})")
     if write:
         _write(found, load)
     return int(any(found[name] > budget for name, budget in BUDGETS.items()))
@@ -251,13 +269,13 @@ def main(write: bool = False) -> int:
 def _write(found: dict[str, float], load: float) -> None:
     lines = [
         f"`python benchmarks/ui.py --write`: a real browser (chromium), medians of {ROUNDS},"
-        f" {os.cpu_count()} cores",
-        f"with a load average of {load:.1f} at the end.",
+        f" {os.cpu_count()} cores.",
+        f"Load average when it ended, its own and what else the machine did: {load:.0f}.",
         "",
         "| what | measured | target |",
         "|:--|--:|--:|",
     ]
-    lines += [f"| {name} | {found[name]:.3g} | {budget:g} |" for name, budget in BUDGETS.items()]
+    lines += [f"| {name} | {found[name]:.3g} | {budget:.3g} |" for name, budget in BUDGETS.items()]
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     PAGE.write_text(
         f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}", encoding="utf-8"

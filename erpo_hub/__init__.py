@@ -13,6 +13,7 @@ from .version import __version__
 _HOME = {
     "ERPOConfig": "train.config",
     "ERPOTrainer": "train.trainer",
+    "RunDoctor": "train.doctor",
     "Credit": "methods.credit",
     "CreditBatch": "methods.credit",
     "Grader": "tasks.grading",
@@ -37,6 +38,7 @@ __all__ = [
     "ERPOTrainer",
     "Engine",
     "Grader",
+    "RunDoctor",
     "Trace",
     "TrainResult",
     "__version__",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from .traces.sensitivity import sensitivity
     from .traces.trace import Trace
     from .train.config import ERPOConfig
+    from .train.doctor import RunDoctor
     from .train.trainer import ERPOTrainer
 
 

@@ -1,6 +1,8 @@
 """Run by tests/test_distributed.py, in one process or under torchrun: writes each step's token advantages.
 
 python tests/distributed_run.py MODEL OUT MODE
+
+With ACCELERATE_USE_FSDP set (see engines.py) the two processes share one model's parameters.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from engines import prepare, sharded, shared_out_like
 from training import config, digits_reward, sums, trainer
 from transformers import TrainerCallback
 
@@ -94,7 +97,7 @@ def main(model: str, out: str, mode: str) -> None:
         for p in (
             made.ref_model.parameters() if made.ref_model else ()
         ):  # so that there is progress without an update
-            p += 0.05 * torch.randn(p.shape, generator=generator)
+            p += shared_out_like(p, 0.05 * torch.randn(p.shape, generator=generator))
     rank = made.accelerator.process_index
     step = {"n": 0}
     traffic: list[int] = []
@@ -146,9 +149,11 @@ def main(model: str, out: str, mode: str) -> None:
         "gradients": gradients.steps,
         "forwards": gradients.forwards,
         "asked": asked,
+        "sharded": sharded(made.model_wrapped),
     }
     Path(out, f"{mode.replace(' ', '-')}-{world}-{rank}.json").write_text(json.dumps(report))
 
 
 if __name__ == "__main__":
+    prepare()
     main(*sys.argv[1:])

@@ -137,7 +137,7 @@ def _template() -> Any:
 def _generated_blocks(run: RunRecord, repo_id: str | None = None, space: str | None = None) -> list[Block]:
     template = _template()
     named: dict[str, Any] = {
-        name: getattr(words, name) for name in ("verdict", "describe", "points", "interval")
+        name: getattr(words, name) for name in ("verdict", "describe", "points", "interval", "tokens_changed")
     }
     named["p_equals"] = p_equals
     card = Card(run, repo_id, space)
@@ -274,10 +274,11 @@ class Card:
         if final.temperature:
             how = f"sampling at temperature {final.temperature:g}, top-p {final.top_p:g}"
         each = "one completion" if final.k == 1 else f"{final.k} completions"
+        how += words.shaping(self.run.prompt.shaping, sampled=bool(final.temperature))
         return f"{how}, {each} a question, at most {words.number(final.max_new_tokens)} new tokens"
 
     def figures(self, kind: str) -> list[Figure]:
-        """The figures of one kind: "headline", "training" or "trace"."""
+        """The figures of one kind, see `Figure`."""
         return [figure for figure in self.run.figures if figure.kind == kind]
 
     @cached_property
@@ -367,6 +368,12 @@ class Card:
             found.append(f"The results rest on {size} of {final.n:,} questions: ± {half:.1f} points at 95 %.")
         else:
             found.append("This run has no final evaluation: nothing is known about the model's accuracy.")
+        if final:
+            found.append(
+                "The Hub's verified badge is only given to evaluations that it runs itself, so these results "
+                "can't have it. What can be checked instead: the dataset's revision and fingerprint, the "
+                "answers in `traces/`, and `erpo-hub evaluate`, which asks the same questions again."
+            )
         found.append(
             f"One training run with one seed ({self.run.seed}): the spread over seeds is not measured."
         )

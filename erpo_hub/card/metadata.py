@@ -7,6 +7,8 @@ not linked. YAML is written by a YAML dumper alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
@@ -101,6 +103,20 @@ def eval_result_files(run: RunRecord) -> dict[str, str]:
         notes=f"n={final.n} questions, 95 % interval {low:.1f} to {high:.1f}, {decoding}; by the author",
     )
     return {f".eval_results/{task}.yaml": to_yaml(eval_result_entries_to_yaml([entry])) + "\n"}
+
+
+def with_source(files: Mapping[str, Path | bytes], url: str) -> dict[str, bytes]:
+    """The `.eval_results` among a bundle's files with `url`, where the traces lie, as the source of each."""
+    changed = {}
+    for name, content in files.items():
+        if not name.startswith(".eval_results/") or "traces/traces.parquet" not in files:
+            continue
+        entries = from_yaml((content if isinstance(content, bytes) else content.read_bytes()).decode("utf-8"))
+        named = [
+            {**entry, "source": {"url": url, "name": "Traces of held-out questions"}} for entry in entries
+        ]
+        changed[name] = (to_yaml(named) + "\n").encode()
+    return changed
 
 
 def to_yaml(data: Any) -> str:

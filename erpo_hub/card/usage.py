@@ -64,4 +64,7 @@ def _loaded(fed: Prompt) -> str:
 def _decoding(fed: Prompt, budget: int) -> str:
     """As the model was judged: greedy, ending where a completion ended in training."""
     stop = f", eos_token_id={fed.stop_token_ids!r}" if fed.stop_token_ids else ""
-    return f"max_new_tokens={budget}, do_sample=False{stop}"
+    penalty = (fed.shaping or {}).get("repetition_penalty")
+    return f"max_new_tokens={budget}, do_sample=False{stop}" + (
+        f", repetition_penalty={penalty!r}" if isinstance(penalty, int | float) else ""
+    )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..record.format import Comparison, Interval
+from ..record.recovery import TransplantResult
 from ..text import p_equals, percent
 from . import markdown
 
@@ -39,6 +40,13 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def shaping(settings: dict[str, float] | None, *, sampled: bool) -> str:
+    """What of the training's sampling settings acted in the evaluation: greedily only the penalty does."""
+    acts = ("top_k", "min_p", "repetition_penalty") if sampled else ("repetition_penalty",)
+    shown = [f"{name} {number(value)}" for name, value in (settings or {}).items() if name in acts]
+    return f" with {', '.join(shown)} as in training" if shown else ""
+
+
 def points(value: float) -> str:
     """A difference of accuracies in percentage points, signed."""
     return f"{100 * value:+.1f}".replace("-", "−")
@@ -57,4 +65,16 @@ def describe(comparison: Comparison) -> str:
     return (
         f"{points(comparison.difference)} points (95 % interval {points(low)} to {points(high)},"
         f" {p_equals(comparison.p_value)}, n = {comparison.n:,}, {markdown.plain(comparison.test)})"
+    )
+
+
+def tokens_changed(found: TransplantResult) -> str:
+    """Where training changed what the base would say, and what single tokens recover of the gain."""
+    where = f", {percent(found.at_pivots)} of them at pivots of the base" if found.at_pivots else ""
+    before, after = map(percent, found.accuracy)
+    return (
+        "Along this model's own answers the base wants another token at"
+        f" {percent(found.changed)} of the positions{where}. {found.sentence()} Shares with 95 % intervals;"
+        f" greedy answers to {found.n:,} questions of {markdown.code(found.task)}, {before} right before"
+        f" training and {after} after; one training run."
     )

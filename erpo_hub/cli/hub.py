@@ -83,6 +83,12 @@ def push(
     include: Annotated[
         list[str] | None, typer.Option(help="A file that erpo-hub did not make, by its name. Repeatable.")
     ] = None,
+    evidence: Annotated[
+        str | None, typer.Option(help="A dataset of traces, named as the source of the results.")
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option(help="Title of a collection that gets the model, its traces and its Space.")
+    ] = None,
 ) -> None:
     """Publish a bundle as exactly one commit.
 
@@ -131,6 +137,8 @@ def push(
         space=space,
         base_model=base_model,
         include=include or [],
+        evidence=evidence,
+        collection=collection,
     )
     typer.echo(commit.pr_url or commit.commit_url)
 

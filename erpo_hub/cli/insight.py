@@ -20,11 +20,16 @@ def transplant(
     trained: Annotated[str, typer.Argument(help="Model after training; several runs with commas between.")],
     task: Annotated[str, typer.Argument(help="Task, such as builtin:expressions?operands=4.")],
     n: Annotated[int, typer.Option("-n", help="Held-out questions.")] = 300,
-    swaps: Annotated[str, typer.Option(help="Numbers of swapped tokens an answer.")] = "1,2,4",
+    swaps: Annotated[str, typer.Option(help="Numbers of swapped tokens an answer.")] = "1,2,4,8",
     max_new_tokens: Annotated[int | None, typer.Option(help="Default: as in training, else 256.")] = None,
-    batch_size: Annotated[int, typer.Option()] = 128,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Answers at once; default what suits the model's size.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the random controls.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for transplant.json and recovery.png.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle of TRAINED, whose card and record get the result.")
+    ] = None,
 ) -> None:
     """Which tokens did training change, and how many of them carry the gain? With controls.
 
@@ -34,6 +39,10 @@ def transplant(
         counts = sorted({int(count) for count in swaps.split(",")})
     except ValueError as error:
         raise UsageError(f"--swaps {swaps}: give numbers with commas between, such as 1,2,4") from error
+    from ..publish.addition import add_transplant, check_addition
+
+    if bundle:
+        check_addition(bundle, trained)
     from rich.console import Console
 
     from ..run.quiet import quiet
@@ -59,3 +68,6 @@ def transplant(
     typer.echo("\n" + found.sentence())
     if out:
         typer.echo(f"wrote {found.to_json(out / 'transplant.json')} and {found.figure(out / 'recovery.png')}")
+    if bundle:
+        add_transplant(bundle, found.result(), found.figure)
+        typer.echo(f"{bundle}: its card has a section on which tokens training changed")

@@ -16,6 +16,7 @@ from ..errors import UsageError, UserError
 from ..methods.catalog import METHODS
 from ..text import percent
 from ..traces.pivots import MIN_ENTROPY, QUANTILE
+from .environment import commands as environment
 from .hub import FREE, Private, Token, commands
 from .insight import commands as insight
 
@@ -72,6 +73,9 @@ def train(
     paired_run: Annotated[Path | None, typer.Option(help="Run to compare with, usually GRPO's.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="No chat template around text prompts.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    doctor: Annotated[
+        bool, typer.Option("--doctor/--no-doctor", help="Say what is wrong with the run.")
+    ] = True,
     flags: Annotated[bool, typer.Option("--flags", help="List every ERPOConfig flag and exit.")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="One step on a tiny random model, offline.")] = False,
 ) -> None:
@@ -99,6 +103,7 @@ def train(
     eval_dataset = eval_dataset or recipe["eval_dataset"]
     eval_questions = recipe["eval_questions"] if eval_questions is None else eval_questions
     peft_config = _lora(recipe["lora_r"] if lora_r is None else lora_r)
+    plain = plain or bool(recipe["plain"])
     launch = read_launch(recipe["accelerate"], config)
     _quiet()
     if dry:
@@ -109,6 +114,7 @@ def train(
             overrides=fields,
             peft_config=peft_config,
             eval_dataset=eval_dataset,
+            plain=plain,
             launch=launch,
         )
         typer.echo("\n  ".join(["dry run: it works so far", *found]))
@@ -131,6 +137,7 @@ def train(
         paired_run=paired_run,
         evaluation=None if eval_questions is None else {"n": eval_questions},
         plain=plain,
+        doctor=doctor,
         **fields,
     )
     if "final" not in result.metrics:  # a process beside the first one, which judged the model
@@ -169,7 +176,7 @@ def evaluate(
     n: Annotated[int | None, typer.Option("-n", help="Held-out questions; default all.")] = None,
     k: Annotated[int, typer.Option("-k", help="Completions a question.")] = 1,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option()] = 1.0,
+    top_p: Annotated[float | None, typer.Option(help="Default: as in training, else 1.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Default: as in training, else 256.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Completions at once.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
@@ -178,6 +185,9 @@ def evaluate(
     ] = None,
     chat_template_kwargs: Annotated[
         str | None, typer.Option(help='JSON for the chat template, such as {"enable_thinking": false}.')
+    ] = None,
+    shaping: Annotated[
+        str | None, typer.Option(help="JSON: top_k, min_p, repetition_penalty; default as trained.")
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights; default as trained.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json, resumable.")] = None,
@@ -208,6 +218,7 @@ def evaluate(
     how: dict[str, Any] = {"n": n, "k": k, "top_p": top_p, "max_new_tokens": max_new_tokens}
     how |= {"batch_size": batch_size, "seed": seed, "plain": plain, "dtype": dtype}
     how |= {"chat_template_kwargs": _json_object("--chat-template-kwargs", chat_template_kwargs)}
+    how |= {"shaping": _json_object("--shaping", shaping)}
     log = out / "questions.jsonl" if out else None
     result = run(model, dataset, temperature=temperature, resume_path=log, **how)
     console.print(result.table())
@@ -248,6 +259,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder of cells and report.")] = Path("comparison"),
     workers: Annotated[int | None, typer.Option(help="Cells at a time.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A small version, minutes on two cores.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="No chat template around text prompts.")] = False,
 ) -> None:
     """Train methods over seeds at equal completions and write one report. Resumable.
 
@@ -268,6 +280,7 @@ def compare(
         workers=workers,
         quick=quick,
         grid=grid,
+        plain=plain or None,
         **overrides,
     )
     typer.echo((out / "report.md").read_text(encoding="utf-8"))
@@ -354,6 +367,7 @@ def open_app(
 
 app.add_typer(commands)
 app.add_typer(insight)
+app.add_typer(environment)
 
 
 def _quiet() -> None:

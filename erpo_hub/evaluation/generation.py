@@ -15,15 +15,15 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
-from transformers.generation.logits_process import TopPLogitsWarper
 
 from ..errors import UserError
+from ..traces.decoding import filters, penalized
 from ..train.capture import DecodeCapture
 
 __all__ = [
@@ -43,13 +43,14 @@ ROWS, MOST_ROWS, ROOM = 64, 512, 2**28  # completions at once, at least and at m
 
 @dataclass(frozen=True)
 class Decoding:
-    """How completions are drawn. temperature 0 is greedy; nothing else (top-k, penalties) is in play."""
+    """How completions are drawn. temperature 0 is greedy. shaping: top_k, min_p and repetition_penalty."""
 
     temperature: float
     top_p: float
     max_new_tokens: int
     pad_id: int
     eos_ids: tuple[int, ...]
+    shaping: dict[str, float] = field(default_factory=dict)
 
     def generation_config(self, done: int) -> GenerationConfig:
         """For what is left after `done` tokens. The draw is `_Draw`'s: what it chose is the largest score."""
@@ -165,7 +166,11 @@ class _Batch:
         """Generate until enough rows have ended to drop them, or all have."""
         decoding, before = self.decoding, self.ids.shape[1]
         stop = _EnoughEnded(self.ended, decoding.eos_ids)
-        draw = [] if self.noise is None else [_Draw(decoding, self.noise[self.rows, self.done :])]
+        draw: list[LogitsProcessor] = []
+        if (penalty := decoding.shaping.get("repetition_penalty", 1.0)) != 1:
+            draw.append(_Penalty(penalty, self.mask))
+        if self.noise is not None:
+            draw.append(_Draw(decoding, self.noise[self.rows, self.done :]))
         with torch.no_grad(), DecodeCapture(_inner(self.model), decoding.temperature or 1.0) as capture:
             out = self.model.generate(
                 input_ids=self.ids,
@@ -223,17 +228,29 @@ class _Draw(LogitsProcessor):
 
     def __init__(self, decoding: Decoding, noise: Tensor):
         self.temperature, self.noise, self.step = decoding.temperature, noise, 0
-        self.top_p = TopPLogitsWarper(decoding.top_p) if decoding.top_p < 1 else None
+        self.filters = filters({**decoding.shaping, "top_p": decoding.top_p})
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         scores = scores / self.temperature  # (B, V)
-        if self.top_p:
-            scores = self.top_p(input_ids, scores)
+        for keep in self.filters:
+            scores = keep(input_ids, scores)
         reached = scores.softmax(-1).cumsum(-1, dtype=self.noise.dtype)
         wanted = self.noise[:, self.step, None] * reached[:, -1:]
         self.step += 1
         token = torch.searchsorted(reached, wanted, right=True).clamp(max=scores.shape[1] - 1)
         return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+
+
+class _Penalty(LogitsProcessor):
+    """transformers' repetition penalty, without the padding that it would count as repeated."""
+
+    def __init__(self, penalty: float, mask: Tensor):
+        self.penalty, self.mask = penalty, mask  # (B, P) of the text before this call of `generate`
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        real = self.mask.new_ones(input_ids.shape)
+        real[:, : self.mask.shape[1]] = self.mask
+        return penalized(scores, input_ids, real, self.penalty)
 
 
 def _noise(seeds: Sequence[int], steps: int) -> Tensor:

@@ -66,8 +66,9 @@ def walk(
     begun: completions to go on from, one a prompt. Raises UserError for logits that are not finite.
     """
     begun = list(begun) if begun is not None else [EMPTY] * len(prompts)
-    done: dict[int, Walk] = {}
-    order = sorted(range(len(prompts)), key=lambda q: -len(prompts[q]) - len(begun[q].ids))
+    done = dict(enumerate(begun))
+    order = [q for q in done if not _ended(begun[q].ids, decoding)]
+    order.sort(key=lambda q: -len(prompts[q]) - len(begun[q].ids))
     with undisturbed(leader), undisturbed(follower), torch.inference_mode():
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
@@ -80,15 +81,17 @@ def walk(
 def _batch(
     models: tuple[Any, Any], prompts: list[list[int]], begun: list[Walk], decoding: Decoding
 ) -> list[Walk]:
+    """What is left of each completion; none of them has ended."""
     from transformers import DynamicCache
 
-    kept = [{f.name: list(getattr(w, f.name)) for f in fields(w)} for w in begun]
-    live = [q for q, row in enumerate(kept) if not _ended(row["ids"], decoding)]
-    if not live:
-        return list(begun)
-    feed, mask = _padded([prompts[q] + kept[q]["ids"] for q in live], decoding.pad_id, models[0].device)
+    rows = [prompt + one.ids for prompt, one in zip(prompts, begun)]
+    feed, mask = _padded(rows, decoding.pad_id, models[0].device)
     caches = [DynamicCache(config=model.config.get_text_config(decoder=True)) for model in models]
-    while live:
+    ends = torch.tensor(decoding.eos_ids, device=mask.device)
+    left = torch.tensor([decoding.max_new_tokens - len(one.ids) for one in begun], device=mask.device)
+    live = torch.arange(len(begun), device=mask.device)
+    seen: list[tuple[Tensor, dict[str, Tensor]]] = []  # a step each: which rows, and their columns
+    while True:
         places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -feed.shape[1] :]  # (B, n)
         logits = [
             model(
@@ -97,19 +100,33 @@ def _batch(
             ).logits[:, -1]
             for model, cache in zip(models, caches)
         ]  # fmt: skip
-        for q, row in zip(live, _columns(*logits)):
-            for name, value in row.items():
-                kept[q][name].append(value)
-        still = [b for b, q in enumerate(live) if not _ended(kept[q]["ids"], decoding)]
-        if len(still) < len(live):
-            keep = torch.tensor(still, device=mask.device, dtype=torch.long)
-            mask = mask[keep]
+        seen.append((live, _columns(*logits)))
+        feed = seen[-1][1]["ids"][:, None]
+        mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=-1)
+        going = ~torch.isin(feed[:, 0], ends) & (left[live] > len(seen))
+        if not going.all():
+            keep = going.nonzero()[:, 0]
+            if not len(keep):
+                return _joined(begun, seen)
+            live, feed, mask = live[keep], feed[keep], mask[keep]
             for cache in caches:
                 cache.batch_select_indices(keep)
-            live = [live[b] for b in still]
-        feed = torch.tensor([[kept[q]["ids"][-1]] for q in live], device=mask.device)
-        mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=-1)
-    return [Walk(**row) for row in kept]
+
+
+def _joined(begun: list[Walk], seen: list[tuple[Tensor, dict[str, Tensor]]]) -> list[Walk]:
+    """Each completion with the steps that its row took part in, which are the first ones."""
+    steps = torch.stack([live.new_zeros(len(begun)).index_fill(0, live, 1) for live, _ in seen]).sum(0)
+    whole = {}
+    for f in fields(Walk):
+        first = seen[0][1][f.name]
+        table = first.new_zeros(len(seen), len(begun))
+        for t, (live, columns) in enumerate(seen):
+            table[t, live] = columns[f.name]
+        whole[f.name] = table.T.tolist()
+    return [
+        Walk(**{name: getattr(one, name) + rows[q][:count] for name, rows in whole.items()})
+        for q, (one, count) in enumerate(zip(begun, steps.tolist()))
+    ]
 
 
 def _ended(ids: list[int], decoding: Decoding) -> bool:
@@ -124,15 +141,15 @@ def _padded(rows: list[list[int]], pad: int, device: Any) -> tuple[Tensor, Tenso
     return ids, mask
 
 
-def _columns(lead: Tensor, follow: Tensor) -> list[dict[str, Any]]:
-    """What a `Walk` records of one position, row by row; lead, follow: logits (B, V)."""
+def _columns(lead: Tensor, follow: Tensor) -> dict[str, Tensor]:
+    """What a `Walk` records of one position, (B,) each; lead, follow: logits (B, V)."""
     logp, logq = (torch.log_softmax(x.float(), dim=-1) for x in (lead, follow.to(lead.device)))
     if not (torch.isfinite(logp.exp()).all() and torch.isfinite(logq.exp()).all()):
         raise UserError("a model's logits are not finite: its weights are broken or its precision too low")
     p, q = logp.exp(), logq.exp()
     logm = torch.log(((p + q) / 2).clamp(min=1e-38))
     wants, other = logp.argmax(-1), logq.argmax(-1)
-    numbers = {
+    return {
         "ids": wants,
         "leads": wants,
         "follows": other,
@@ -145,5 +162,3 @@ def _columns(lead: Tensor, follow: Tensor) -> list[dict[str, Any]]:
         "lead_rank": (logq > logq.gather(-1, wants[:, None])).sum(-1),
         "follow_rank": (logp > logp.gather(-1, other[:, None])).sum(-1),
     }
-    values = {name: column.tolist() for name, column in numbers.items()}
-    return [dict(zip(values, row)) for row in zip(*values.values())]

@@ -102,6 +102,7 @@ class Evaluation:
         """The summary as a small text table."""
         s = self.summary()
         how = "greedy" if not s["temperature"] else f"T = {s['temperature']:g}, top-p {s['top_p']:g}"
+        how += "".join(f", {name} {value:g}" for name, value in self.settings.get("shaping", {}).items())
         rows = [
             (
                 "accuracy",
@@ -136,7 +137,8 @@ class Evaluation:
                 "model_name": self.model,
                 "max_samples": s["n"],
                 "total_evaluation_time_secondes": str(self.seconds),  # sic
-                "generation_parameters": {key: s[key] for key in ("temperature", "top_p", "max_new_tokens")},
+                "generation_parameters": {key: s[key] for key in ("temperature", "top_p", "max_new_tokens")}
+                | self.settings.get("shaping", {}),
             },
             "results": {name: scores, "all": scores},
             "versions": {name: 1},

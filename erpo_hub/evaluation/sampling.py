@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ..errors import UsageError, UserError
-from ..traces.asked import Asked, as_messages, asked_as, encode
+from ..traces.asked import SHAPING, Asked, acting, as_messages, asked_as, encode
 from ..traces.decoding import end_tokens
 from ..traces.loading import load, load_tokenizer
 from .generation import Completion, Decoding, in_memory, row_seed, rows_at_once, undisturbed
@@ -43,12 +43,13 @@ def evaluate(
     n: int | None = None,
     k: int = 1,
     temperature: float = 0.0,
-    top_p: float = 1.0,
+    top_p: float | None = None,
     max_new_tokens: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     plain: bool | None = None,
     chat_template_kwargs: dict[str, Any] | None = None,
+    shaping: dict[str, float] | None = None,
     dtype: Any = None,
     grader: Any = None,
     progress: bool = True,
@@ -63,6 +64,7 @@ def evaluate(
         n: questions; None takes the whole test split.
         k: completions a question; avg@k and unbiased pass@k are reported.
         temperature: 0 is greedy. Entropy is measured at this temperature, at 1 when greedy.
+        top_p: default: what the model was trained with by this package, else 1.
         max_new_tokens: cut to what the model's context leaves room for (the summary shows the value used);
             default: what the model was trained with by this package, else 256.
         batch_size: completions generated at once; default 64, up to 512 where the model is small. Answers do
@@ -71,8 +73,9 @@ def evaluate(
             question in the task and its number among the k.
         plain: text prompts stay bare; False asks them through the chat template where there is one.
         chat_template_kwargs: for the chat template, such as `{"enable_thinking": False}`.
-        dtype: of a model loaded here. This and the two above default to how the model was trained, where its
-            tokenizer says so; else chat, no settings, and float32 on a CPU.
+        shaping: top_k, min_p and repetition_penalty, such as `{"repetition_penalty": 1.1}`.
+        dtype: of a model loaded here. This and the three above default to how the model was trained, where
+            its tokenizer says so; else chat, no settings, and float32 on a CPU.
         grader: a `Grader`, reused; None opens one of the task's kind.
         progress: a bar on stderr, if that is a terminal.
         resume_path: a JSONL file of finished questions; an evaluation killed half-way goes on from it and
@@ -85,12 +88,21 @@ def evaluate(
     task = _loaded(task)
     model, tokenizer, name = load_model(model, tokenizer, dtype)
     asked = _asked(tokenizer, plain, chat_template_kwargs)
+    shaping = _shaping(asked.shaping, shaping, top_p)
+    top_p = shaping.pop("top_p", 1.0)
     max_new_tokens = max_new_tokens or asked.max_new_tokens or 256
     rows = _questions(task, n)
     prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows], asked)
-    decoding = _decoding(model, tokenizer, prompts, temperature, top_p, max_new_tokens)
-    settings = {"n": len(rows), "k": k, "temperature": temperature, "top_p": top_p, "seed": seed}
+    decoding = _decoding(model, tokenizer, prompts, temperature, top_p, max_new_tokens, shaping)
+    settings: dict[str, Any] = {
+        "n": len(rows),
+        "k": k,
+        "temperature": temperature,
+        "top_p": top_p,
+        "seed": seed,
+    }
     settings |= {"max_new_tokens": decoding.max_new_tokens}
+    settings |= {"shaping": shaping} if shaping else {}
     batch_size = batch_size or rows_at_once(model, max(map(len, prompts)) + decoding.max_new_tokens)
     result = Evaluation(
         name,
@@ -209,6 +221,17 @@ def _asked(tokenizer: Any, plain: bool | None, chat_template_kwargs: dict[str, A
     return dataclasses.replace(asked_as(tokenizer), **changes)
 
 
+def _shaping(
+    trained: dict[str, float], given: dict[str, float] | None, top_p: float | None
+) -> dict[str, float]:
+    """Sampling settings of the training with what the caller says otherwise; only those that act."""
+    given = (given or {}) | ({} if top_p is None else {"top_p": top_p})
+    for name, value in given.items():
+        if name not in SHAPING or (value != SHAPING[name][0] and not acting({name: value})):
+            raise UsageError(f"shaping: {name}={value!r}: give numbers for {', '.join(SHAPING)}")
+    return acting({**trained, **given})
+
+
 def encode_prompts(tokenizer: Any, prompts: list, asked: Asked = Asked()) -> list[list[int]]:  # noqa: B008
     """Token ids as the model was trained on them; text goes through the chat template where there is one."""
     encoded = encode(tokenizer, [as_messages(tokenizer, prompt, asked) for prompt in prompts], asked)
@@ -221,7 +244,7 @@ def _check_settings(
     n: int | None,
     k: int,
     temperature: float,
-    top_p: float,
+    top_p: float | None,
     max_new_tokens: int | None,
     batch_size: int | None,
 ) -> None:
@@ -230,7 +253,7 @@ def _check_settings(
             raise UsageError(f"{name}={value}: give at least 1")
     if not 0 <= temperature < float("inf"):
         raise UsageError(f"temperature={temperature}: give 0 (greedy) or a positive number")
-    if not 0 < top_p <= 1:
+    if top_p is not None and not 0 < top_p <= 1:
         raise UsageError(f"top_p={top_p}: give a number above 0 and up to 1")
     if k > 1 and temperature == 0:
         raise UsageError(f"k={k} at temperature 0 gives one completion {k} times: set a temperature, or k=1")
@@ -262,6 +285,7 @@ def _decoding(
     temperature: float,
     top_p: float,
     max_new_tokens: int,
+    shaping: dict[str, float],
 ) -> Decoding:
     """End tokens of tokenizer and model together, and a length that the model's context leaves room for."""
     eos = end_tokens(model, tokenizer)
@@ -276,7 +300,7 @@ def _decoding(
         raise UserError(
             f"a prompt has {longest} tokens and the model's context only {context}: drop long prompts"
         )
-    return Decoding(temperature, top_p, min(max_new_tokens, context - longest), pad, eos)
+    return Decoding(temperature, top_p, min(max_new_tokens, context - longest), pad, eos, shaping)
 
 
 def _finished_questions(

@@ -21,6 +21,7 @@ from scipy import optimize, stats
 __all__ = [
     "accuracy_interval",
     "crossed_comparison",
+    "crossed_ratio",
     "detectable_difference",
     "hierarchical_bootstrap",
     "holm",
@@ -174,6 +175,22 @@ def crossed_comparison(differences: ArrayLike, *, confidence: float = 0.95, powe
     found["interval"] = [mean - critical * error, mean + critical * error]
     found["p_value"] = float(2 * stats.t.sf(abs(mean) / error, df))
     return found | {"detectable": (critical + float(stats.t.ppf(power, df))) * error}
+
+
+def crossed_ratio(part: ArrayLike, whole: ArrayLike) -> tuple[float | None, Interval | None]:
+    """mean(part) / mean(whole) and its 95 % interval, for other training seeds and questions.
+
+    part, whole: (S, Q) paired differences. The interval is that of part - ratio * whole (delta method), with
+    the error and degrees of freedom of `crossed_comparison`. None, None where the whole may be 0.
+    """
+    x, y = (np.atleast_2d(np.asarray(values, dtype=float)) for values in (part, whole))
+    low, high = crossed_comparison(y)["interval"]
+    if low <= 0 <= high:
+        return None, None
+    ratio = float(x.mean() / y.mean())
+    spread = crossed_comparison(x - ratio * y)
+    half = spread["interval"][1] / abs(float(y.mean())) if spread["error"] else 0.0
+    return ratio, [ratio - half, ratio + half]
 
 
 def _crossed_variance(d: np.ndarray) -> tuple[float, float]:

@@ -25,8 +25,8 @@ def comparison_table(new: Evaluation, old: Evaluation) -> str:
             f"{new.model} answered {len(asked[1])} questions of {new.task}, {old.model} others "
             f"({len(asked[0])} of {old.task}): only the same questions can be compared"
         )
-    how = ("k", "temperature", "top_p", "max_new_tokens")
-    drawn = {key: (old.settings[key], new.settings[key]) for key in how}
+    how = ("k", "temperature", "top_p", "max_new_tokens", "shaping")
+    drawn = {key: (old.settings.get(key), new.settings.get(key)) for key in how}
     other = [f"{key} {there} and {here}" for key, (there, here) in drawn.items() if there != here]
     before, after = old.per_question, new.per_question
     found = paired_comparison(before, after)

@@ -93,7 +93,7 @@ def credit(batch: CreditBatch, regate: Callable[[Tensor], Tensor] | None = None)
         for change, table in ((progress[rows].sub_, mean), (progress[rows].mul_, slope)):
             change(torch.index_select(table[rows].flatten(), 0, place).view_as(counts))
         progress[rows].mul_(counts)
-        first = s.num_buckets * torch.arange(len(counts), device=counts.device)[:, None]
+        first = s.num_buckets * torch.arange(len(counts), device=counts.device, dtype=place.dtype)[:, None]
         torch.sub(place.view_as(counts), first, out=bucket[rows]).mul_(batch.mask[rows].long())
     gate = gate if regate is None else regate(gate)
 
@@ -147,7 +147,7 @@ def _row_sums(
     where_counted(batch.entropy[rows].to(dtype), counts, out=entropy)  # eq. 1
     where_counted(logps - ref_logps, counts, out=progress)  # eq. 3; its beta comes with the slope of eq. 5
     stretch = bucket_stretches(entropy, counts, s.num_buckets, s.bucket_axis)  # eq. 4, (b, K)
-    place = torch.repeat_interleave(stretch.flatten(), output_size=counts.numel())
+    place = torch.repeat_interleave(stretch.flatten().int(), output_size=counts.numel())
     length = counts.sum(1, keepdim=True)  # (b, 1)
     entropy_origin = center(entropy, counts, length)
     progress_origin = center(progress, counts, length)

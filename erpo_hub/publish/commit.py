@@ -238,7 +238,12 @@ class _Push:
         base = f"{self.api.endpoint}/{prefix}{self.where['repo_id']}"
         url = f"{base}/discussions/{pull}" if pull else None
         return CommitInfo(
-            f"{base}/commit/{oid}", self.message, "", oid, _endpoint=self.api.endpoint, pr_url=url
+            commit_url=f"{base}/commit/{oid}",
+            commit_message=self.message,
+            commit_description="",
+            oid=oid,
+            _endpoint=self.api.endpoint,
+            pr_url=url,
         )
 
 

@@ -25,6 +25,8 @@ MAX_TEXT = 128 << 20  # bytes of a file that is read as a whole; tokenizers have
 MAX_HEADER = 100_000_000  # bytes of a safetensors header, as the format says
 MAX_VALUES = 5_000_000  # strings and arrays of GGUF metadata
 MAX_GROUP = 1 << 30  # bytes of a Parquet row group, uncompressed, as its footer states
+PART, LONGEST_PART = 8, 200  # characters of a half of a secret
+SPELLED = 20  # numbers of a list that may spell one
 PIECE = 8 << 20  # of a large file that is searched raw
 ARCHIVES = {
     b"PK\x03\x04": "a zip archive",
@@ -149,8 +151,9 @@ def _no_constant(name: str) -> float:
 
 
 def strings(value: Any) -> list[str]:
-    """All keys and texts of a JSON or YAML value, joined to one text each dictionary or list."""
+    """All keys and texts of a JSON or YAML value: one text, and one of those in parts or in numbers."""
     found: list[str] = []
+    hidden: list[str] = []
     waiting = [value]
     while waiting:
         item = waiting.pop()
@@ -159,9 +162,24 @@ def strings(value: Any) -> list[str]:
         elif isinstance(item, dict):
             found += [str(key) for key in item]
             waiting += item.values()
+            hidden += _in_parts(list(item.values()))
         elif isinstance(item, list | tuple | set):
             waiting += item
-    return ["\n".join(found)] if found else []
+            hidden += _in_parts(list(item))
+            hidden += _as_numbers(item) if isinstance(item, list) else []
+    return ["\n".join(part) for part in (found, hidden) if part]
+
+
+def _in_parts(items: list[Any]) -> list[str]:
+    """Neighbouring texts, two and two, as one: a secret cut in half. Short ones are a vocabulary's."""
+    parts = [item if isinstance(item, str) and PART <= len(item) <= LONGEST_PART else "" for item in items]
+    return [a + b for a, b in zip(parts, parts[1:]) if a and b and not (a + b).isalpha()]
+
+
+def _as_numbers(items: list[Any]) -> list[str]:
+    """A list of the codes of printable characters, as the text that it spells."""
+    spelled = len(items) >= SPELLED and all(isinstance(i, int) and 9 <= i < 127 for i in items)
+    return [bytes(items).decode("ascii")] if spelled else []
 
 
 # --- binary formats ---
@@ -278,6 +296,8 @@ def _column(array: Any) -> Iterator[str]:
         yield from _column(array.keys)
         yield from _column(array.items)
     elif pa.types.is_nested(kind):
+        if (values := getattr(kind, "value_type", None)) is not None and pa.types.is_integer(values):
+            yield from (text for row in array.to_pylist() for text in _as_numbers(row or []))
         yield from _column(array.flatten())
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         wide = array.cast(pa.binary_view() if pa.types.is_string_view(kind) else pa.large_binary())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..client_http import httpx
 from ..errors import UserError
 from .patience import FAILURES, OddAnswer, TooSlow, status_of
 
@@ -32,7 +33,6 @@ def no_commit_on_failure(
 
 def explain(error: BaseException, repo_id: str) -> str:
     """One clause about an error of the Hub or the network."""
-    import httpx2
     from huggingface_hub.errors import (
         HFValidationError,
         OfflineModeIsEnabled,
@@ -49,15 +49,15 @@ def explain(error: BaseException, repo_id: str) -> str:
         return f"{repo_id} does not exist, or your token may not see it"
     if isinstance(error, TooSlow):
         return "the Hub did not finish an answer in time: the connection or the Hub is too slow"
-    if isinstance(error, httpx2.TooManyRedirects):
+    if isinstance(error, httpx.TooManyRedirects):
         return "the Hub's address leads in a circle: is a proxy or a login page in between?"
     if isinstance(error, HFValidationError):
         return f"the Hub's client refuses the request ({said})"
-    if isinstance(error, OddAnswer | httpx2.DecodingError | httpx2.InvalidURL):
+    if isinstance(error, OddAnswer | httpx.DecodingError | httpx.InvalidURL):
         return f"what answered is not the Hub: is a proxy or a login page in between? ({said})"
     if (status := status_of(error)) is not None:
         return _explain_status(status, error, repo_id)
-    if isinstance(error, httpx2.TransportError):
+    if isinstance(error, httpx.TransportError):
         return f"the connection to the Hub failed ({type(error).__name__}: {said})"
     if isinstance(error, OSError) and error.filename:
         return f"can't read {error.filename} ({error.strerror})"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..card.card import with_address
 from ..card.merge import is_ours, merge_cards, split_front_matter
+from ..card.metadata import with_source
 from ..errors import UsageError, UserError
 from ..methods.catalog import title_of
 from ..record.format import read_record
@@ -24,6 +25,7 @@ from ..version import __version__
 from . import commit
 from .base import rebased, refuse_unknown_base
 from .check import check_bundle, published_files
+from .collection import Item, add_to_collection, note_of
 from .failures import no_commit_on_failure
 from .patience import TOLD, OddAnswer, retried
 
@@ -48,6 +50,8 @@ def push_bundle(
     space: str | None = None,
     base_model: str | None = None,
     include: Collection[str] = (),
+    evidence: str | None = None,
+    collection: str | None = None,
     endpoint: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> CommitInfo:
@@ -64,6 +68,10 @@ def push_bundle(
         base_model: the Hub id of an adapter's base that the run had from a folder or from this package; it is
         put into adapter_config.json, the record and the card.
         include: names of files in the folder that erpo-hub did not make and that are to be published too.
+        evidence: a dataset of traces on the Hub; `.eval_results` name it as their source, else the traces in
+        the model's own repository.
+        collection: title of a collection of the repository's owner that gets the model, `evidence` and
+        `space`; made where it is missing.
         endpoint: the Hub's address; default HF_ENDPOINT, else https://huggingface.co.
         report: is told in one line what happened; default: stderr.
 
@@ -71,7 +79,7 @@ def push_bundle(
     """
     folder, report = Path(folder), report or to_stderr
     check_repo_id(repo_id)
-    for other in filter(None, (space, base_model)):
+    for other in filter(None, (space, base_model, evidence)):
         check_repo_id(other)
     if create_pr and revision not in (None, "main"):
         raise UsageError("create_pr proposes a change to main: leave revision out")
@@ -81,6 +89,7 @@ def push_bundle(
     files: dict[str, Path | bytes] = {**published_files(folder, include)}
     files |= rebased(folder, base_model, force=force)
     given = {"--revision": revision, "--message": message, "--space": space, "--base-model": base_model}
+    given |= {"--evidence": evidence, "--collection": collection}
     options = [part for option, value in given.items() if value for part in (option, value)]
     options += [part for name in include for part in ("--include", name)]
     options += ["--private" if private else "--public"] if private is not None else []
@@ -91,6 +100,8 @@ def push_bundle(
         if base_model:
             refuse_unknown_base(api, base_model)
         prepare_repo(api, repo_id, private=private, revision=revision, create_pr=create_pr)
+        repo_id = full_name(api, repo_id)
+        files |= with_source(files, f"{api.endpoint}/{f'datasets/{evidence}' if evidence else repo_id}")
         head = commit.head_of(api, repo_id, revision=revision)
         outcome = commit.commit_once(
             api,
@@ -102,7 +113,19 @@ def push_bundle(
             create_pr=create_pr,
         )
     report(what_happened(outcome, repo_id))
+    if collection:
+        parts = [Item(repo_id, "model", note_of(read_record(folder)))]
+        parts += [Item(name, kind) for name, kind in ((evidence, "dataset"), (space, "space")) if name]
+        owner = repo_id.partition("/")[0]
+        report(f"in the collection {add_to_collection(api, collection, parts, owner, private=private)}")
     return outcome.info
+
+
+def full_name(api: HfApi, repo_id: str) -> str:
+    """The repository's name with its owner, who is the token's where none is given."""
+    if "/" in repo_id:
+        return repo_id
+    return f"{retried(lambda: str(api.whoami()['name']))}/{repo_id}"
 
 
 def hub_api(token: str | None, endpoint: str | None) -> HfApi:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError, UserError
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, to_stderr
-from .patience import ask, retried
+from .patience import ask, pause, retried
 from .source import install_source
 
 if TYPE_CHECKING:
@@ -130,6 +130,15 @@ def resume_command(
     return shlex.join(["erpo-hub", "job", repo_id, *options, "--resume", "--", *arguments])
 
 
+def _end(api: HfApi, job: JobInfo, namespace: str) -> Any:
+    """The status of a job that has ended; its log may end some seconds before it."""
+    while True:
+        status = retried(lambda: api.inspect_job(job_id=job.id, namespace=namespace)).status
+        if status.stage not in ("SCHEDULING", "RUNNING"):
+            return status
+        pause(5.0)
+
+
 def _follow(api: HfApi, job: JobInfo, namespace: str, again: str, report: Callable[[str], None]) -> None:
     """Shows the log until the job ends. Raises UserError when it did not complete."""
     try:
@@ -138,7 +147,7 @@ def _follow(api: HfApi, job: JobInfo, namespace: str, again: str, report: Callab
     except KeyboardInterrupt:
         report(f"the job goes on: `hf jobs logs {job.id}` shows it again, `hf jobs cancel {job.id}` ends it")
         raise
-    status = api.wait_for_job(job.id, namespace=namespace).status
+    status = _end(api, job, namespace)
     if status.stage != "COMPLETED":
         said = f" ({status.message})" if status.message else ""
         raise UserError(f"job {job.id} ended as {status.stage}{said}: go on with: {again}")

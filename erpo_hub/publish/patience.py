@@ -3,7 +3,7 @@
 Uploads and listings are repeated by huggingface_hub itself; here are a deadline for every request (a server
 that sends a byte a second never runs into the client's own timeout), the repetition of what the client does
 not repeat, and one name for answers that are not the Hub's (the page of a captive portal, cut-off JSON).
-Left out: what to do about a commit whose fate is unknown (commit.py). May import httpx2 and httpcore2.
+Left out: what to do about a commit whose fate is unknown (commit.py). May import httpx and httpcore.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
-import httpcore2
-import httpx2
 from huggingface_hub.errors import EntryNotFoundError
 
+from ..client_http import httpcore, httpx
 from ..errors import UserError
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 8.0)  # seconds before each retry
@@ -29,10 +28,10 @@ LONGEST_WAIT = 300.0  # of a Retry-After that is honoured
 DEADLINE = 25.0  # seconds for one request from its first byte to its answer's last, and one more for
 SLOWEST = 32 * 1024  # every so many bytes that it sends
 REPEATS = 40  # of one request within one call: more is a loop, of pages or of the client
+CLIENT_TRIES = 6  # of one request, before the client gives up
 CLIENT_RETRIES = {None, 408, 429, 500, 502, 503, 504}  # statuses, and a connection that broke
 PASSING = {408, 429}  # and every status from 500 on
 _XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
-_CLIENT_RETRIES = re.compile(r"/(preupload|tree|xet-write-token|resolve)/|/info/lfs/")
 T = TypeVar("T")
 
 
@@ -44,8 +43,8 @@ class OddAnswer(Exception):
     """An answer that is not of the Hub's protocol."""
 
 
-TOLD = (httpx2.HTTPError, OSError, RuntimeError, EntryNotFoundError, TooSlow, OddAnswer)
-ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, httpx2.InvalidURL)
+TOLD = (httpx.HTTPError, OSError, RuntimeError, EntryNotFoundError, TooSlow, OddAnswer)
+ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, httpx.InvalidURL)
 FAILURES = (*TOLD, *ODD)  # whatever a request of the client raises
 
 
@@ -57,8 +56,7 @@ def ask(call: Callable[[], T]) -> T:
     except TOLD as error:
         found: BaseException = error
         while isinstance(found, RuntimeError) and isinstance(found.__cause__, FAILURES):
-            found = found.__cause__  # the client wraps a failed LFS upload, which it has repeated
-            vars(found)["repeated"] = True
+            found = found.__cause__  # the client wraps a failed LFS upload
         raise (found if isinstance(found, TOLD) else _odd(found)) from error.__cause__
     except ODD as error:
         raise _odd(error) from error
@@ -95,19 +93,20 @@ def may_pass(error: BaseException, attempt: int = 0) -> bool:
     status = status_of(error)
     if status is not None:
         return status in PASSING or status >= 500
-    return isinstance(error, httpx2.TransportError | httpx2.DecodingError)
+    return isinstance(error, httpx.TransportError | httpx.DecodingError)
 
 
 def client_gave_up(error: BaseException) -> bool:
-    """Whether the client has repeated this request itself, six times in half a minute: uploads, listings."""
+    """Whether the client has repeated this request itself, six times in half a minute.
+
+    Counted, because which requests and errors it repeats differs between its versions.
+    """
     if isinstance(error, ConnectionError):  # a failed Xet upload
         return True
     if status_of(error) not in CLIENT_RETRIES or isinstance(error, TooSlow | OddAnswer):
         return False
-    if getattr(error, "repeated", False):
-        return True
     request = getattr(error, "_request", None) or getattr(getattr(error, "response", None), "request", None)
-    return request is not None and _CLIENT_RETRIES.search(request.url.path) is not None
+    return request is not None and _asked[_named(request)] >= CLIENT_TRIES
 
 
 def status_of(error: BaseException) -> int | None:
@@ -169,18 +168,22 @@ def patience() -> Iterator[None]:
             _users[0] -= 1
 
 
-def _begin(request: httpx2.Request) -> None:
+def _named(request: httpx.Request) -> str:
+    return f"{request.method} {request.url}"
+
+
+def _begin(request: httpx.Request) -> None:
     if not _users[0]:
         _request.until = None
         return
-    _asked[f"{request.method} {request.url}"] += 1
+    _asked[_named(request)] += 1
     if max(_asked.values()) > REPEATS:
         raise OddAnswer(f"{request.method} {request.url.path} is asked for again without end")
     size = request.headers.get("content-length", "0")
     _request.until = time.monotonic() + DEADLINE + int(size) / SLOWEST
 
 
-def _end(response: httpx2.Response) -> None:
+def _end(response: httpx.Response) -> None:
     headers = response.headers
     if "retry-after" in headers:  # the client sleeps whatever number stands there
         seconds = seconds_to_wait(headers["retry-after"])
@@ -191,15 +194,15 @@ def _end(response: httpx2.Response) -> None:
         )
 
 
-class _Backend(httpcore2.NetworkBackend):
+class _Backend(httpcore.NetworkBackend):
     """Opens connections that keep the deadline of the request they serve."""
 
-    def __init__(self, inner: httpcore2.NetworkBackend):
+    def __init__(self, inner: httpcore.NetworkBackend):
         self.inner = inner
 
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *options: Any, **named: Any
-    ) -> httpcore2.NetworkStream:
+    ) -> httpcore.NetworkStream:
         return _Stream(
             _within(lambda left: self.inner.connect_tcp(host, port, left, *options, **named), timeout)
         )
@@ -208,8 +211,8 @@ class _Backend(httpcore2.NetworkBackend):
         self.inner.sleep(seconds)
 
 
-class _Stream(httpcore2.NetworkStream):
-    def __init__(self, inner: httpcore2.NetworkStream):
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream):
         self.inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -242,5 +245,5 @@ def _within(act: Callable[[float | None], T], timeout: float | None) -> T:
         raise TooSlow
     try:
         return act(left if timeout is None else min(left, timeout))
-    except httpcore2.TimeoutException as error:
+    except httpcore.TimeoutException as error:
         raise TooSlow from error

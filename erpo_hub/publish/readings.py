@@ -2,8 +2,8 @@
 
 So a token that follows a newline in JSON, hides in a string inside a string or in a compressed chunk of a
 picture is found by the same search as one that stands there. Not undone: what only its author could read
-(ROT13, a string in two halves). Works with limits on anything; raises nothing. Left out: what is looked for
-(secrets.py).
+(ROT13, halves that do not stand side by side). Works with limits on anything; raises nothing. Left out:
+what is looked for (secrets.py).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _ESCAPE = re.compile(
     r"\\(?:u([0-9a-fA-F]{4})|u\{0*([0-9a-fA-F]{1,5})\}|x([0-9a-fA-F]{2})|([0-7]{3})|([nrtbf/\"\\])|\r?\n)"
 )
 _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
+_UTF7 = re.compile(r"\+([A-Za-z0-9+/]{3,400})-?")
 _INVISIBLE = re.compile(r"[\u00ad\u200b-\u200f\u2060\ufeff]+(?=\w\w)")
 _WIDE = re.compile(r"[\uff01-\uff5e]{8,}")
 _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{16,}(?:\s{1,8}[A-Za-z0-9+/_-]{16,})*(?:\s{1,8}[A-Za-z0-9+/_-]{4,})?")
@@ -65,9 +66,18 @@ def _undo_escapes(text: str) -> str:
         text = _ESCAPE.sub(_one_escape, text)
     if "%" in text:
         text = _PERCENT.sub(lambda m: chr(int(m[1], 16)), text)
+    if "+A" in text:  # UTF-16's zero byte, in Base64
+        text = _UTF7.sub(_one_utf7, text)
     if not text.isascii():
         text = _WIDE.sub(lambda m: "".join(chr(ord(c) - 0xFEE0) for c in m[0]), _INVISIBLE.sub("", text))
     return html.unescape(text) if "&" in text else text
+
+
+def _one_utf7(match: re.Match[str]) -> str:
+    digits = match[1]
+    data = base64.b64decode(digits[: len(digits) - (len(digits) % 4 == 1)] + "=" * (-len(digits) % 4))
+    text = data[: len(data) // 2 * 2].decode("utf-16-be", "replace")
+    return text if text.isascii() and text.isprintable() else match[0]
 
 
 def _one_escape(match: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ The card has marked blocks like a model's (merge.py), so what people add to it s
 
 from __future__ import annotations
 
+import re
 import shlex
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..card.card import DATASET_FILE, environment
 from ..card.merge import Block, compose
 from ..errors import UserError
+from ..traces.sessions import to_session
 from ..traces.trace import Trace
 from . import commit
 from .check import traces_problems
@@ -23,6 +25,8 @@ from .hub import check_repo_id, hub_api, keep_edits, prepare_repo, to_stderr, wh
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
+SESSIONS = 100  # at most so many traces also as a file each that the Hub's trace viewer opens
+_SESSION = re.compile(r"sessions/\d{5}\.jsonl")
 COLUMNS = (
     ("prompt", "text", "what was asked"),
     ("completion", "text", "what the model wrote"),
@@ -75,10 +79,14 @@ def push_traces(
             card = keep_edits(
                 api, repo_id, render_traces_card(records, repo_id, model), head, force, "dataset"
             )
+            files: dict[str, Path | bytes] = {DATASET_FILE: file, "README.md": card.encode()}
+            files |= sessions(records)
+            there = commit.remote_files(api, repo_id, "dataset", head)
+            stale = [path for path in there if _SESSION.fullmatch(path) and path not in files]
             outcome = commit.commit_once(
                 api,
                 repo_id,
-                commit.Content({DATASET_FILE: file, "README.md": card.encode()}),
+                commit.Content(files, tuple(sorted(stale))),
                 head=head,
                 message=f"Publish {len(records)} traces",
                 repo_type="dataset",
@@ -87,6 +95,12 @@ def push_traces(
             )
     (report or to_stderr)(what_happened(outcome, repo_id))
     return outcome.info
+
+
+def sessions(traces: Sequence[Trace]) -> dict[str, bytes]:
+    """The first `SESSIONS` traces in the Hub's session format, by path."""
+    numbered = [(f"{number:05d}", trace) for number, trace in enumerate(traces[:SESSIONS])]
+    return {f"sessions/{name}.jsonl": to_session(trace, name).encode() for name, trace in numbered}
 
 
 def load_traces(source: Sequence[Trace] | str | Path) -> list[Trace]:
@@ -116,6 +130,7 @@ def render_traces_card(traces: Sequence[Trace], repo_id: str, model: str | None 
         "graded": len(graded),
         "correct": sum(bool(trace.correct) for trace in graded),
         "columns": COLUMNS,
+        "sessions": min(len(traces), SESSIONS),
     }
     context = template.new_context(shown)
     blocks = [Block(name, "".join(render(context)).strip()) for name, render in template.blocks.items()]
@@ -130,7 +145,8 @@ def _metadata(rows: int, model: str | None) -> dict[str, Any]:
         "size_categories": [size],
         "tags": ["erpo-hub", "reasoning-traces", "entropy"],
         "configs": [
-            {"config_name": "default", "data_files": [{"split": "test", "path": "data/test-*.parquet"}]}
+            {"config_name": "default", "data_files": [{"split": "test", "path": "data/test-*.parquet"}]},
+            {"config_name": "sessions", "data_files": [{"split": "test", "path": "sessions/*.jsonl"}]},
         ],
     }
     return data | ({"models": [model]} if model else {})

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from ..errors import UserError
 from ..text import write_json
+from .recovery import TransplantResult
 from .typed import Misfit, check_limits, from_json, parse, schema_of
 
 SCHEMA_VERSION = 1
@@ -71,6 +72,7 @@ class Dataset:
     fingerprint: str | None = None  # of all rows
     train_rows: int | None = None
     test_rows: int | None = None
+    overlap: int | None = None  # rows left out of training because the held-out ones ask the same
     prompt_characters: Spread | None = None
     samples: list[Sample] = field(default_factory=list)
 
@@ -119,6 +121,7 @@ class Prompt:
     chat_template_kwargs: dict[str, Any] | None = None
     dtype: str | None = None  # of the weights in training, such as "float32"
     stop_token_ids: list[int] | None = None
+    shaping: dict[str, float] | None = None  # of drawn tokens: top_p, top_k, min_p, repetition_penalty
 
 
 @dataclass
@@ -163,6 +166,18 @@ class Results:
     baseline: Summary | None = None
     final: Summary | None = None
     comparison: Comparison | None = None
+
+
+@dataclass
+class Finding:
+    """What the run doctor found wrong (see `train.findings`); `step`: since which one, 0 before the first."""
+
+    kind: str
+    step: int
+    certainty: str = ""  # "sure" or "likely"
+    what: str = ""
+    change: str = ""
+    found_at: int | None = None
 
 
 @dataclass
@@ -232,7 +247,7 @@ class TraceRow:
 
 @dataclass
 class Figure:
-    kind: str  # "headline", "training" or "trace"
+    kind: str  # "headline", "training", "trace" or "transplant"
     file: str  # relative to the bundle
     alt: str = ""
     caption: str = ""
@@ -262,6 +277,8 @@ class RunRecord:
     results: Results = field(default_factory=Results)
     paired_run: PairedRun | None = None
     earlier: list[Earlier] = field(default_factory=list)
+    transplant: TransplantResult | None = None
+    findings: list[Finding] | None = None  # None: the doctor was off
     traces: list[TraceRow] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # of a bundle: name -> sha256

@@ -14,6 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+FSDP_WEIGHTS, FSDP_OPTIMIZER = "pytorch_model_fsdp.bin", "optimizer.bin"  # accelerate's names
+
 
 def last_complete(folder: str | Path) -> Path | None:
     """The checkpoint of `folder` with the highest step that is complete; None where there is none."""
@@ -39,15 +41,18 @@ def damage(checkpoint: Path) -> str | None:
         return "trainer_state.json is cut off"
     files = [p for p in checkpoint.rglob("*") if p.is_file()]
     sharded = any(p.suffix in (".distcp", ".pt") and p.parent != checkpoint for p in files)  # FSDP, DeepSpeed
-    if not sharded and not any(p.suffix == ".safetensors" for p in files):
+    whole = any(p.name == FSDP_WEIGHTS for p in files)  # FSDP that gathers the weights into one file
+    if not sharded and not whole and not any(p.suffix == ".safetensors" for p in files):
         return "it has no weights"
-    for name in ("scheduler.pt",) if sharded else ("scheduler.pt", "optimizer.pt"):
+    optimizer = FSDP_OPTIMIZER if whole else "optimizer.pt"
+    for name in ("scheduler.pt",) if sharded else ("scheduler.pt", optimizer):
         if not (checkpoint / name).is_file():
             return f"{name} is missing"
     for path in files:
         if path.suffix == ".safetensors" and not _whole_safetensors(path):
             return f"{path.name} is cut off"
-        if path.suffix in (".pt", ".pth") and not zipfile.is_zipfile(path):  # what torch.save writes
+        by_torch = path.suffix in (".pt", ".pth") or path.name in (FSDP_WEIGHTS, FSDP_OPTIMIZER)
+        if by_torch and not zipfile.is_zipfile(path):  # what torch.save writes
             return f"{path.name} is cut off"
     return None
 

@@ -38,6 +38,11 @@ def check_arguments(config: ERPOConfig) -> None:
 
 
 def _check_sampling(config: ERPOConfig) -> None:
+    if "stop_strings" in (config.generation_kwargs or {}):
+        raise UsageError(
+            "generation_kwargs: stop_strings can't be judged or published alike: give eos_token_id, the ids "
+            "of the tokens that end a completion"
+        )
     ranges = {
         "temperature": (config.temperature, lambda x: 0 < x < math.inf, "above 0: training must sample"),
         "top_p": (config.top_p, lambda x: 0 < x <= 1, "above 0 and at most 1"),

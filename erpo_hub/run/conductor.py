@@ -56,6 +56,7 @@ def train_and_push(
     paired_run: str | Path | None = None,
     evaluation: dict[str, Any] | None = None,
     plain: bool = False,
+    doctor: bool = True,
     **config_overrides: Any,
 ) -> TrainResult:
     """Train a model on a task and publish checkpoint, card, results and traces in one commit.
@@ -78,6 +79,7 @@ def train_and_push(
             one that is still training is waited for at the end.
         evaluation: keyword arguments for `evaluate`; default: greedy on up to 512 held-out questions.
         plain: text prompts stay bare; by default a model with a chat template is asked through it.
+        doctor: say while it trains what is wrong with the run (see `RunDoctor`), and keep it in the record.
         config_overrides: any field of `ERPOConfig`.
 
     Raises UserError (one line): wrong call or data, an output folder in use, a push that failed (the bundle
@@ -111,7 +113,8 @@ def train_and_push(
             print(f"{folder}: finished after {stands.steps} steps; there is nothing left to train")
             return _result(stands.before, bundle, publishing, trainer)
         carry_over(record, stands, folder)
-        run = Run(trainer, task, grader, folder, record, evaluation_settings(evaluation, task, trainer))
+        sampling = evaluation_settings(evaluation, task, trainer)
+        run = Run(trainer, task, grader, folder, record, sampling, doctor)
         run.write()
         if pair is not None:
             share_baseline(pair, run)

@@ -28,7 +28,7 @@ from ..tasks.tasks import Task, load_task
 from ..traces.loading import EMBEDDED_MODEL
 
 # What a recipe may hold beside the fields of ERPOConfig: arguments and options of `erpo-hub train`, and
-# accelerate's file. Everything but the whole numbers is text.
+# accelerate's file.
 RECIPE_KEYS = {
     "model": str,
     "dataset": str,
@@ -36,6 +36,7 @@ RECIPE_KEYS = {
     "eval_dataset": str,
     "eval_questions": int,
     "lora_r": int,
+    "plain": bool,
     "accelerate": str,
 }
 # Part of a model's name: the architecture it has. Found in the config where the model is on this machine.
@@ -92,6 +93,7 @@ def dry_run(
     overrides: Mapping[str, Any],
     peft_config: Any = None,
     eval_dataset: str | None = None,
+    plain: bool = False,
     launch: Launch | None = None,
 ) -> list[str]:
     """One step in a temporary folder. Returns what was found, a line each; raises as a training does.
@@ -119,6 +121,7 @@ def dry_run(
             peft_config=peft_config,
             output_dir=folder / "run",
             evaluation={"n": HELD_OUT},
+            plain=plain,
             **{**overrides, **PRECISION, **ONE_STEP},
         )
         record = read_record(result.bundle_dir)
@@ -130,6 +133,7 @@ def dry_run(
         else "launch: one process",
         f"batch: {batch} completions a generation in groups of {config.num_generations}, at most "
         f"{config.max_completion_length} tokens each",
+        f"prompts: {'through the chat template' if record.prompt.chat_template else 'plain text'}",
         f"step: {record.cost.completions} completions of a random {family} with "
         f"{record.base_model.parameters if record.base_model else 0:,} parameters; judged and bundled",
         f"not tried: memory, several processes, the Hub; replaced for the step: {', '.join(replaced)}",
@@ -152,7 +156,7 @@ def take_recipe(fields: dict[str, Any], config: Path | None) -> dict[str, Any]:
     recipe = {key: fields.pop(key, None) for key in RECIPE_KEYS}
     for key, kind in RECIPE_KEYS.items():
         if recipe[key] is not None and type(recipe[key]) is not kind:
-            what = "a whole number" if kind is int else "text"
+            what = {int: "a whole number", bool: "true or false"}.get(kind, "text")
             raise UsageError(f"{config}: {key}: {recipe[key]!r} is not {what}")
     return recipe
 

@@ -84,6 +84,7 @@ def prompt_block(run: Run, evaluated: Any) -> Prompt:
         chat_template_kwargs=asked.chat_template_kwargs or None,
         dtype=asked.dtype,
         stop_token_ids=list(run.trainer.eos_token_ids),
+        shaping=asked.shaping or None,
     )
 
 

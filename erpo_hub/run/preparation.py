@@ -21,7 +21,7 @@ from ..tasks.grading import completion_text
 from ..tasks.prompts import through_chat
 from ..tasks.tasks import Task
 from ..text import one_line
-from ..traces.asked import Asked, encode, remember
+from ..traces.asked import SHAPING, Asked, acting, encode, remember
 from ..traces.loading import EMBEDDED_MODEL, load_tokenizer, model_source, one_error
 from ..train.checks import check_room, longest_in_characters
 from ..train.config import ERPOConfig
@@ -46,6 +46,14 @@ RUN_DEFAULTS: dict[str, Any] = {
     "save_total_limit": 2,
     "disable_tqdm": True,  # progress.TrainingProgress shows one line instead of a dictionary a step
 }
+_MIRRORED = (
+    "eos_token_id",
+    "pad_token_id",
+    "bos_token_id",
+    "temperature",
+    "max_new_tokens",
+    "cache_implementation",
+)
 
 
 def prepare_folder(output_dir: str | Path, resume: bool) -> Path:
@@ -221,13 +229,31 @@ def _ask_alike(trainer: Any, *, plain: bool, system: str | None) -> None:
         chat_template_kwargs=dict(args.chat_template_kwargs or {}),
         dtype=str(policy.dtype).removeprefix("torch."),
         max_new_tokens=args.max_completion_length,
+        shaping=_shaping(args),
     )
     remember(tokenizer, asked)
     inner = policy.get_base_model() if hasattr(policy, "get_base_model") else policy
+    stops = (args.generation_kwargs or {}).get("eos_token_id")  # TRL generates to them, and reads past them
+    stops = stops if isinstance(stops, list) else [] if stops is None else [stops]
+    trainer.eos_token_ids = list(dict.fromkeys([*trainer.eos_token_ids, *stops]))
     inner.generation_config.eos_token_id = list(trainer.eos_token_ids)
+    # A base's own penalty would act in greedy answers of whoever loads the published model.
+    inner.generation_config.repetition_penalty = asked.shaping.get("repetition_penalty", 1.0)
     prompts = longest_in_characters([*trainer.train_dataset["prompt"]])
     longest = max(len(ids) for ids in encode(tokenizer, prompts, asked))
     check_room(policy, longest, args.max_completion_length)
+
+
+def _shaping(args: ERPOConfig) -> dict[str, float]:
+    """What shapes the training's draws beside temperature and length, and can be mirrored in judging."""
+    further: dict[str, Any] = args.generation_kwargs or {}  # type: ignore[assignment]
+    given = {name: getattr(args, name) for name in SHAPING} | further
+    if left := sorted(set(further) - {*SHAPING, *_MIRRORED}):
+        logger.warning(
+            "generation_kwargs: %s shapes the training's completions only; the evaluation and the traces are "
+            "made without it", ", ".join(left)
+        )  # fmt: skip
+    return acting(given)
 
 
 def load_policy(name: str, config: ERPOConfig) -> tuple[Any, Any]:

@@ -75,7 +75,7 @@ def carry_over(now: RunRecord, stands: Standing, folder: Path) -> None:
         return
     now.created_at, now.cost, now.earlier = before.created_at, before.cost, list(before.earlier)
     if stands.trained:
-        now.history = before.history
+        now.history, now.findings = before.history, before.findings
         return
     log = folder / "evaluation" / "final.jsonl"
     if log.exists():

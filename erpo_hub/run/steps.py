@@ -6,13 +6,13 @@ import errno
 import sys
 import time
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..record.facts import RecordCallback, history
-from ..record.format import RunRecord, write_record
+from ..record.format import Finding, RunRecord, read_as, write_record
 from ..text import one_line
 from .checkpoints import last_complete
 from .interrupt import StopAfterStep
@@ -31,6 +31,7 @@ class Run:
     folder: Path
     record: RunRecord
     sampling: dict[str, Any]  # how models are judged: keyword arguments of `evaluate`
+    doctor: bool = True
 
     @property
     def is_main(self) -> bool:
@@ -108,6 +109,7 @@ def train(run: Run, stands: Standing) -> None:
     from safetensors import SafetensorError
     from transformers import PrinterCallback
 
+    from ..train.doctor import RunDoctor
     from .progress import TrainingProgress
 
     trainer, record, stop = run.trainer, run.record, StopAfterStep()
@@ -116,10 +118,12 @@ def train(run: Run, stands: Standing) -> None:
         record.status = "trained"
         return
     before = record.cost.train_seconds or 0.0
+    doctor = RunDoctor(trainer, run.task.test) if run.doctor else None
     started = time.perf_counter()
     trainer.remove_callback(PrinterCallback)
-    for callback in (TrainingProgress(record.name), RecordCallback(record, run.folder), stop):
-        trainer.add_callback(callback)
+    for callback in (TrainingProgress(record.name), doctor, RecordCallback(record, run.folder), stop):
+        if callback is not None:
+            trainer.add_callback(callback)
     try:
         with stop:
             trainer.train(resume_from_checkpoint=str(stands.checkpoint) if stands.checkpoint else None)
@@ -144,6 +148,8 @@ def train(run: Run, stands: Standing) -> None:
         if record.status == "running":  # neither finished nor stopped
             record.status = "failed"
         record.history = history(trainer.state.log_history)
+        if doctor is not None:
+            record.findings = [read_as(Finding, asdict(finding)) for finding in doctor.findings]
         record.cost.train_seconds = round(before + time.perf_counter() - started, 1)
         with suppress(OSError) if sys.exc_info()[0] else nullcontext():  # the first error is the one to tell
             run.write()

@@ -51,15 +51,17 @@ class WatchCallback(TrainerCallback):
 
         trainer, tokenizer = self.run.trainer, self.run.trainer.processing_class
         model = trainer.accelerator.unwrap_model(trainer.model)
-        prompts = encode_prompts(tokenizer, [row["prompt"] for row in self.rows], asked_as(tokenizer))
+        asked = asked_as(tokenizer)
+        prompts = encode_prompts(tokenizer, [row["prompt"] for row in self.rows], asked)
         found: list[list[Any]] = []
         for temperature in (0.0, SAMPLE):
             decoding = Decoding(
                 temperature,
-                1.0,
+                asked.shaping.get("top_p", 1.0),
                 trainer.args.max_completion_length,
                 tokenizer.pad_token_id,
                 tuple(trainer.eos_token_ids),
+                asked.shaping,
             )
             with undisturbed(model):
                 seeds = [row_seed(trainer.args.seed, number) for number in range(len(prompts))]

@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 import warnings
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ def run_cell(cell: dict[str, Any], folder: Path) -> dict[str, Any]:
     task = load_task(
         cell["task"], train_size=cell["train_size"], test_size=max(cell["n_sampled"], cell["n_greedy"])
     )
+    task = _as_asked(cell, task)
     result: dict[str, Any] = {"schema_version": 1, "cell": cell, "history": [], "cost": {}}
     with Grader(task.grader) as grader:
         if cell["preset"] is None:
@@ -85,6 +87,7 @@ def run_cell(cell: dict[str, Any], folder: Path) -> dict[str, Any]:
             model = trainer.accelerator.unwrap_model(trainer.model)
             tokenizer = trainer.processing_class
         common = {"tokenizer": tokenizer, "grader": grader, "seed": cell["seed"]}
+        common |= {"plain": cell.get("plain", False)}
         common |= {"max_new_tokens": cell["overrides"].get("max_completion_length", COMPLETION_LENGTH)}
         common |= {"batch_size": 4 * cell["overrides"].get("per_device_train_batch_size", BATCH)}
         started = time.perf_counter()
@@ -94,6 +97,17 @@ def run_cell(cell: dict[str, Any], folder: Path) -> dict[str, Any]:
     shutil.rmtree(folder / "trainer", ignore_errors=True)  # nothing was saved there
     result |= {"sampled": sampled.summary(), "greedy": greedy.summary(), "dataset": task.describe()}
     return result | {"versions": _versions()}
+
+
+def _as_asked(cell: dict[str, Any], task: Any) -> Any:
+    """The task as the model is asked it: text through the chat template where it has one, as in `train`."""
+    from ..tasks.prompts import through_chat
+    from ..traces.loading import load_tokenizer
+
+    text = isinstance(task.train[0]["prompt"], str) and not cell.get("plain")
+    if not text or not getattr(load_tokenizer(cell["model"]), "chat_template", None):
+        return task
+    return replace(task, train=through_chat(task.train), test=through_chat(task.test))
 
 
 class _Clock(TrainerCallback):

@@ -37,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "n_greedy": 512,
     "train_size": None,
     "baseline": "grpo",
+    "plain": False,
 }
 QUICK: dict[str, Any] = {"seeds": 3, "steps": 100, "n_sampled": 128, "n_greedy": 256}  # minutes on two cores
 UNTRAINED = "untrained"  # the cell that only evaluates the model all others start from
@@ -59,6 +60,7 @@ def compare(
     n_greedy: int | None = None,
     train_size: int | None = None,
     baseline: str | None = None,
+    plain: bool | None = None,
     progress: bool = True,
     **overrides: Any,
 ) -> Report:
@@ -80,6 +82,7 @@ def compare(
         n_greedy: questions of the greedy one; default 512.
         train_size: rows to train on; default what the task has.
         baseline: the row that others are compared with; default "grpo", else the first.
+        plain: text prompts stay bare; by default a model with a chat template is asked through it.
         overrides: `ERPOConfig` fields for every cell.
 
     Returns the report, also written to out_dir as report.md, report.json and figures/*.png.
@@ -90,7 +93,7 @@ def compare(
     given = {
         "presets": presets, "seeds": seeds, "model": model, "task": task, "steps": steps,
         "n_sampled": n_sampled, "k_sampled": k_sampled, "n_greedy": n_greedy, "train_size": train_size,
-        "baseline": baseline,
+        "baseline": baseline, "plain": plain,
     }  # fmt: skip
     if workers is not None and workers < 1:
         raise UsageError(f"workers={workers}: give at least 1")
@@ -155,6 +158,10 @@ def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, An
     for name in ("steps", "n_sampled", "k_sampled", "n_greedy"):
         if not isinstance(shared[name], int) or shared[name] < 1:
             raise UsageError(f"{name}={shared[name]!r}: give a whole number from 1 up")
+    if not isinstance(plan["plain"], bool):
+        raise UsageError(f"plain={plan['plain']!r}: give true or false")
+    if plan["plain"]:  # only then: finished cells of before this setting stay what they are
+        shared["plain"] = True
     sized = ("max_completion_length", "per_device_train_batch_size")
     sizes = {name: overrides[name] for name in sized if name in overrides}
     cells = [{"name": UNTRAINED, "preset": None, "control": None, "overrides": sizes, "seed": 0, **shared}]

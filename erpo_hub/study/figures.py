@@ -88,21 +88,29 @@ def _figure(width: float, height: float) -> Any:
 
 
 def draw_recovery(found: Any, path: Path) -> Path:
-    """Accuracy against swaps an answer, a line a rule, between the base's and the trained model's."""
+    """Accuracy against swaps an answer, a line a rule with 95 % bars, between the base's and the trained
+    model's; the controls dashed."""
     figure = _figure(7, 4)
     axes = figure.subplots()
     base, trained = (100 * float(np.mean(found.correct[name])) for name in ("base", "trained"))
-    for i, (rule, curve) in enumerate(found.curves.items()):
+    rows = found.points()
+    for i, rule in enumerate(found.curves):
+        points = [row for row in rows if row["rule"] == rule]
+        heights = [base, *(100 * row["accuracy"] for row in points)]
+        ends = [base + (trained - base) * np.array(row["interval"] or [np.nan] * 2) for row in points]
+        bars = np.abs(np.array([[base, base], *ends]).T - heights)
+        places = np.arange(len(heights)) + 0.06 * (i - 2)  # beside each other: the bars stay apart
         style = "--" if rule.startswith("random") else "-"
-        heights = [base, *(100 * float(np.mean(scores)) for scores in curve.values())]
-        axes.plot([0, *curve], heights, style, marker="o", ms=4, color=f"C{i}", label=rule)
-    for name, level in ((found.base, base), (found.trained[0], trained)):
+        axes.errorbar(
+            places, heights, bars, ls=style, marker="o", ms=4, elinewidth=1, color=f"C{i}", label=rule
+        )
+    for name, level, va in (("base", base, "top"), ("trained", trained, "bottom")):
         axes.axhline(level, color="gray", linewidth=0.8)
-        axes.annotate(Path(name).name, (max(curve), level), va="bottom", ha="right", fontsize=8, color="gray")
+        axes.annotate(name, (0.5, level), va=va, ha="right", fontsize=8, color="gray")
     axes.set(xlabel="tokens an answer taken from the trained model", ylabel="accuracy, %")
-    axes.set_xticks([0, *curve])
+    axes.set_xticks(range(len(heights)), ["0", *(str(row["swaps"]) for row in points)])
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)
     return path

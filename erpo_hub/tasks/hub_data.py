@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..client_http import httpx
 from ..errors import UsageError, UserError
 from ..text import one_line
 from .specs import Spec
@@ -50,7 +51,6 @@ def _card(spec: Spec) -> Any:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from huggingface_hub.utils import httpx  # the client that this version of the library uses
 
     revision = spec.options.get("revision")
     try:
@@ -70,7 +70,6 @@ def _splits(spec: Spec, info: Any) -> Any:
     import datasets
     from datasets.exceptions import DatasetNotFoundError, DatasetsError, DefunctDatasetError
     from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import httpx
 
     revision = spec.options.get("revision") if info is None else info.sha
     before = datasets.config.HF_HUB_OFFLINE

@@ -61,7 +61,8 @@ class Processes:
         scores: dict[Job, float] = {}
         hung = 0
         while waiting or running:
-            while waiting and len(running) < (2 if hung else 16) * self.workers:
+            # A call's limit is settled here: with few in the pool the shorter one comes into force soon.
+            while waiting and len(running) < (2 if hung else 4) * self.workers:
                 job = waiting.popleft()
                 limit = self.timeout if hung < HANGING else self.timeout / 4
                 running[self._schedule(job, limit)] = job

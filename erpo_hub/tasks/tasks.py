@@ -39,6 +39,7 @@ class Task:
     spec: as the user wrote it. source: "builtin", "reasoning-gym", "file" or "hub".
     train, test: at least `prompt` (text or chat messages) and `answer` (text); they share no prompt.
     grader: the `Grader` kind that scores it. revision, license: as the Hub states them, else None.
+    overlap: rows left out of `train` because the test rows ask the same.
     """
 
     spec: str
@@ -48,6 +49,7 @@ class Task:
     grader: str
     revision: str | None = None
     license: str | None = None
+    overlap: int = 0
 
     def describe(self) -> dict[str, Any]:
         """The "dataset" block of run.json: sizes, a fingerprint of all rows, two samples; no local path."""
@@ -62,6 +64,7 @@ class Task:
             "fingerprint": fingerprint(self.train, self.test),
             "train_rows": len(self.train),
             "test_rows": len(self.test),
+            "overlap": self.overlap,
             "prompt_characters": _spread([len(prompt_text(p)) for p in self.train["prompt"]]),
             "samples": [
                 {"prompt": prompt_text(row["prompt"]), "answer": row["answer"]}
@@ -125,11 +128,12 @@ def load_data(dataset: Any, held_out: Any = None, *, seed: int = 0) -> Task:
     if held_out is not None:
         rows = _read_dataset(held_out, "eval_dataset")
         return _with_eval(task, _dataset(_gold_rows(rows), "eval_dataset"), "math", "eval_dataset")
-    return replace(task, train=_apart(task.train, task.test, task.spec))
+    return _apart(task, task.train, task.test)
 
 
 def _load(spec: Spec, seed: int, train_size: int | None, test_size: int | None) -> Task:
     revision = licence = None
+    overlap = 0
     grader = "math"
     if spec.source == "builtin":
         train, test = _expression_rows(spec, seed, train_size or 4096, test_size or 512)
@@ -137,12 +141,14 @@ def _load(spec: Spec, seed: int, train_size: int | None, test_size: int | None) 
         train, test = _reasoning_gym_rows(spec, seed, train_size or 2048, test_size or 256)
         grader = f"reasoning-gym:{spec.name}{_query(spec.own_options())}"
     elif spec.source == "file":
-        train, test = _split(*_file_rows(spec), spec.text, seed, test_size)
+        train, test, overlap = _split(*_file_rows(spec), spec.text, seed, test_size)
     else:
         found = hub_data.load(spec)
         revision, licence = found.revision, found.license
         given = None if found.test is None else _read(table_of(found.test, spec.text), spec)
-        train, test = _split(_read(table_of(found.train, spec.text), spec), given, spec.text, seed, test_size)
+        train, test, overlap = _split(
+            _read(table_of(found.train, spec.text), spec), given, spec.text, seed, test_size
+        )
     if spec.source in ("file", "hub") and train_size is not None:
         train = _draw(train, train_size, seed)
     return Task(
@@ -153,6 +159,7 @@ def _load(spec: Spec, seed: int, train_size: int | None, test_size: int | None) 
         grader=grader,
         revision=revision,
         license=licence,
+        overlap=overlap,
     )
 
 
@@ -165,13 +172,14 @@ def _python_task(dataset: Any, seed: int) -> Task:
             raise UsageError(f"dataset has the splits {', '.join(dataset)}: give one of them")
         train, test = dataset["train"], dataset.get("test")
     held_out = None if test is None else _read_dataset(test, "dataset")
-    rows, held_out = _split(_read_dataset(train, "dataset"), held_out, "dataset", seed, None)
+    rows, held_out, overlap = _split(_read_dataset(train, "dataset"), held_out, "dataset", seed, None)
     return Task(
         "a dataset passed from Python",
         "python",
         train=_dataset(rows, "dataset"),
         test=_dataset(held_out, "dataset"),
         grader="math",
+        overlap=overlap,
     )
 
 
@@ -205,19 +213,20 @@ def _with_eval(task: Task, test: Dataset, grader: str, name: str) -> Task:
         from datasets import concatenate_datasets
 
         train = concatenate_datasets([task.train, task.test])
-    return replace(task, train=_apart(train, test, task.spec, name), test=test)
+    return _apart(task, train, test, name)
 
 
-def _apart(train: Dataset, test: Dataset, name: str, other: str = "its test split") -> Dataset:
-    """The train rows whose question is not asked in the test rows, whatever stands around it."""
+def _apart(task: Task, train: Dataset, test: Dataset, other: str = "its test split") -> Task:
+    """The task with those test rows, and the train rows whose question is not asked in them."""
+    name = task.spec
     held_out = {question(prompt, appended_by(other)) for prompt in test["prompt"]}
     keep = [i for i, p in enumerate(train["prompt"]) if question(p, appended_by(name)) not in held_out]
     if not keep:
         raise UserError(f"{name}: every training prompt is also in {other}; evaluate on other rows")
-    if len(keep) == len(train):
-        return train
-    _say_overlap(len(train) - len(keep), name, other)
-    return train.select(keep)
+    if dropped := len(train) - len(keep):
+        _say_overlap(dropped, name, other)
+        train = train.select(keep)
+    return replace(task, train=train, test=test, overlap=task.overlap + dropped)
 
 
 def _say_overlap(count: int, name: str, other: str) -> None:
@@ -310,10 +319,13 @@ def _gold_rows(rows: list[Row]) -> list[Row]:
 
 def _split(
     train: list[Row], test: list[Row] | None, text: str, seed: int, test_size: int | None
-) -> tuple[list[Row], list[Row]]:
-    """Train and test rows that share no question; without a test split some train rows are held out."""
+) -> tuple[list[Row], list[Row], int]:
+    """Train and test rows that share no question, and how many rows were left out of training for that.
+
+    Without a test split some train rows are held out.
+    """
     if test is None:
-        return _hold_out(train, text, seed, test_size)
+        return *_hold_out(train, text, seed, test_size), 0
     test = _gold_rows(test)
     test = test if test_size is None else _draw(test, test_size, seed)
     held_out = {question(row["prompt"]) for row in test}
@@ -322,7 +334,7 @@ def _split(
         raise UserError(f"{text}: every training prompt is also in its test split; evaluate on other rows")
     if len(kept) < len(train):
         _say_overlap(len(train) - len(kept), text, "its test split")
-    return kept, test
+    return kept, test, len(train) - len(kept)
 
 
 def _hold_out(rows: list[Row], text: str, seed: int, test_size: int | None) -> tuple[list[Row], list[Row]]:

@@ -6,11 +6,13 @@ values may come from a stranger's repository: what does not have its type is ign
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..errors import UserError
+from ..text import one_line
 
 KEY = "erpo_hub"
 Messages = list[dict[str, Any]]
@@ -20,7 +22,8 @@ Messages = list[dict[str, Any]]
 class Asked:
     """plain: text prompts stay bare although there is a chat template. system: the system turn of a text
     prompt. chat_template_kwargs: for the template, such as Qwen3's `enable_thinking`. dtype: of the weights
-    in training, such as "float32". max_new_tokens: of a completion.
+    in training, such as "float32". max_new_tokens: of a completion. shaping: what else changed which token
+    was drawn, the names in `SHAPING`; only what acts is in it.
     """
 
     plain: bool = False
@@ -28,9 +31,36 @@ class Asked:
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     dtype: str | None = None
     max_new_tokens: int | None = None
+    shaping: dict[str, float] = field(default_factory=dict)
 
 
-_TYPES = {"plain": bool, "system": str, "chat_template_kwargs": dict, "dtype": str, "max_new_tokens": int}
+# What changes which token is drawn, beside the temperature: name -> (idle, least, most).
+SHAPING = {
+    "top_p": (1, 1e-9, 1),
+    "top_k": (0, 0, 10**9),
+    "min_p": (0, 0, 1),
+    "repetition_penalty": (1, 1e-3, 1e3),
+}
+_TYPES = {
+    "plain": bool,
+    "system": str,
+    "chat_template_kwargs": dict,
+    "dtype": str,
+    "max_new_tokens": int,
+    "shaping": dict,
+}
+
+
+def acting(shaping: dict[str, Any]) -> dict[str, float]:
+    """Of sampling settings those that change something. What is no number in its range is left out."""
+    return {
+        name: shaping[name]
+        for name, (idle, low, high) in SHAPING.items()
+        if isinstance(shaping.get(name), int | float)
+        and not isinstance(shaping[name], bool)
+        and low <= shaping[name] <= high
+        and shaping[name] != idle
+    }
 
 
 def asked_as(tokenizer: Any) -> Asked:
@@ -39,9 +69,10 @@ def asked_as(tokenizer: Any) -> Asked:
     prompt = kept.get("prompt") if isinstance(kept, dict) else None
     if not isinstance(prompt, dict):
         return Asked()
-    return Asked(
-        **{f.name: prompt[f.name] for f in fields(Asked) if isinstance(prompt.get(f.name), _TYPES[f.name])}
-    )
+    kept = {f.name: prompt[f.name] for f in fields(Asked) if isinstance(prompt.get(f.name), _TYPES[f.name])}
+    if not 0 < kept.get("max_new_tokens", 1) < 2**31:
+        del kept["max_new_tokens"]
+    return Asked(**{**kept, "shaping": acting(kept.get("shaping", {}))})
 
 
 def remember(tokenizer: Any, asked: Asked) -> None:
@@ -67,15 +98,14 @@ def encode(tokenizer: Any, prompts: Sequence[str | Messages], asked: Asked) -> l
     Raises UserError for messages where the tokenizer has no chat template, and for what the template refuses.
     """
     if isinstance(prompts[0], str):
-        return tokenizer(list(prompts))["input_ids"]
+        with _one_error("the tokenizer refuses this text"):
+            return tokenizer(list(prompts))["input_ids"]
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
             "the prompts are chat messages and the tokenizer has no chat template: "
             "use an instruction-tuned model or a task with plain prompts"
         )
-    from jinja2 import TemplateError
-
-    try:
+    with _one_error("the chat template refuses these prompts or settings"):
         return tokenizer.apply_chat_template(
             list(prompts),
             add_generation_prompt=True,
@@ -83,8 +113,15 @@ def encode(tokenizer: Any, prompts: Sequence[str | Messages], asked: Asked) -> l
             return_dict=True,
             **asked.chat_template_kwargs,
         )["input_ids"]
-    except (TemplateError, TypeError) as error:
-        line = " ".join(str(error).split())
-        raise UserError(
-            f"the chat template refuses these prompts or settings ({line}): change them"
-        ) from error
+
+
+@contextmanager
+def _one_error(what: str) -> Iterator[None]:
+    """A tokenizer and its template are a stranger's: whatever they raise is one line."""
+    from jinja2 import TemplateError
+
+    faults = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+    try:
+        yield
+    except (*faults, RecursionError, MemoryError) as error:
+        raise UserError(f"{what} ({one_line(error)}): change them") from error

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..errors import UsageError, UserError
+from .asked import SHAPING
 from .decoding import Chooser, Sampling, decode
 from .trace import Trace
 
@@ -149,7 +150,7 @@ def audit(
         raise UserError(f"position {outside[0]} is outside the trace, which has tokens 0 .. {len(trace) - 1}")
     if trace.num_alternatives < choices:
         raise UserError(f"the trace has {trace.num_alternatives} alternatives a token and choices={choices}")
-    settings = {k: v for k, v in trace.generation.items() if k in ("top_p", "top_k")}
+    settings = {k: v for k, v in trace.generation.items() if k in SHAPING}
     heat = temperature if temperature is not None else trace.generation.get("temperature") or 1.0
     limit = max_new_tokens or trace.generation.get("max_new_tokens") or 256
     sampling = Sampling(limit, heat, seed=seed, num_alternatives=0, **settings)
@@ -225,7 +226,8 @@ def continuations(engine: Forker, prefix: list[int], rows: list[int], sampling: 
     cache.batch_select_indices(torch.tensor(alive, device=engine.device))
     choose = Chooser(sampling, engine.device)
     for _ in range(min(sampling.max_new_tokens, room) - 1):
-        step = choose(engine.forward([out[i][-1:] for i in alive], cache))
+        text = [prefix + out[i] for i in alive] if sampling.repetition_penalty != 1 else None
+        step = choose(engine.forward([out[i][-1:] for i in alive], cache), text=text)
         if not np.isfinite(step.entropy).all():
             raise UserError(f"{engine.name}: its logits are not finite; the weights are broken")
         for i, token in zip(alive, step.token):

@@ -1,8 +1,8 @@
 """One step of decoding with everything a trace records about it, and text out of tokens as they come.
 
 Filters are transformers' own warpers; only the loop around them (engine.py) is ours, because `generate`
-shows neither the full distribution nor its numbers while it runs. Left out: beam search, penalties and
-other processors that make the distribution depend on the text; a trace could not say what it measured.
+shows neither the full distribution nor its numbers while it runs. A repetition penalty changes which token is
+chosen, never what is recorded of the model's own distribution. Left out: beam search and other processors.
 """
 
 from __future__ import annotations
@@ -31,13 +31,20 @@ class Sampling:
     top_k: int | None = None
     seed: int = 0
     num_alternatives: int = 5
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, int | float) and (name, value) != ("top_k", None):
+                raise UsageError(f"{name}={value!r} is not a number")
         for name, good in (
             ("max_new_tokens", 1 <= self.max_new_tokens <= MAX_TOKENS),
             ("temperature", 0 <= self.temperature < 100),
             ("top_p", 0 < self.top_p <= 1),
             ("top_k", self.top_k is None or self.top_k >= 0),
+            ("min_p", 0 <= self.min_p <= 1),
+            ("repetition_penalty", 1e-3 <= self.repetition_penalty <= 1e3),
             ("num_alternatives", 0 <= self.num_alternatives <= MAX_ALTERNATIVES),
         ):
             if not good:
@@ -45,7 +52,12 @@ class Sampling:
 
     def settings(self) -> dict[str, Any]:
         """The parameters as a trace stores them."""
-        return {name: value for name, value in asdict(self).items() if name != "num_alternatives"}
+        found = {name: value for name, value in asdict(self).items() if name != "num_alternatives"}
+        if not self.min_p:
+            del found["min_p"]
+        if self.repetition_penalty == 1:
+            del found["repetition_penalty"]
+        return found
 
     def generator(self, device: torch.device) -> torch.Generator:
         """A private random stream: the process's own is neither read nor moved."""
@@ -68,20 +80,20 @@ class Chooser:
     """Chooses the next token of every row from its logits, one random stream for all of them."""
 
     def __init__(self, sampling: Sampling, device: torch.device):
-        from transformers.generation.logits_process import TopKLogitsWarper, TopPLogitsWarper
-
         self.sampling = sampling
         self.generator = sampling.generator(device)
-        self.filters: list[Any] = []
-        if sampling.temperature > 0 and sampling.top_k:
-            self.filters.append(TopKLogitsWarper(sampling.top_k))
-        if sampling.temperature > 0 and sampling.top_p < 1:
-            self.filters.append(TopPLogitsWarper(sampling.top_p))
+        self.filters = filters(asdict(sampling)) if sampling.temperature > 0 else []
 
     @torch.inference_mode()
-    def __call__(self, logits: Tensor, forced: list[int] | None = None) -> Step:
-        """logits: (B, V). `forced` chooses the tokens instead (a fork), with sampling log-prob 0."""
+    def __call__(
+        self, logits: Tensor, forced: list[int] | None = None, *, text: list[list[int]] | None = None
+    ) -> Step:
+        """logits: (B, V). `forced` chooses the tokens instead (a fork), with sampling log-prob 0.
+
+        text: (B, any) the ids before, prompt and completion; a repetition penalty needs them.
+        """
         s = self.sampling
+        chosen_by = logits if s.repetition_penalty == 1 else self._penalized(logits, text)
         x = logits.float() / (s.temperature or 1.0)  # (B, V)
         logp = torch.log_softmax(x, dim=-1)  # (B, V)
         p = logp.exp()
@@ -90,10 +102,11 @@ class Chooser:
         if forced is not None:
             token = torch.tensor(forced, device=logits.device)  # (B,)
         elif s.temperature == 0:
-            token = logits.argmax(-1)
+            token = chosen_by.argmax(-1)
         else:
             filtered = logp
-            if self.filters:
+            if self.filters or chosen_by is not logits:
+                x = chosen_by.float() / s.temperature
                 for keep in self.filters:
                     x = keep(None, x)
                 filtered = torch.log_softmax(x, dim=-1)
@@ -118,6 +131,38 @@ class Chooser:
             topk_ids=[row[1:] for row in ids],
             topk_probs=[row[3:] for row in rows],
         )
+
+    def _penalized(self, logits: Tensor, text: list[list[int]] | None) -> Tensor:
+        if text is None:
+            raise UsageError("a repetition penalty needs the text before the token")
+        rows = [torch.tensor(ids, device=logits.device) for ids in text]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # (B, n)
+        real = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        return penalized(logits, ids, real, self.sampling.repetition_penalty)
+
+
+def filters(shaping: dict[str, Any]) -> list[Any]:
+    """transformers' warpers for top_k, top_p and min_p, in the order in which `generate` takes them."""
+    from transformers.generation import logits_process as warpers
+
+    found: list[Any] = []
+    if top_k := shaping.get("top_k"):
+        found.append(warpers.TopKLogitsWarper(int(top_k)))
+    if (top_p := shaping.get("top_p", 1.0)) < 1:
+        found.append(warpers.TopPLogitsWarper(top_p))
+    if min_p := shaping.get("min_p"):
+        found.append(warpers.MinPLogitsWarper(min_p))
+    return found
+
+
+def penalized(scores: Tensor, ids: Tensor, real: Tensor, penalty: float) -> Tensor:
+    """Scores (B, V) with those of tokens that stand in ids (B, n) made less likely, as `generate` does it.
+
+    real: (B, n), 0 where an id is padding: unlike `generate`, what a row is padded with is not penalized, so
+    that an answer does not depend on the rows beside it.
+    """
+    seen = torch.zeros_like(scores).scatter_add_(1, ids, real.to(scores.dtype)) > 0  # (B, V)
+    return torch.where(seen, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
 
 
 class Detokenizer:
@@ -201,4 +246,5 @@ def end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """Ids that end a completion, as in TRL's training: the tokenizer's and the generation config's."""
     of_model = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     of_model = of_model if isinstance(of_model, (list, tuple)) else [of_model]
-    return tuple(dict.fromkeys(token for token in (tokenizer.eos_token_id, *of_model) if token is not None))
+    ids = [t for t in (tokenizer.eos_token_id, *of_model) if isinstance(t, int) and 0 <= t < 2**31]
+    return tuple(dict.fromkeys(ids))

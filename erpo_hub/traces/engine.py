@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .asked import as_messages, asked_as, encode
+from .asked import SHAPING, as_messages, asked_as, encode
 from .audit import Audit, Comparison, audit, compare_positions
 from .columns import token_columns
 from .decoding import Chooser, Sampling, Step, end_tokens, pieces_of
@@ -95,8 +95,10 @@ class Engine(Vocabulary):
         *,
         max_new_tokens: int = 256,
         temperature: float = 1.0,
-        top_p: float = 1.0,
+        top_p: float | None = None,
         top_k: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
         seed: int = 0,
         num_alternatives: int = 5,
         chat: bool | None = None,
@@ -105,11 +107,19 @@ class Engine(Vocabulary):
         """Sample a completion and yield it token by token with its columns (see `Trace` for each).
 
         temperature 0 is greedy, its columns are then those of temperature 1. The same seed gives the same
-        completion on the same machine. Ends at an end-of-sequence token of the generation config, after
-        max_new_tokens, at the end of the context, or at the next token once `cancel` is set.
+        completion on the same machine. top_p, top_k, min_p and repetition_penalty default to those of the
+        model's training, where its tokenizer says so, else to none. Ends at an end-of-sequence token of the
+        generation config, after max_new_tokens, at the end of the context, or at the next token once `cancel`
+        is set.
         Raises UserError: empty prompt, prompt longer than the context, logits that are not finite.
         """
-        sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed, num_alternatives)
+        given = dict(zip(SHAPING, (top_p, top_k, min_p, repetition_penalty)))
+        shaping: dict[str, Any] = self.asked.shaping | {
+            name: value for name, value in given.items() if value is not None
+        }
+        sampling = Sampling(
+            max_new_tokens, temperature, seed=seed, num_alternatives=num_alternatives, **shaping
+        )
         draft = Draft(self, shown_prompt(prompt), self.encode(prompt, chat), sampling)
         self._check_context(len(draft.prompt_tokens))
         return self._run(draft, cancel, reuse=False)
@@ -130,16 +140,16 @@ class Engine(Vocabulary):
         """Continue a trace with `token_id` in place of its token `index`; yields deltas from `index` on.
 
         Sampling parameters are the trace's own unless changed (max_new_tokens=, temperature=, top_p=, top_k=,
-        seed=, num_alternatives=). max_new_tokens counts the whole completion. The forced token's
-        `sampling_logprob` is 0: it was not drawn. The part of the last stream's KV cache that the fork shares
-        is reused, where every layer attends to the full context. Raises UserError.
+        min_p=, repetition_penalty=, seed=, num_alternatives=). max_new_tokens counts the whole completion.
+        The forced token's `sampling_logprob` is 0: it was not drawn. The part of the last stream's KV cache
+        that the fork shares is reused, where every layer attends to the full context. Raises UserError.
         """
         self.check(trace)
         if not 0 <= index < len(trace):
             raise UserError(f"token {index} is outside the trace, which has tokens 0 .. {len(trace) - 1}")
         if not 0 <= token_id < self.vocab_size:
             raise UserError(f"token id {token_id} is outside the vocabulary, 0 .. {self.vocab_size - 1}")
-        known = Sampling().settings()
+        known = ("max_new_tokens", "temperature", "seed", *SHAPING)
         options = {name: trace.generation[name] for name in known if name in trace.generation}
         options = {"num_alternatives": trace.num_alternatives, **options, **changes}
         options["max_new_tokens"] = max(options.get("max_new_tokens", 256), index + 1)
@@ -250,7 +260,7 @@ class Engine(Vocabulary):
                 if logits is None or (cancelled and cancelled()):
                     yield draft.end("cancelled")
                     return
-                step = choose(logits, None if forced is None else [forced])
+                step = choose(logits, None if forced is None else [forced], text=[ids])
                 forced = None
                 self._check_finite(step, len(draft.tokens))
                 token, left = step.token[0], left - 1

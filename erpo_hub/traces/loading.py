@@ -91,7 +91,7 @@ def _dtype(dtype: str | torch.dtype | None, place: torch.device) -> str | torch.
         return torch.float32 if place.type == "cpu" else "auto"
     if isinstance(dtype, str) and dtype != "auto":
         found = getattr(torch, dtype, None)
-        if not isinstance(found, torch.dtype):
+        if found not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
             raise UserError(f"dtype {dtype!r} is unknown: use float32, bfloat16, float16 or auto")
         return found
     return dtype
@@ -163,9 +163,11 @@ def _load_tokenizer(name: str, where: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
+        tokenizer("1")  # wrong settings show when it is used
     except _DAMAGE as e:
         raise UserError(f"{name}: its tokenizer cannot be loaded ({one_line(e)})") from e
+    return tokenizer
 
 
 def _adapter_config(name: str, revision: str | None) -> dict[str, Any] | None:
@@ -179,9 +181,15 @@ def _adapter_config(name: str, revision: str | None) -> dict[str, Any] | None:
     if file is None or not file.exists():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
         raise UserError(f"{name}: adapter_config.json is not readable ({one_line(e)})") from e
+    revision = config.get("revision") if isinstance(config, dict) else config
+    if not isinstance(revision, str | None):
+        raise UserError(f"{name}: adapter_config.json is not that of an adapter")
+    if config.get("megatron_config"):  # peft would import the module that it names
+        raise UserError(f"{name}: its adapter_config.json asks for Megatron's code, which is not run")
+    return config
 
 
 def _hub_adapter_config(name: str, revision: str | None) -> Path | None:
@@ -246,9 +254,10 @@ def _with_adapter(lm: Any, adapter: str, folder: Path) -> Any:
     from peft import PeftModel
     from safetensors import SafetensorError
 
+    _adapter_config(str(folder), None)  # its refusals
     try:
         wrapped = PeftModel.from_pretrained(lm, str(folder), is_trainable=False)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
+    except (*_DAMAGE, SafetensorError) as e:
         raise UserError(f"{adapter}: the adapter does not fit its base ({one_line(e)})") from e
     if wrapped.active_peft_config.is_prompt_learning:
         raise UserError(f"{adapter}: a prompt-learning adapter; only adapters of the weights can be traced")

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 
 import trl
 from packaging.version import Version
+from transformers import set_seed
 from trl import GRPOTrainer, models
 from trl import trainer as trl_trainer
 
@@ -21,6 +22,7 @@ from ..errors import UserError
 OLDEST, NEWEST_TESTED = Version("1.8.0"), Version("1.16.0")
 NEEDS_TRITON = Version("1.15.0")  # its own GRPO trainer fails where Triton is not installed
 FUSED_HEAD = Version("1.15.0")  # the first with `add_fused_lm_head`, which `shared_prefix` scores with
+SEEDS_ADAPTER = Version("1.15.0")  # the first that sets the seed before it makes an adapter
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ PRIVATE = (
     PrivateName("_compute_loss", "method"),
     PrivateName("_metrics", "attribute"),
     PrivateName("_logs", "attribute"),
+    PrivateName("_tokenizer", "attribute"),
     PrivateName("_tag_names", "attribute"),
     PrivateName("_name", "attribute"),
     PrivateName("_paper", "attribute"),
@@ -67,6 +70,22 @@ def _is_there(private: PrivateName, source: str) -> bool:
 def has_fused_head() -> bool:
     """Whether this TRL's forward can be asked for log-probs and entropies instead of logits."""
     return Version(trl.__version__) >= FUSED_HEAD
+
+
+def seed_adapter(seed: int) -> None:
+    """Sets the seed where this TRL would draw an adapter's weights before it does so itself.
+
+    Without it two trainings with one seed start from different adapters, and so would a policy and the
+    completions that were recorded for it.
+    """
+    if Version(trl.__version__) < SEEDS_ADAPTER:
+        set_seed(seed)
+
+
+def name_end_tokens(trainer: GRPOTrainer) -> None:
+    """Sets `eos_token_ids` where this TRL has none and ends a completion at the tokenizer's alone."""
+    if not hasattr(trainer, "eos_token_ids"):
+        trainer.eos_token_ids = [trainer._tokenizer.eos_token_id]
 
 
 def missing_names(installed: Version) -> list[str]:

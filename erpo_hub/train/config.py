@@ -118,7 +118,7 @@ class ERPOConfig(GRPOConfig):
     )
     shared_prefix: bool = field(
         default=False,
-        metadata={"help": "Compute a group's prompt once where it is scored and trained (sdpa or eager)."},
+        metadata={"help": "Compute a group's prompt once where that costs less (sdpa or eager)."},
     )
 
     dynamic_sampling: int = field(

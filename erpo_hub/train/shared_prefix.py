@@ -4,13 +4,16 @@
 
 A 4-D attention mask lets every token see the prompt and its own completion, position ids repeat, and each
 completion brings its own copy of the prompt's last token, so that a label still stands one place behind the
-state that predicts it. The numbers are those of TRL's own forward up to rounding. Left out, by name
-(`cannot_pack`): flash attention kernels, which take no such mask, absolute positions, recurrent layers,
+state that predicts it. The numbers are those of TRL's own forward up to rounding. A token of a packed row
+attends over the whole row, so packing loses where completions are long beside their prompt: how many share a
+row, and whether any do, is decided for each batch by counting operations (`completions_a_row`). Left out, by
+name (`cannot_pack`): flash attention kernels, which take no such mask, absolute positions, recurrent layers,
 images.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +24,7 @@ from ..errors import UsageError
 from . import compat
 
 MAX_LENGTH = 4096  # of a packed row: its mask has the square of that; longer groups are cut into several rows
+GAIN = 0.9  # a packed batch must cost at most this share of the plain one: making its mask costs too
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3")
 
 
@@ -45,12 +49,12 @@ def forward(
     completion: int,
     batch_size: int | None,
 ) -> tuple[Tensor, Tensor | None] | None:
-    """Log-probs and entropies (nats), each (B, C), `batch_size` rows at a time; None where no prompt repeats.
+    """Log-probs and entropies (nats), each (B, C), `batch_size` rows at a time; None where that costs more.
 
     A reference gives no entropies: None in their place.
     """
-    size = batch_size or len(input_ids)
-    parts = [pack(i, m, completion) for i, m in zip(input_ids.split(size), attention_mask.split(size))]
+    size, pair = batch_size or len(input_ids), pair_cost(trainer.accelerator.unwrap_model(model))
+    parts = [pack(i, m, completion, pair) for i, m in zip(input_ids.split(size), attention_mask.split(size))]
     if any(part is None for part in parts):
         return None
     found = [packed_forward(model, part, completion, trainer.accelerator) for part in parts if part]
@@ -72,6 +76,30 @@ def cannot_pack(model: Any) -> str | None:
     return None
 
 
+def pair_cost(model: Any) -> float:
+    """Multiplications of a query with a key, and of their weight with a value, in those of a token."""
+    config = model.config.get_text_config(decoder=True)
+    return 2 * config.hidden_size * config.num_hidden_layers / sum(p.numel() for p in model.parameters())
+
+
+def completions_a_row(sizes: list[int], prompt: int, completion: int, pair: float) -> int:
+    """How many completions of a group share a packed row where that costs least; 1: packing does not pay.
+
+    A row of L tokens costs L tokens and L x L pairs. sizes: rows of each prompt. pair: see `pair_cost`.
+    """
+
+    def cost(rows: int, length: int) -> float:
+        return rows * (length + pair * length**2)
+
+    def packed(share: int) -> float:
+        return cost(sum(-(-size // share) for size in sizes), prompt - 1 + share * (completion + 1))
+
+    most = min(max(sizes), (MAX_LENGTH - prompt) // (completion + 1))
+    best = min(range(2, most + 1), key=packed, default=1)
+    plain = cost(sum(sizes), prompt + completion)
+    return best if best > 1 and packed(best) <= GAIN * plain else 1
+
+
 @dataclass(frozen=True)
 class Packed:
     """Rows of a batch (B, P + C) as G packed rows of length L; where each completion token stands in them."""
@@ -89,10 +117,10 @@ class Packed:
         return values[self.row[:, None], places]
 
 
-def pack(input_ids: Tensor, attention_mask: Tensor, completion: int) -> Packed | None:
+def pack(input_ids: Tensor, attention_mask: Tensor, completion: int, pair: float) -> Packed | None:
     """Rows with equal prompts side by side; None where that saves nothing.
 
-    input_ids, attention_mask: (B, P + C), prompts padded on the left. completion: C.
+    input_ids, attention_mask: (B, P + C), prompts padded on the left. completion: C. pair: see `pair_cost`.
     """
     rows, width = input_ids.shape
     prompt = width - completion
@@ -100,7 +128,9 @@ def pack(input_ids: Tensor, attention_mask: Tensor, completion: int) -> Packed |
         return None
     key = torch.where(attention_mask[:, :prompt].bool(), input_ids[:, :prompt], -1)  # (B, P)
     group = torch.unique(key, dim=0, return_inverse=True)[1].tolist()
-    room = max(1, (MAX_LENGTH - prompt) // (completion + 1))  # completions of a packed row
+    room = completions_a_row(list(Counter(group).values()), prompt, completion, pair)
+    if room == 1:
+        return None
     members: list[list[int]] = []
     open_rows: dict[int, list[int]] = {}
     for i, g in enumerate(group):
@@ -108,8 +138,6 @@ def pack(input_ids: Tensor, attention_mask: Tensor, completion: int) -> Packed |
             open_rows[g] = []
             members.append(open_rows[g])
         open_rows[g].append(i)
-    if len(members) == rows:
-        return None
     block, most = completion + 1, max(map(len, members))
     first = torch.tensor([m[0] for m in members], device=input_ids.device)
     at = torch.full((len(members), most), -1, device=input_ids.device)

@@ -105,6 +105,8 @@ class ERPOTrainer(RecordingTrainer):
         self._loss_entropy: Tensor | None = None
         self._loss_inputs: dict | None = None  # of the loss under way, where it takes the Hölder mean
         self._source_logged: str | None = None
+        if kwargs.get("peft_config") is not None:
+            compat.seed_adapter(args.seed)
         in_memory = not isinstance(model, str) and not model.config._name_or_path
         needs_folder = self._needs_reference and in_memory and not is_peft_model(model)
         with (
@@ -113,6 +115,7 @@ class ERPOTrainer(RecordingTrainer):
         ):
             super().__init__(model, reward_funcs, args, *rest, **kwargs)
         self.beta = args.beta
+        compat.name_end_tokens(self)
         check_models(self.accelerator, self.model, self.ref_model, compared=self._credit is not None)
         self._skips_dead_rows = dead_rows.wanted(self)
         self._packs = shared_prefix.wanted(self)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from gradio.exceptions import InvalidPathError
 
 from ..errors import UserError
 from .budget import Budget, SessionMemory
-from .guard import say_fault
+from .guard import NO_FILE, say_fault
 from .models.asking import explain
 from .models.streaming import MODEL_ERRORS
 
@@ -34,6 +35,8 @@ class Page(gr.Blocks):
         except gr.Error as error:
             error.print_exception = False
             raise
+        except InvalidPathError:  # its own text names the folder that the app runs in
+            raise gr.Error(NO_FILE, print_exception=False) from None
         except (UserError, *MODEL_ERRORS) as error:
             raise gr.Error(explain(error), print_exception=False) from None
         except Exception as error:  # noqa: BLE001 whatever a visitor's arguments bring about

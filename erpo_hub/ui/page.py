@@ -92,7 +92,7 @@ def build_demo(
         if library.limits.models is None:  # a run that was added under Runs is offered everywhere
             names = context.engines.names
             _offer(inspect_tab, [panel.shipped, panel.model], lambda: [list(library.traces), names()])
-            _offer(compare_tab, models, lambda: [names(), names()])
+            _offer(compare_tab, models, lambda: [names() for _ in models])
     demo.start = "compare" if library.pair() else None
     demo.queue(max_size=library.limits.queue, default_concurrency_limit=8)
     return demo

@@ -53,7 +53,25 @@ def full_run() -> dict:
     figure = {"kind": "training", "file": "figures/training.png", "alt": "Curves.", "caption": "Training."}
     trace_figure = figure | {"kind": "trace", "file": "figures/trace-entropy.png", "caption": "Entropy."}
     first = figure | {"kind": "headline", "file": "figures/accuracy.png", "caption": "Accuracy."}
-    return run | {"figures": [first, figure, trace_figure]}
+    swaps = figure | {"kind": "transplant", "file": "figures/transplant.png", "caption": "Swaps."}
+    run["transplant"] = transplanted()
+    return run | {"figures": [first, figure, swaps, trace_figure]}
+
+
+def transplanted(**shares: tuple[float, float, float]) -> dict:
+    """What swapped tokens did: shares of the gain with their intervals, and of the first one's effect."""
+    rows = {
+        "first disagreement": (0.76, 0.67, 0.86, 1.0, 1.0, 1.0),
+        "random disagreement": (0.61, 0.52, 0.71, 0.8, 0.7, 0.91),
+        "random position": (0.10, 0.05, 0.14, 0.13, 0.07, 0.19),
+    } | shares
+    recovered = [
+        {"rule": rule, "swaps": 1, "accuracy": 0.6, "share": a, "interval": [b, c]}
+        | {"of_first": d, "of_first_interval": [e, f]}
+        for rule, (a, b, c, d, e, f) in rows.items()
+    ]
+    result = {"base": "builtin:tiny-reasoner", "task": "builtin:expressions|`", "n": 2000}
+    return result | {"accuracy": [0.576, 0.739], "changed": 0.1, "at_pivots": 0.8, "recovered": recovered}
 
 
 def hub_run() -> dict:
@@ -100,6 +118,22 @@ def test_the_table_has_the_baseline_the_paired_run_and_this_model():
     ]
     assert "55.3–\u206068.7\u00a0%" in rows[2]
     assert "124/200" in rows[2]
+
+
+def test_swapped_tokens_are_shown_with_their_controls_and_called_a_finding_only_where_they_are_one():
+    no_finding = {"random position": (0.3, 0.2, 0.4, 0.4, 0.3, 0.5)}
+    finding = {"random disagreement": (0.1, 0.05, 0.15, 0.2, 0.1, 0.3)}
+    said = {
+        "which of them is taken is no finding": transplanted(),
+        "so this is no finding": transplanted(**no_finding),
+        "at a random position 10\u00a0% \\[5, 14\\].": transplanted(**finding),
+        "gained too little": transplanted() | {"recovered": []},
+    }
+    for words_, result in said.items():
+        card = render_card(full_run() | {"transplant": result})
+        assert words_.replace("\\", "") in card
+    assert "figures/transplant.png" in card
+    assert "Which tokens training changed" not in render_card(full_run() | {"transplant": None})
 
 
 def test_without_a_paired_run_the_card_says_nothing_of_one():

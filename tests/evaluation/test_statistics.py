@@ -10,6 +10,7 @@ from scipy import stats
 from erpo_hub.evaluation.statistics import (
     accuracy_interval,
     crossed_comparison,
+    crossed_ratio,
     detectable_difference,
     hierarchical_bootstrap,
     holm,
@@ -231,3 +232,17 @@ def test_power_says_when_nothing_could_be_shown():
 def test_mean_and_error():
     assert mean_and_error([1.0, 2.0, 3.0]) == pytest.approx((2.0, stats.sem([1, 2, 3])))
     assert mean_and_error([1.0]) == (1.0, None)
+
+
+def test_a_ratio_of_means_has_an_interval_that_covers_it():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        skill = rng.random((1, 400))  # shared by the seeds: questions are crossed with them
+        whole = (rng.random((3, 400)) < 0.3 + 0.2 * skill).astype(float) - 0.1
+        part = np.where(rng.random((3, 400)) < 0.5, whole, 0.0)
+        ratio, interval = crossed_ratio(part, whole)
+        covered += interval[0] <= 0.5 <= interval[1]
+    assert covered >= 186  # 93 % or more: with three seeds it is rather too wide than too narrow
+    assert crossed_ratio([[1, 0, -1, 0]], [[1, -1, 1, -1]]) == (None, None)
+    assert crossed_ratio(whole, whole) == (1.0, [1.0, 1.0])

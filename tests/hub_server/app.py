@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import time
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,6 +16,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from . import xet
+from .collections import build_router as collections_router
 from .spaces_jobs import build_router as spaces_jobs_router
 from .state import LFS_SUFFIXES, Commit, HubState, PullRequest, Repo, StoredFile, large_file, regular_file
 
@@ -44,6 +44,7 @@ def build_app(state: HubState) -> FastAPI:
     app.include_router(_account_routes(state, access))
     app.include_router(_upload_routes(state, access))
     app.include_router(spaces_jobs_router(state, access))
+    app.include_router(collections_router(state, access))
     app.include_router(_read_routes(state, access))
     return app
 
@@ -193,13 +194,7 @@ def _upload_routes(state: HubState, access: Access) -> APIRouter:
             access.writable(request, kind, owner, name)
         else:
             access.repo(request, kind, owner, name)
-        cas, expires = f"local://{state.xet_dir}", int(time.time()) + 3600
-        headers = {
-            "X-Xet-Access-Token": "xet",
-            "X-Xet-Token-Expiration": str(expires),
-            "X-Xet-Cas-Url": cas,
-        }
-        return JSONResponse({"accessToken": "xet", "exp": expires, "casUrl": cas}, headers=headers)
+        return xet.token(state.xet_dir)
 
     @router.post("/{owner}/{name}.git/info/lfs/objects/batch")
     @router.post("/{kind}/{owner}/{name}.git/info/lfs/objects/batch")

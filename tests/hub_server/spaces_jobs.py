@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from . import xet
 from .state import HubState
 
 SPACE = "/api/spaces/{owner}/{name}"
@@ -67,9 +67,9 @@ def build_router(state: HubState, access: Any) -> APIRouter:
         return {"url": f"{state.url}/buckets/{namespace}/{name}"}
 
     @router.get("/api/buckets/{namespace}/{name}/xet-write-token")
-    def bucket_token(request: Request) -> dict[str, Any]:
+    def bucket_token(request: Request) -> JSONResponse:
         access.user(request)
-        return {"accessToken": "xet", "exp": int(time.time()) + 3600, "casUrl": f"local://{state.xet_dir}"}
+        return xet.token(state.xet_dir)
 
     @router.post("/api/buckets/{namespace}/{name}/batch")
     async def bucket_files(namespace: str, name: str, request: Request) -> dict[str, Any]:

@@ -92,6 +92,7 @@ class HubState:
         self.blobs: dict[str, bytes] = {}
         self.xet_dir = xet_dir
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.collections: dict[str, dict[str, Any]] = {}  # by slug
         self.bucket_files: list[str] = []  # namespace/bucket/path
         self.tokens: dict[str, dict[str, Any]] = {}
         self.denied_spaces: dict[str, int] = {}  # hardware -> status, e.g. {"zero-a10g": 402}

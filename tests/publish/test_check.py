@@ -18,7 +18,7 @@ import pytest
 
 from erpo_hub.publish.bundle import build_bundle
 from erpo_hub.publish.check import check_bundle, published_files
-from erpo_hub.publish.contents import read_contents
+from erpo_hub.publish.contents import read_contents, strings
 from erpo_hub.publish.secrets import Secrets
 from erpo_hub.traces.trace import Trace
 from tests.hub_server.sample_run import example_run, example_trace, fake_weights, write_safetensors
@@ -181,6 +181,8 @@ def test_a_token_needs_no_blank_before_it(before):
         lambda t: t[:9] + "\u200b" + t[9:],
         lambda t: "".join(chr(ord(c) + 0xFEE0) for c in t),
         lambda t: "x_" + t.encode().hex(),
+        lambda t: t.replace("_", "+AF8-"),
+        lambda t: "+" + base64.b64encode(t.encode("utf-16-be")).decode().rstrip("=") + "-",
         lambda t: base64.encodebytes(
             b"\xff long enough that it takes a second line of text " + t.encode()
         ).decode(),
@@ -199,6 +201,30 @@ def test_a_secret_in_a_name_is_found(bundle):
     lines = found(bundle, f"{TOKEN}.txt")
     assert "in its name" in lines[0]
     assert TOKEN not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [TOKEN[:12], TOKEN[12:]],
+        {"a": {"first": TOKEN[:20], "second": TOKEN[20:]}},
+        {"bytes": list(TOKEN.encode())},
+    ],
+)
+def test_a_token_in_parts_or_in_numbers_is_found(tmp_path, value):
+    put(tmp_path, "a.json", json.dumps(value))
+    assert any(Secrets().find(text) for text in read_contents(tmp_path / "a.json").texts)
+
+
+def test_a_vocabulary_is_no_secret_in_parts():
+    syllables = ["hf_", "AbCdEf", "GhIjKl", "AKIA", "MNOPQRST", "UVWXYZAB", *("abcdefgh" for _ in range(50))]
+    assert not any(Secrets().find(text) for text in strings({"merges": syllables, "ids": [*range(9, 127)]}))
+
+
+def parquet_of(values: pa.Array) -> bytes:
+    file = pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": values}), file)
+    return file.getvalue().to_pybytes()
 
 
 def png(*chunks: tuple[bytes, bytes], behind: bytes = b"") -> bytes:
@@ -234,6 +260,9 @@ def wheel() -> bytes:
         ("a.png", b"not a picture \xff"),
         ("a.parquet", parquet_schema("metadata")),
         ("a.parquet", parquet_schema("name")),
+        ("a.parquet", parquet_of(pa.array([[TOKEN.encode()]]))),
+        ("a.parquet", parquet_of(pa.array([None, list(TOKEN.encode())]))),
+        ("a.parquet", parquet_of(pa.array([[list(TOKEN.encode())]], pa.list_(pa.list_(pa.uint8()))))),
         ("a-1-py3-none-any.whl", wheel()),
     ],
 )

@@ -7,6 +7,7 @@ import time
 import types
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from erpo_hub.card.merge import HandEdited
@@ -124,6 +125,7 @@ def test_the_same_through_lfs(hub, no_xet, bundle, tmp_path):
     assert (back / "model.safetensors").read_bytes() == (bundle / "model.safetensors").read_bytes()
 
 
+@pytest.mark.skipif(huggingface_hub.__version__ < "2", reason="1.x validates at huggingface.co alone")
 def test_the_clients_own_card_validation_passes(hub, bundle, monkeypatch):
     from huggingface_hub import ModelCard
 

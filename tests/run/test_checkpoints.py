@@ -58,3 +58,14 @@ def test_none_at_all_and_none_complete(folder, tmp_path):
     for path in folder.glob("checkpoint-*"):
         _cut(path / "model.safetensors")
     assert last_complete(folder) is None
+
+
+def test_fsdp_that_gathers_its_weights_has_names_of_its_own(folder):
+    newest = folder / "checkpoint-3"
+    (newest / "model.safetensors").unlink()
+    (newest / "optimizer.pt").rename(newest / "optimizer.bin")
+    assert damage(newest) == "it has no weights"
+    shutil.copy(newest / "optimizer.bin", newest / "pytorch_model_fsdp.bin")  # any file of torch.save
+    assert last_complete(folder) == newest
+    _cut(newest / "pytorch_model_fsdp.bin")
+    assert damage(newest) == "pytorch_model_fsdp.bin is cut off"

@@ -1,5 +1,6 @@
 """The model that is judged, traced, published and loaded again is the one that was trained."""
 
+import contextlib
 import json
 import logging
 
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from erpo_hub import Engine, train_and_push
 from erpo_hub.card.usage import usage_snippet
 from erpo_hub.errors import UserError
+from erpo_hub.evaluation.generation import Decoding, generate_completions, undisturbed
 from erpo_hub.evaluation.sampling import evaluate
 from erpo_hub.publish.hub import push_bundle
 from erpo_hub.record.format import read_record
@@ -258,3 +260,68 @@ def test_a_thinking_switch_holds_from_training_to_the_loaded_bundle(tmp_path):
     assert example.endswith("</think>\n\n")
     engine = Engine.load(made.bundle_dir)
     assert engine.tokenizer.decode(engine.encode("1+2=")).endswith("</think>\n\n")
+
+
+def test_what_shapes_the_draws_of_training_reaches_whatever_asks_the_model_again(
+    chat_model, tmp_path, caplog
+):
+    """A penalty so strong that no token comes twice, and a stop token of the caller's."""
+    base = AutoModelForCausalLM.from_pretrained(chat_model)
+    base.generation_config.repetition_penalty = 1.7  # a base's own habit, which the run overrides
+    base.save_pretrained(tmp_path / "base")
+    AutoTokenizer.from_pretrained(chat_model).save_pretrained(tmp_path / "base")
+    seven = AutoTokenizer.from_pretrained(chat_model).convert_tokens_to_ids("7")
+    with caplog.at_level(logging.WARNING):
+        made = train_and_push(
+            str(tmp_path / "base"),
+            sums(40),
+            output_dir=tmp_path / "run",
+            reward_funcs=texts_seen([]),
+            top_k=5,
+            generation_kwargs={"repetition_penalty": 900.0, "eos_token_id": [seven], "min_new_tokens": 2},
+            **FAST,
+        )
+    assert "min_new_tokens" in caplog.text
+    record = read_record(made.bundle_dir)
+    assert record.prompt.shaping == {"top_k": 5, "repetition_penalty": 900.0}
+    assert seven in record.prompt.stop_token_ids
+    assert "repetition_penalty 900 as in training" in (made.bundle_dir / "README.md").read_text()
+
+    engine = Engine.load(made.bundle_dir)
+    question = sums(40)[0]["prompt"]
+    trace = engine.trace(question, temperature=0.0, max_new_tokens=10)
+    assert len(set(trace.tokens)) == len(trace)
+    assert trace.generation["repetition_penalty"] == 900.0
+    assert seven in engine.eos
+    forked = engine.fork_trace(trace, 1, trace.topk_ids[1][1])
+    assert len(set(forked.tokens[2:])) == len(forked) - 2
+    names: dict = {}
+    with contextlib.chdir(made.bundle_dir):
+        exec(usage_snippet(record), names)
+    judged = evaluate(str(made.bundle_dir), load_data(sums(40)), n=4, progress=False)
+    assert judged.settings["shaping"] == record.prompt.shaping
+    assert (
+        names["completion"].tolist()
+        == engine.trace(record.dataset.samples[0].prompt, temperature=0.0, max_new_tokens=10).tokens
+    )
+    bare = evaluate(
+        str(made.bundle_dir), load_data(sums(40)), n=4, shaping={"repetition_penalty": 1}, progress=False
+    )
+    assert bare.settings["shaping"] == {"top_k": 5}
+    with pytest.raises(UserError, match="shaping: heat=1"):
+        evaluate(str(made.bundle_dir), load_data(sums(40)), n=4, shaping={"heat": 1}, progress=False)
+
+
+def test_the_penalty_is_that_of_transformers_and_blind_to_padding():
+    """Prompts of unequal length in one batch, beside `generate` on each alone."""
+    model = random_model("qwen2", eos=None)
+    prompts = [[5, 6, 7, 8, 9], [11, 12]]
+    decoding = Decoding(0.0, 1.0, 12, 0, (256,), {"repetition_penalty": 1.3})
+    with undisturbed(model):
+        drawn = generate_completions(model, prompts, decoding, [0, 1])
+    for prompt, completion in zip(prompts, drawn):
+        theirs = model.generate(
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=12, do_sample=False, repetition_penalty=1.3, eos_token_id=256, pad_token_id=0,
+        )  # fmt: skip
+        assert completion.ids == theirs[0, len(prompt) :].tolist()

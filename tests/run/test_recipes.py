@@ -65,6 +65,7 @@ def test_every_recipe_passes_the_dry_run(train, recipe: Path, capsys: pytest.Cap
     [
         ("learning_rat: 1e-6", "unknown key 'learning_rat'; did you mean 'learning_rate'?"),
         ("learning_rate: much", "invalid float value: 'much'"),
+        ("plain: bare", "plain: 'bare' is not true or false"),
         ("eval_questions: many", "eval_questions: 'many' is not a whole number"),
         ("accelerate: fsdp3.yaml", "'fsdp3.yaml' is not there"),
         ("accelerate: broken.yaml", "broken.yaml is not a file that accelerate takes"),
@@ -117,7 +118,20 @@ def test_flags_win_over_the_recipe_and_lora_is_tried_too(train, capsys) -> None:
     assert "algorithm ep-grpo" in out
     assert "batch: 8 completions" in out
     assert train("Qwen/Qwen3-0.6B", "--config", recipe, "--dry-run", *flags) == 0
-    assert "random qwen3" in capsys.readouterr().out
+    found = capsys.readouterr().out
+    assert "random qwen3" in found
+    assert "prompts: through the chat template" in found
+
+
+@pytest.mark.usefixtures("offline")
+def test_plain_stands_in_a_recipe_and_the_dry_run_says_it(train, tmp_path: Path, capsys) -> None:
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(f'{{"prompt": "{i}+1=", "answer": {i + 1}}}\n' for i in range(9))
+    )
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: Qwen/Qwen3-0.6B\ndataset: {tmp_path / 'rows.jsonl'}\nplain: true\n")
+    assert train("--config", str(recipe), "--dry-run", "--per_device_train_batch_size", "8") == 0
+    assert "prompts: plain text" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama", "mistral"])

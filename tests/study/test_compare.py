@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from tiny_models import save_chat_model
 
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.study import compare as module
@@ -240,6 +241,22 @@ def test_a_grid_file_says_the_same_as_a_call(stand_in, tmp_path):
     cell = json.loads((tmp_path / "out/cells/strong/seed-6/spec.json").read_text())
     assert (cell["preset"], cell["control"]) == ("erpo", "permuted-gate")
     assert cell["overrides"] == {"learning_rate": 1e-4, "progress_eta": 1.0}
+
+
+def test_a_chat_model_is_trained_and_judged_on_chat_unless_the_grid_says_plain(stand_in, tmp_path):
+    from erpo_hub.study.cell import _as_asked
+    from erpo_hub.tasks.tasks import load_task
+
+    task = load_task("builtin:expressions", train_size=4, test_size=4)
+    for plain in (True, False):
+        grid = {"seeds": 1, "plain": plain, "model": str(save_chat_model(tmp_path / "chat"))}
+        out = tmp_path / str(plain)
+        compare(["grpo"], grid=grid, out_dir=out)
+        cell = json.loads((out / "cells/grpo/seed-0/spec.json").read_text())
+        assert ("plain" in cell) == plain  # else finished cells of before would count as others
+        assert isinstance(_as_asked(cell, task).train[0]["prompt"], str) == plain
+    with pytest.raises(UsageError, match="plain='no'"):
+        compare(["grpo"], grid={"plain": "no"}, out_dir=tmp_path / "other")
 
 
 def test_the_ablations_example_is_a_valid_grid(stand_in, tmp_path):

@@ -185,14 +185,24 @@ def test_after_five_hanging_answers_of_a_batch_the_limit_is_shorter(monkeypatch)
         texts = [boxed(f"9^{{9^{{9^{{{i}}}}}}}") for i in range(9, 29)]
         assert grader.grade(texts, [r"\sqrt{3}"] * 20) == [0.0] * 20
         assert grader.timeouts == 20
-    assert limits[:16] == [0.4] * 16
-    assert limits[-1] == 0.1
+    assert limits == [0.4] * 6 + [0.1] * 14  # few calls were under way when the fifth hung
 
 
 def test_a_timeout_counts_every_completion_that_hit_it():
     with Grader(timeout=0.5) as grader:
         assert grader.grade([boxed("9^{9^{9^{9}}}")] * 3, [r"\sqrt{3}"] * 3) == [0.0] * 3
         assert grader.timeouts == 3
+
+
+def hoard(*_):
+    return float(len(bytearray(scoring.MEMORY_LIMIT)) > 0)
+
+
+def test_a_grading_process_gets_no_more_memory_than_its_limit():
+    with Grader(workers=1) as grader:
+        assert grader._run([(hoard, "a")]) == [0.0]
+        assert grader.failures() == {"timeouts": 0, "errors": 1, "crashes": 0}
+        assert grader._run([(scoring.score_math, "1/2", ("0.5",))]) == [1.0]
 
 
 def die(*_):

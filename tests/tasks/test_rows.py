@@ -245,6 +245,7 @@ def test_train_and_test_share_no_question_however_they_are_given(tmp_path, caplo
         assert not shared(task)
         assert len(task.test) == 10
         assert "left out of training" in caplog.text
+        assert task.describe()["overlap"] == 10
     with pytest.raises(UserError, match="every training prompt is also in eval_dataset"):
         load_data(half, data)
 

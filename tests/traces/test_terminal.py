@@ -17,7 +17,7 @@ from erpo_hub.traces.decoding import Sampling
 from erpo_hub.traces.engine import Engine
 from erpo_hub.traces.html import to_html, write_html
 from erpo_hub.traces.pivots import PivotRule
-from erpo_hub.traces.trace import Trace
+from erpo_hub.traces.trace import MAX_TOKENS, Trace
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -194,13 +194,20 @@ def test_the_page_fits_a_phone(browser, tmp_path):
     page.close()
 
 
-def test_a_page_of_ten_thousand_tokens_opens(browser, tmp_path):
-    file = write_html(make_trace(10_000, pivots=list(range(6, 10_000, 7))), tmp_path / "long.html")
+@pytest.mark.parametrize("n", [10_000, pytest.param(MAX_TOKENS, marks=pytest.mark.slow)])
+def test_a_long_page_opens(browser, tmp_path, n):
+    file = write_html(make_trace(n, pivots=list(range(6, n, 7))), tmp_path / "long.html")
     page = browser.new_page()
+    page.set_default_timeout(120_000)
+    failed = []
+    page.on("pageerror", lambda e: failed.append(str(e)))
     page.goto(file.as_uri())
     page.keyboard.press("n")
-    assert page.locator("#tokens .t").count() == 10_000
+    assert page.locator("#tokens .t").count() == n
     assert page.evaluate("document.activeElement.dataset.i") == "6"
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.dataset.i") == str(n - 1)
+    assert failed == []
     page.close()
 
 

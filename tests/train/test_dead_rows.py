@@ -13,6 +13,8 @@ from erpo_hub.train.config import ERPOConfig
 
 LOSSES = ["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"]
 
+ROUNDING = 5e-6  # of a gradient in float32, relative; TRL before 1.15, with whole logits, needs 3e-6
+
 
 def half_dead(completions, prompts, **_):
     """Every second question is answered alike by all, as if all were right."""
@@ -53,7 +55,9 @@ def assert_alike(one, other):
         assert a.keys() == b.keys()
         for name in a:
             scale = b[name].norm().clamp(min=1e-12)
-            assert (a[name] - b[name]).norm() / scale < 2e-6 or (a[name] - b[name]).abs().max() < 1e-9, name
+            assert (a[name] - b[name]).norm() / scale < ROUNDING or (a[name] - b[name]).abs().max() < 1e-9, (
+                name
+            )
 
 
 def both(tmp_path, model, **changes):

@@ -10,20 +10,22 @@ from pathlib import Path
 
 import pytest
 from distributed_run import MODES
+from engines import environment
 
 from erpo_hub.methods.credit import alone
 from erpo_hub.train.processes import straddling_reduce
 
+FSDP2 = Path(__file__).parents[2] / "examples" / "recipes" / "fsdp2.yaml"
 SCRIPT = Path(__file__).parents[1] / "distributed_run.py"
 
 
-def run(model: str, out: Path, mode: str, processes: int) -> list[dict]:
+def run(model: str, out: Path, mode: str, processes: int, **extra: str) -> list[dict]:
     command = [sys.executable, str(SCRIPT)]
     if processes > 1:
         torchrun = Path(sys.executable).with_name("torchrun")
         command = [str(torchrun), "--standalone", f"--nproc_per_node={processes}", str(SCRIPT)]
     path = os.pathsep.join([str(SCRIPT.parent), str(SCRIPT.parents[1])])
-    environment = {**os.environ, "PYTHONPATH": path, "ACCELERATE_USE_CPU": "1"}
+    environment = {**os.environ, "PYTHONPATH": path, "ACCELERATE_USE_CPU": "1", **extra}
     done = subprocess.run(
         [*command, model, str(out), mode], capture_output=True, text=True, timeout=300, env=environment
     )
@@ -84,6 +86,19 @@ def test_dead_rows_left_out_in_two_processes(tiny_model: str, tmp_path: Path) ->
         assert size > 0
         assert two == three, "every process holds the same gradient"
         assert sum((a - b) ** 2 for a, b in zip(one, two)) ** 0.5 <= 1e-6 * size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["straddle", "empty rank"])
+def test_fsdp2_agrees_with_one_process(tiny_model: str, tmp_path: Path, mode: str) -> None:
+    """The recipe's own file, with the parameters really shared out over two processes."""
+    (alone,) = run(tiny_model, tmp_path, mode, 1)
+    both = run(tiny_model, tmp_path, mode, 2, **environment(FSDP2))
+    assert [report["sharded"] for report in both] == pytest.approx([0.5, 0.5], abs=0.05)
+    for step, (a, b, c) in enumerate(zip(alone["advantages"], *(report["advantages"] for report in both))):
+        for one, two in zip(a, b + c, strict=True):
+            assert largest_difference(one, two) < 1e-5, f"step {step}"
+    assert any(x != 0 for row in alone["advantages"][-1] for x in row)
 
 
 class Fake:

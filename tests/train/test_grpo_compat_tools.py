@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+import trl
 from compat import KINDS, build, logged, run
 from datasets import Dataset
+from packaging.version import Version
 from peft import LoraConfig
 from tiny_models import save_tool_caller
 
@@ -271,6 +273,17 @@ def test_environment_that_rewards_itself(make) -> None:
     spread = made.batches[0]["advantages"].view(8, -1).abs().amax(1)
     assert (spread[:4] > 0).all()
     assert (spread[4:] == 0).all()  # a group of equal rewards
+
+
+class Costly(ScoredCounter):
+    @property
+    def connection(self) -> None:
+        raise AssertionError("looked at to see whether it is a tool")
+
+
+@pytest.mark.skipif(Version(trl.__version__) < Version("1.15"), reason="older TRL evaluates properties")
+def test_properties_of_an_environment_are_left_alone(make) -> None:
+    run(make(ADD, DONE, environment_factory=Costly, reward_funcs=None))
 
 
 def test_environment_without_a_dataset(make) -> None:

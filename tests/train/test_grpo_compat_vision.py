@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from compat import ERPO, KINDS, build, logged, run
 from datasets import Dataset
+from packaging.version import Version
 from PIL import Image
 from tiny_models import save_vision_model
 
 from erpo_hub import ERPOTrainer
+
+pytestmark = pytest.mark.skipif(
+    Version(transformers.__version__) < Version("5.18"),
+    reason="the tiny vision model is made for newer transformers: at 5.8 TRL's own trainer fails on it too",
+)
 
 
 @pytest.fixture(scope="module")

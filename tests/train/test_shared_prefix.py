@@ -20,7 +20,8 @@ from transformers import (
 from trl.trainer import utils as trl_utils
 
 from erpo_hub.errors import UsageError
-from erpo_hub.train.shared_prefix import cannot_pack, pack, packed_forward
+from erpo_hub.train import shared_prefix
+from erpo_hub.train.shared_prefix import cannot_pack, completions_a_row, pack, packed_forward
 
 if not hasattr(trl_utils, "add_fused_lm_head"):
     pytest.skip("packed rows are scored by the fused head of TRL 1.15 and later", allow_module_level=True)
@@ -48,7 +49,7 @@ FAMILIES = {
     ),
     "phi3": Phi3Config(**SHAPE, sliding_window=7),
 }
-ROWS, PROMPT, COMPLETION = 6, 9, 7
+ROWS, PROMPT, COMPLETION = 6, 20, 7
 
 
 def batch():
@@ -80,7 +81,7 @@ def test_the_same_numbers(family, implementation):
         return out.log_probs[:, -COMPLETION:], out.entropy[:, -COMPLETION:]
 
     def packed():
-        return packed_forward(model, pack(ids, mask, COMPLETION), COMPLETION, Accelerator(cpu=True))
+        return packed_forward(model, pack(ids, mask, COMPLETION, 0.0), COMPLETION, Accelerator(cpu=True))
 
     found = []
     for forward in (plain, packed):
@@ -97,18 +98,23 @@ def test_the_same_numbers(family, implementation):
 
 def test_nothing_to_share_and_long_groups(monkeypatch):
     ids, mask = batch()
-    assert pack(ids[[0, 3, 5]], mask[[0, 3, 5]], COMPLETION) is None
+    assert pack(ids[[0, 3, 5]], mask[[0, 3, 5]], COMPLETION, 0.0) is None
     monkeypatch.setattr("erpo_hub.train.shared_prefix.MAX_LENGTH", PROMPT + 2 * (COMPLETION + 1))
-    packed = pack(ids, mask, COMPLETION)
+    packed = pack(ids, mask, COMPLETION, 0.0)
     assert packed.input_ids.shape == (4, PROMPT - 1 + 2 * (COMPLETION + 1))  # three rows of a prompt: 2 and 1
     picked = packed.input_ids[packed.row[:, None], packed.start[:, None] + torch.arange(COMPLETION)]
     assert torch.equal(picked, ids[:, PROMPT:])
 
 
 @pytest.mark.parametrize("changes", [{}, {"beta": 0.05}, {"gradient_checkpointing": True}, {"lora": True}])
-def test_a_training_ends_in_the_same_weights(tmp_path, tiny_model, changes):
+def test_a_training_ends_in_the_same_weights(tmp_path, tiny_model, changes, monkeypatch):
+    monkeypatch.setattr(shared_prefix, "pair_cost", lambda model: 0.0)  # so small a model would not be packed
     changes = dict(changes)
     peft = LoraConfig(r=2, init_lora_weights=False, task_type="CAUSAL_LM") if changes.pop("lora", 0) else None
+
+    packed = []
+    real = shared_prefix.packed_forward
+    monkeypatch.setattr(shared_prefix, "packed_forward", lambda *a: packed.append(1) or real(*a))
 
     def weights(shared):
         torch.manual_seed(0)
@@ -123,7 +129,17 @@ def test_a_training_ends_in_the_same_weights(tmp_path, tiny_model, changes):
 
     (one, _), (other, made) = weights(False), weights(True)
     assert made._packs
+    assert packed
     assert (one - other).norm() / one.norm() < 1e-5
+
+
+def test_long_completions_share_a_row_with_fewer_or_none():
+    """Groups of 8 on the embedded model, whose measured costs the rule was held against."""
+    pair = 2 * 128 * 4 / 838_528
+    rows = {c: completions_a_row([8, 8], 192, c, pair) for c in (8, 48, 128, 256, 1024)}
+    assert rows == {8: 8, 48: 8, 128: 4, 256: 1, 1024: 1}
+    assert completions_a_row([1, 1], 192, 8, pair) == 1
+    assert completions_a_row([8], 192, 4000, 0.0) == 1  # two do not fit a packed row
 
 
 def test_refused_by_name(tmp_path, tiny_model):

@@ -23,7 +23,7 @@ from erpo_hub.publish.traces_dataset import push_traces
 from tests.hub_server.fixtures import hub  # noqa: F401
 from tests.hub_server.server import ALICE, HubServer
 
-from .conftest import traces, watched
+from .conftest import open_drawer, traces, watched
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,7 +95,7 @@ def test_runs_on_a_hub_are_followed_asked_and_one_is_pushed(hub, browser, paired
         _card_of_a_hub_run_and_push(page, hub)
         with page.expect_response(re.compile("/run/predict")):
             page.get_by_role("tab", name="Inspect").click()
-        page.locator("#drawer-open").click()
+        open_drawer(page)
         page.locator("#model input").click()
         page.get_by_role("option", name="alice/grpo").click()  # it was added under Runs
         page.locator("#prompt textarea").fill("3+4=")

@@ -174,7 +174,7 @@ def test_markdown_becomes_names_and_texts_only():
         ["p", "", "<img src=x onerror=alert(1)> [a](javascript:x) ![b](http://c)"]
     ]
     assert read_nodes(["x"]) is None
-    assert read_nodes("x" * 200_001) is None
+    assert read_nodes("x" * 100_001) is None
 
 
 def test_reading_mode_draws_markdown_and_runs_nothing(page):

@@ -15,7 +15,7 @@ from ..context import Context
 from ..models.pairs import pair_messages, stream_pair
 from ..models.requests import SamplingSettings
 from ..view.token_view import ViewConfig, clear_message, empty_curve, token_view
-from . import as_a_whole, over_task
+from . import as_a_whole, over_task, transplant
 from .address import Opener
 from .controls import ASKS, STOP_AT_ONCE, sampling_controls, stopper
 
@@ -24,7 +24,7 @@ Pair = tuple[str, str, tuple[Trace, Trace] | None]
 
 
 def build(context: Context) -> tuple[list[gr.Dropdown], Opener]:
-    """Lay out the tab and connect it. Returns the two lists of models, and what an address opens here."""
+    """Lay out the tab and connect it. Returns the lists of models, and what an address opens here."""
     pairs = context.library.trace_pairs()
     first = next(iter(pairs), None)
     whole = as_a_whole.build(context)
@@ -44,8 +44,9 @@ def build(context: Context) -> tuple[list[gr.Dropdown], Opener]:
     views = [view_a, view_b]
     _connect(context, controls, views, pairs)
     opener = as_a_whole.connect(context, whole, controls, views)
+    swapped = transplant.build(context, controls)
     over_task.build(context, controls, views)
-    return [controls["a"], controls["b"]], opener
+    return [controls["a"], controls["b"], *swapped], opener
 
 
 def _hint() -> str:

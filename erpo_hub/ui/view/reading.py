@@ -13,12 +13,14 @@ from typing import Any
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-CHARACTERS = 200_000  # of a text that are parsed; a longer one is shown plain
+CHARACTERS = 100_000  # of a text that are parsed; a longer one is shown plain
 Node = str | list[Any]  # a text, or [element, class, *nodes]
 
 # $$..$$, \[..\], \(..\) and $..$ without space inside its ends or a digit after it ("$5 and $6" is money)
 _MATH = re.compile(
-    r"(\$\$.+?\$\$|\\\[.+?\\\])|(\\\(.+?\\\)|\$(?=[^\s$])[^$\n]{1,400}?(?<=[^\s$])\$(?!\d))", re.DOTALL
+    r"(\$\$.{1,1000}?\$\$|\\\[.{1,1000}?\\\])"
+    r"|(\\\(.{1,400}?\\\)|\$(?=[^\s$])[^$\n]{1,400}?(?<=[^\s$])\$(?!\d))",
+    re.DOTALL,
 )
 _CODE = re.compile(r"(^```.*?(?:^```|\Z)|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
 _KEPT = "\ue000{}\ue001"  # stands for a piece of mathematics while Markdown is read

@@ -179,7 +179,10 @@ const view = {
     if (text !== undefined && text !== null) status.textContent = text;
     status.hidden = !status.textContent;
     this.root.classList.toggle("tv-empty", !this.data.tokens.length && !status.textContent);
-    if (kind === "error") this.auditing = null;
+    if (kind === "error" && this.auditing !== null) {
+      this.auditing = null;
+      if (this.selected) showCard(this, this.selected, true);
+    }
     const progress = this.parts.card.querySelector(".tv-audit-progress");
     if (progress && text) progress.textContent = text;
     status.classList.toggle("tv-error", kind === "error");

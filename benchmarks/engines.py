@@ -1,0 +1,125 @@
+"""Engines for several processes, tried on a CPU over gloo with a tiny model: the table in docs/scaling.md.
+
+    python benchmarks/engines.py                             # ddp, fsdp2, zero2, zero3
+    python benchmarks/engines.py --engines ddp,fsdp2 --write # and writes docs/scaling.md
+
+Each engine runs `train_and_push(push=False)` in two processes (three steps, interrupted in the second,
+resumed) and the token advantages of tests/distributed_run.py. An engine whose parameters are not shared out
+counts as not run; ZeRO-2 keeps them whole by design. vLLM and NCCL need a GPU: benchmarks/gpu.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
+sys.path[:0] = [str(ROOT), str(TESTS)]
+
+from engines import deepspeed_environment, environment  # noqa: E402
+
+ENGINES: dict[str, dict[str, str]] = {
+    "ddp": {"ACCELERATE_USE_CPU": "1"},
+    "fsdp2": environment(ROOT / "examples" / "recipes" / "fsdp2.yaml"),
+    "zero2": deepspeed_environment(2),
+    "zero3": deepspeed_environment(3),
+}
+MODES = ("straddle", "empty rank", "dead rows")
+SHARES = {"ddp": 0.0, "fsdp2": 0.5, "zero2": 0.0, "zero3": 0.5}  # of the parameters that a process lacks
+PAGE = ROOT / "docs" / "scaling.md"
+
+
+def launch(script: str, *arguments: str, engine: dict[str, str], processes: int = 2) -> str | None:
+    """None where it went well, else the last line that says why not."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    path = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(TESTS), str(ROOT)])
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **engine}
+    done = subprocess.run(
+        [*command, str(TESTS / script), *arguments], capture_output=True, text=True, env=env, timeout=1800
+    )
+    if done.returncode == 0:
+        return None
+    said = [line for line in done.stderr.splitlines() if "Error" in line and "ChildFailed" not in line]
+    return said[0].split("]: ")[-1][:160] if said else "ended without a word"
+
+
+def whole_run(name: str, model: str, folder: Path) -> dict[str, Any]:
+    if said := launch("engine_run.py", model, str(folder), engine=ENGINES[name]):
+        return {"failed": said}
+    return json.loads((folder / "report.json").read_text())
+
+
+def advantages(name: str, model: str, folder: Path) -> dict[str, str]:
+    """Mode -> the largest difference to one process, or why there is none."""
+    found = {}
+    for mode in MODES:
+        one = launch("distributed_run.py", model, str(folder), mode, engine=ENGINES["ddp"], processes=1)
+        two = launch("distributed_run.py", model, str(folder), mode, engine=ENGINES[name])
+        found[mode] = one or two or difference(folder, mode)
+    return found
+
+
+def difference(folder: Path, mode: str) -> str:
+    stem = mode.replace(" ", "-")
+    alone, *both = (
+        json.loads((folder / f"{stem}-{world}-{rank}.json").read_text())["advantages"]
+        for world, rank in ((1, 0), (2, 0), (2, 1))
+    )
+    worst = 0.0
+    for a, b, c in zip(alone, *both):
+        for one, two in zip(a, b + c, strict=True):
+            width = max(len(one), len(two))
+            padded = (row + [0.0] * (width - len(row)) for row in (one, two))
+            worst = max(worst, *(abs(x - y) for x, y in zip(*padded)))
+    return f"{worst:.0e}"
+
+
+def row(name: str, model: str) -> str:
+    needs = "deepspeed" if name.startswith("zero") else None
+    if needs and find_spec(needs) is None:
+        return f"| {name} | not run: {needs} is not installed |" + " |" * (4 + len(MODES))
+    with tempfile.TemporaryDirectory() as folder:
+        report = whole_run(name, model, Path(folder))
+        if "failed" in report:
+            return f"| {name} | **fails**: {report['failed'].replace('|', '/')} |" + " |" * (4 + len(MODES))
+        if abs(report["sharded"] - SHARES[name]) > 0.05:
+            return f"| {name} | not run: nothing was shared out |" + " |" * (4 + len(MODES))
+        worst = advantages(name, model, Path(folder))
+    steps = "yes" if report["steps"] == [1, 2, 3] and report["interrupted"] else f"**{report['steps']}**"
+    live = "yes" if report["saved_is_live"] else "**no**"
+    cells = [name, report["engine"].split(".")[-1], f"{report['sharded']:.2f}", steps, report["status"], live]
+    return f"| {' | '.join([*cells, *(worst[mode] for mode in MODES)])} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--write", action="store_true", help="write docs/scaling.md")
+    given = parser.parse_args()
+    from tiny_models import save_tiny_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = str(save_tiny_model(Path(folder) / "tiny"))
+        head = ["engine", "as accelerate has it", "parameters elsewhere", "interrupted and resumed", "record"]
+        head += ["saved = live", *(f"advantages, {mode}" for mode in MODES)]
+        lines = [f"| {' | '.join(head)} |", "|:--|:--|" + "--:|" * (len(head) - 2)]
+        for name in given.engines.split(","):
+            lines.append(row(name, model))
+            print(lines[-1], flush=True)
+    if given.write:
+        text = PAGE.read_text(encoding="utf-8")
+        begin, end = "<!-- engines:begin -->", "<!-- engines:end -->"
+        before, after = text.split(begin)[0], text.split(end)[1]
+        PAGE.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""RunDoctor: says while a GRPO training runs what is wrong with it, since when, how sure, and what to change.
+
+    trainer = GRPOTrainer(...)
+    trainer.add_callback(RunDoctor(trainer))
+
+Works with any GRPOTrainer of TRL's; `train_and_push` and `erpo-hub train` have it on. It reads what the
+trainer logs anyway (`rules`), a few completions of each batch and a thousand weights now and then
+(`examined`); it computes nothing on the model and draws nothing, so the weights are the same with it and
+without. It does not stop a run, and it does not promise to see reward hacking.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+from transformers import TrainerCallback
+
+from ..text import one_line
+from . import examined
+from .findings import CHANGES, IMPLIED, Finding
+from .rules import RULES, Facts, History, Sign
+
+logger = logging.getLogger(__name__)
+
+_STATE = "erpo_hub.RunDoctor"  # in a checkpoint's trainer_state.json
+_WEIGHED = (3, 10)  # steps after which the weights are looked at
+_READ = (
+    "entropy", "kl", "clip_ratio/region_mean", "reward", "frac_reward_zero_std", "completions/mean_length",
+    "completions/clipped_ratio", "erpo/progress_std",
+)  # fmt: skip
+_FAILURES = ("grader/timeouts", "grader/errors", "grader/crashes")  # logged by `correctness_reward`
+
+
+class RunDoctor(TrainerCallback):
+    """A callback for one trainer; each finding is told once, by the logger `erpo_hub`, and kept.
+
+    Args:
+        trainer: the [`~trl.GRPOTrainer`] that it is added to.
+        held_out: rows with `prompt` that the model will be judged on; default: the trainer's eval_dataset.
+
+    Attributes:
+        findings: what was found so far, in order. Kept in checkpoints: a resumed run does not tell it again.
+    """
+
+    def __init__(self, trainer: Any, held_out: Any = None):
+        self.trainer, self.held_out = trainer, held_out
+        self.findings: list[Finding] = []
+        self._history, self._facts = History(), Facts()
+        self._broken = False
+        self._seen: dict[str, int] = {}  # values of TRL's metrics that were read, by name
+
+    # --- the trainer's events ---
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        trainer = self.trainer
+        self._history, self.findings[:], self._seen = History(), [], {}
+        if kept := (state.stateful_callbacks or {}).get(_STATE):  # resumed
+            self._history = History.load(kept["history"])
+            self.findings[:] = [Finding(**finding) for finding in kept["findings"]]
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        self._first_step = state.global_step
+        self._weights = examined.Weights(model)
+        self._process = psutil.Process()
+        self._facts = Facts(
+            max_steps=state.max_steps,
+            learning_rate=args.learning_rate,
+            lora=hasattr(model, "peft_config"),
+            half=self._weights.half,
+            autocast=args.bf16 or args.fp16,
+            completion_limit=args.max_completion_length,
+            memory_limit=examined.memory_limit(trainer.accelerator.device),
+        )
+        self._texts = examined.Texts(trainer.train_dataset, trainer.num_generations)
+        self._shares = trainer.reward_weights.tolist()
+        tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+        held_out = trainer.eval_dataset if self.held_out is None else self.held_out
+        rows = trainer.train_dataset
+        self._tell("no-chat-template", examined.no_chat_template(tokenizer, model, rows), state)
+        self._tell("other-evaluation-prompt", examined.other_evaluation_prompt(rows, held_out), state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._broken:
+            return
+        try:
+            self._history.add(state.global_step, self._numbers(state.global_step))
+            if state.global_step % 2:  # the first step, then every other one
+                self._examine(state)
+        except Exception as error:  # noqa: BLE001 (whatever a trainer holds: a look at a run must not end it)
+            self._broken = True
+            logger.warning(
+                "doctor: step %d: could not go on (%s: %s)",
+                state.global_step,
+                type(error).__name__,
+                one_line(error),
+            )
+        if control.should_save:
+            found = [asdict(finding) for finding in self.findings]
+            state.stateful_callbacks[_STATE] = {"history": self._history.dump(), "findings": found}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        if not self.trainer.model.training or not logs:
+            return
+        self._seen.clear()  # TRL empties its metrics after this
+        self._history.add(
+            state.global_step, {name: logs.get(name) for name in ("grad_norm", "learning_rate")}
+        )
+
+    # --- what it reads ---
+
+    def _numbers(self, step: int) -> dict[str, float | None]:
+        """What has come since the last step: means of TRL's metrics, readings of the batch if it is new."""
+        fresh: dict[str, list[float]] = {}
+        for name, values in self.trainer._metrics["train"].items():
+            if name in _READ or name in _FAILURES or name.startswith("rewards/"):
+                fresh[name] = values[self._seen.get(name, 0) :]
+                self._seen[name] = len(values)
+        numbers: dict[str, float | None] = {k: sum(v) / len(v) for k, v in fresh.items() if v}
+        if fresh.get("reward"):  # one value a generation batch
+            numbers |= self._batch(sum(numbers.get(name) or 0.0 for name in _FAILURES))
+        if step % 2 == 0:
+            numbers |= examined.memory_numbers(self.trainer.accelerator.device, self._process)
+        done = step - self._first_step
+        if done in _WEIGHED:
+            numbers |= self._weights.numbers() | {"weights/steps": float(done)}
+        return numbers
+
+    def _batch(self, failures: float) -> dict[str, float | None]:
+        logs = self.trainer._logs
+        rewards = [_total(row, self._shares) for row in zip(*logs["rewards"].values())]
+        if not len(logs["prompt"]) == len(logs["completion"]) == len(rewards):
+            return {}
+        numbers = self._texts.numbers(list(logs["prompt"]), list(logs["completion"]), rewards)
+        if failures and rewards:
+            numbers["texts/unscored"] = (numbers.get("texts/unscored") or 0.0) + failures / len(rewards)
+        return numbers
+
+    # --- what it says ---
+
+    def _examine(self, state: Any) -> None:
+        known = {finding.kind for finding in self.findings}
+        for kind, rule in RULES.items():
+            if kind not in known and known.isdisjoint(IMPLIED.get(kind, ())):
+                self._tell(kind, rule(self._history, self._facts), state)
+                known = {finding.kind for finding in self.findings}
+
+    def _tell(self, kind: str, sign: Sign | None, state: Any) -> None:
+        if sign is None or any(finding.kind == kind for finding in self.findings):
+            return
+        finding = Finding(kind, sign.step, sign.certainty, sign.what, CHANGES[kind], state.global_step)
+        self.findings.append(finding)
+        if state.is_world_process_zero:
+            logger.warning("doctor: step %d: %s", state.global_step, finding)
+
+
+def _total(scores: tuple[float, ...], weights: list[float]) -> float:
+    """The weighted sum, NaN where no function scored; as TRL makes it."""
+    given = [score * weight for score, weight in zip(scores, weights) if score == score]
+    return sum(given) if given else float("nan")
