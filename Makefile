@@ -1,4 +1,4 @@
-# `make demo`, `make test` and `make docs` set everything up by themselves, inside .venv.
+# `make demo`, `make app`, `make test` and `make docs` set everything up by themselves, inside .venv.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -6,13 +6,16 @@ BIN    := $(VENV)/bin
 # What the two ends of the versions have to pass: trainer, capture, methods, TRL's own tests, whole runs, the Hub.
 LANE   := tests/train tests/methods tests/run/test_resume.py tests/run/test_one_model.py tests/publish/test_hub.py tests/publish/test_job.py
 
-.PHONY: demo demo-quick test test-slow test-floor test-newest lint docs evidence dist clean
+.PHONY: app demo demo-quick test test-slow test-floor test-newest lint docs evidence dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/erpo-hub demo --out runs/demo
 
 demo-quick: $(VENV)/.demo
 	$(BIN)/erpo-hub demo --quick --out runs/demo
+
+app: $(VENV)/.demo
+	$(BIN)/erpo-hub app
 
 test: $(VENV)/.test lint
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"

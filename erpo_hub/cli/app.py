@@ -39,6 +39,8 @@ def run_app(
     except OSError as error:
         raise UserError(f"cannot serve on {host}:{port or 7860} ({error}); choose another --port") from None
     link = shared or door.link(url)
+    if demo.start:  # the tab to open on
+        link += f"{'&' if '?' in link else '?'}tab={demo.start}"
     told = "only with this link can paths be opened and runs be pushed" if alone else "all are visitors here"
     print(f"erpo-hub app: {link}\n({told}; Ctrl-C ends it)", flush=True)
     if open_browser:

@@ -289,7 +289,8 @@ def compare(
 @app.command()
 def trace(
     model: Annotated[str, typer.Argument(help="Hub id, folder, GGUF file, or builtin:tiny-reasoner.")],
-    question: Annotated[str, typer.Argument()],
+    question: Annotated[str, typer.Argument(help="With -n: a task, or a file of prompts and completions.")],
+    n: Annotated[int | None, typer.Option("-n", min=1, help="Trace so many, into --parquet.")] = None,
     gold: Annotated[str | None, typer.Option(help="The right answer, to grade against.")] = None,
     max_new_tokens: Annotated[int, typer.Option()] = 256,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
@@ -312,6 +313,8 @@ def trace(
     """Solve a question, shade every token by its entropy, mark the decision pivots.
 
     Example: `erpo-hub trace builtin:tiny-reasoner "3+4*2-1=" --html trace.html`
+
+    Many: `erpo-hub trace builtin:tiny-reasoner "builtin:expressions?operands=4" -n 200`, into traces.parquet
     """
     _quiet()
     from ..tasks.grading import Grader, read_answer
@@ -324,6 +327,17 @@ def trace(
         question, completion, chat, sensitivity, audit,
         Sampling(max_new_tokens, temperature, top_p, top_k, seed), PivotRule(quantile, min_entropy),
     )  # fmt: skip
+    if n is not None:
+        from .trace_many import trace_many
+
+        if gold or completion or audit or json or png or html:
+            raise UsageError(
+                "-n writes --parquet alone: leave out --gold, --completion, --audit and other files"
+            )
+        out = parquet or Path("traces.parquet")
+        load = partial(Engine.load, model, revision, adapter=adapter)
+        trace_many(load, model, question, n, request, out)
+        return
     with Grader("math") as grader:
         grade = (lambda text: grader.grade([text], [gold])[0] or 0.0) if gold else None
         run_trace(

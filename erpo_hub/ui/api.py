@@ -17,6 +17,7 @@ from .models import runner
 from .models.pairs import first_difference
 from .models.pool import Engines
 from .models.requests import Answer, Fork, SamplingSettings, Score, fork_tokens, number, whole
+from .tabs.controls import ASKS
 
 
 def build(context: Context) -> None:
@@ -133,4 +134,4 @@ def build(context: Context) -> None:
         return {"a": a.to_dict(), "b": b.to_dict(), "first_difference": first_difference(a, b)}
 
     for function in (trace, score, fork, compare):
-        gr.api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=1)
+        gr.api(function, api_name=function.__name__, **ASKS)

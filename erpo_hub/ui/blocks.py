@@ -22,6 +22,7 @@ class Page(gr.Blocks):
 
     def __init__(self, budget: Budget, **options: Any):
         """budget: of all sessions together."""
+        self.start: str | None = None  # the tab that a link to the app opens
         super().__init__(**options)
         self._memory = SessionMemory(budget)
 

@@ -36,4 +36,4 @@ class Context:
 
     def seen_by(self, request: Any) -> Context:
         """The context as a request may use it: with all models for the owner, else with the listed ones."""
-        return self if self.owner(request) else replace(self, engines=self.engines.listed())
+        return replace(self, engines=self.engines.seen_by(request, owner=self.owner(request)))

@@ -1,49 +1,98 @@
-"""Links into the app: an address names a shipped trace and a token, or a question with its settings.
+"""The address is the state: a tab, what it shows, a token, and filters; a computed answer by its number.
 
-Nothing is kept on the server for a link. An address is a stranger's text: unknown names and numbers out of
-range are passed over, and a question is filled in, never asked.
+address.js keeps the address as the page is used; here it is read, when a page opens and on the way back.
+An address is a stranger's text: unknown names and numbers out of range are passed over, and a question is
+filled in, never asked. Answers are kept under the app's budget, for `answers.HOURS` at most.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 import gradio as gr
 
+from ..traces.trace import Trace
 from .context import Context
+from .models import answers
+from .tabs.address import Opener
 from .tabs.inspect import Panel
 from .view.token_view import question_message, trace_message
 
-TABS = ("inspect", "compare", "group", "runs", "card")
-
 _PRESS_ASK = "The link fills in this question: press Ask to have it answered."
+_GONE = f"This answer is not kept any more (answers are, for {answers.HOURS} hours at most): press Ask."
+_WELCOME = (
+    "The model was least certain at the open token: see what else it could have written there. Then open"
+    " another trace, or ask a question of your own."
+)
+SEARCH = "() => [window.location.search]"
+OPENED = "() => window.erpoAddress?.release()"
 
 
-def build(context: Context, demo: gr.Blocks, tabs: gr.Tabs, panel: Panel) -> None:
-    """Reads the address when a page opens, and ends what a closed page left running."""
+def build(context: Context, demo: gr.Blocks, tabs: gr.Tabs, panel: Panel, openers: dict[str, Opener]) -> None:
+    """Connects address and page, keeps answers for links, and ends what a closed page left running."""
+    search = gr.Textbox(visible="hidden", elem_id="address-search", label="Address")
+    go = gr.Button(visible="hidden", elem_id="address-go")
+    number = gr.Textbox(visible="hidden", elem_id="address-answer", label="Number of the answer")
+    keeping = gr.Button(visible="hidden", elem_id="address-keep")
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+    def updates(query: dict[str, str]) -> list[Any]:
+        tab = gr.Tabs(selected=query["tab"]) if query.get("tab") in ("inspect", *openers) else gr.skip()
+        found = [tab, *_inspect(context, panel, query)]
+        for name, opener in openers.items():
+            own = query if query.get("tab") == name else {}
+            found += opener.fill(own) if own else [gr.skip()] * len(opener.outputs)
+        return found
 
     def opened(request: gr.Request) -> list[Any]:
-        query = dict(request.query_params)
-        tab = gr.Tabs(selected=query["tab"]) if query.get("tab") in TABS else gr.skip()
-        trace = context.library.traces.get(query.get("trace", ""))
-        shown: list[Any] = [gr.skip()] * 3
-        question = _question(context, panel, query)
-        if trace is not None:
-            at = query.get("token", "")
-            select = int(at) - 1 if at.isdecimal() and len(at) < 8 else None
-            shown = [query["trace"], trace_message(trace, name=query["trace"], select=select), trace]
-            question[1:3] = trace.prompt[: context.limits.prompt_characters], trace.gold or ""
-        elif "prompt" in query:
-            model = question[0] if isinstance(question[0], str) else "Not answered yet"
-            shown = [None, question_message(model, question[1], question[2], _PRESS_ASK), None]
-        return [tab, *shown, *question]
+        return updates(dict(request.query_params))
+
+    def opened_again(text: str) -> list[Any]:
+        return updates(dict(parse_qsl(text.removeprefix("?")[:20_000])))
+
+    def keep(trace: Trace | None) -> str:
+        known = trace is None or any(trace is shipped for shipped in context.library.traces.values())
+        return "" if known or trace is None else answers.keep(trace, context.limits.budget)
 
     def closed(request: gr.Request) -> None:
         context.stop_signals.forget(request.session_hash)
 
     outputs = [tabs, panel.shipped, panel.view, panel.trace, panel.model, panel.prompt, panel.gold]
-    demo.load(opened, None, [*outputs, *panel.settings], show_progress="hidden", api_visibility="private")
+    outputs += [*panel.settings, *(output for opener in openers.values() for output in opener.outputs)]
+    demo.load(opened, None, outputs, **quiet).then(None, js=OPENED, api_visibility="private")
+    go.click(opened_again, search, outputs, js=SEARCH, **quiet).then(
+        None, js=OPENED, api_visibility="private"
+    )
+    keeping.click(keep, panel.trace, number, **quiet)
     demo.unload(closed)
+
+
+def _inspect(context: Context, panel: Panel, query: dict[str, str]) -> list[Any]:
+    """Recorded trace, view, trace, and the question's fields."""
+    name = query.get("trace", "")
+    trace = context.library.traces.get(name)
+    kept = answers.find(query["answer"]) if "answer" in query and trace is None else None
+    question = _question(context, panel, query)
+    shown: list[Any] = [gr.skip()] * 3
+    welcome = context.library.traces.get(context.library.welcome or "")
+    at = query.get("token", "")
+    select = int(at) - 1 if at.isdecimal() and len(at) < 8 else None
+    if trace is not None:
+        shown = [name, trace_message(trace, name=name, select=select), trace]
+    elif kept is not None:
+        shown = [None, trace_message(kept, name=kept.model, select=select), kept]
+    elif "prompt" in query:
+        model = question[0] if isinstance(question[0], str) else "Not answered yet"
+        text = _GONE if "answer" in query else _PRESS_ASK
+        shown = [None, question_message(model, question[1], question[2], text), None]
+    elif welcome is not None and not query.keys() - {"tab", "__theme"}:
+        peak = max(range(len(welcome)), key=welcome.entropy.__getitem__)
+        message = trace_message(welcome, name=context.library.welcome, select=peak, text=_WELCOME)
+        shown = [context.library.welcome, message, welcome]
+    if found := trace or kept:
+        question[1:3] = found.prompt[: context.limits.prompt_characters], found.gold or ""
+    return [*shown, *question]
 
 
 def _question(context: Context, panel: Panel, query: dict[str, str]) -> list[Any]:

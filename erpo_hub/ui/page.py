@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..traces.trace import Trace
-from . import budget
+from . import budget, preview
 from .context import Context
 from .guard import Door, Guard
 from .library.labels import label_of
-from .library.library import Limits, open_library
+from .library.library import EMBEDDED, Limits, add_examples, open_library
 from .library.run_folder import RunFolder
 from .models.pool import Engines
 from .view.theme import css, theme
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
     from ..traces.engine import Engine
+    from .blocks import Page
 
 _INTRO = """
 # erpo-hub inspector
@@ -40,7 +41,7 @@ def build_demo(
     *,
     limits: Limits | None = None,
     door: Door | None = None,
-) -> gr.Blocks:
+) -> Page:
     """The app.
 
     engines: loaded engines by name. runs: paths of runs, models or trace folders, or Hub model ids. traces:
@@ -67,28 +68,32 @@ def build_demo(
     library = open_library([*runs, *(t for t in given if not isinstance(t, Trace))], limits)
     for number, trace in enumerate(t for t in given if isinstance(t, Trace)):
         library.traces[f"{number + 1}: {label_of(trace)}"] = trace
+    if not library.traces and not library.runs and not library.models.keys() - {EMBEDDED}:
+        add_examples(library)
     context = Context(library, Engines(library, engines), door=door)
     runner.lend(context.engines)
 
-    with Page(library.limits.budget, title="erpo-hub inspector", delete_cache=(3600, 3600)) as demo:
+    with Page(library.limits.budget, title=preview.TITLE, delete_cache=(3600, 3600)) as demo:
         api.build(context)  # first, so that Gradio adds no numbers to its names
         gr.Markdown(_INTRO, elem_id="erpo-head")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Inspect", id="inspect") as inspect_tab:
                 panel = inspect.build(context)
             with gr.Tab("Compare", id="compare") as compare_tab:
-                models = compare.build(context)
+                models, compared = compare.build(context)
             with gr.Tab("Group", id="group") as group_tab:
-                group.build(context, group_tab, tabs, panel)
+                grouped = group.build(context, group_tab, tabs, panel)
             with gr.Tab("Runs", id="runs"):
-                runs_tab.build(context)
+                ran = runs_tab.build(context)
             with gr.Tab("Card", id="card") as card_tab:
-                card_preview.build(context, card_tab)
-        links.build(context, demo, tabs, panel)
+                card = card_preview.build(context, card_tab)
+        openers = {"compare": compared, "group": grouped, "runs": ran, "card": card}
+        links.build(context, demo, tabs, panel, openers)
         if library.limits.models is None:  # a run that was added under Runs is offered everywhere
             names = context.engines.names
             _offer(inspect_tab, [panel.shipped, panel.model], lambda: [list(library.traces), names()])
             _offer(compare_tab, models, lambda: [names() for _ in models])
+    demo.start = "compare" if library.pair() else None
     demo.queue(max_size=library.limits.queue, default_concurrency_limit=8)
     return demo
 
@@ -103,6 +108,13 @@ def _offer(tab: gr.Tab, lists: list[gr.Dropdown], choices: Callable[[], list[lis
     tab.select(fill, None, lists, show_progress="hidden", api_visibility="private", queue=False)
 
 
+def _script() -> str:
+    """What the page runs when it opens: page.js, and address.js in it."""
+    place = Path(__file__).parent / "view"
+    page, address = ((place / name).read_text(encoding="utf-8") for name in ("page.js", "address.js"))
+    return page.rstrip().removesuffix("}") + address + "}\n"
+
+
 def launch_kwargs(door: Door | None = None, limits: Limits | None = None, **changes: Any) -> dict[str, Any]:
     """Arguments for `demo.launch`: our look, the guard, nothing logged or shared, uploads of at most 64 MB.
 
@@ -114,11 +126,17 @@ def launch_kwargs(door: Door | None = None, limits: Limits | None = None, **chan
     settings: dict[str, Any] = {
         "theme": theme(),
         "css": css(),
-        "js": (Path(__file__).parent / "view" / "page.js").read_text(encoding="utf-8"),
+        "js": _script(),
         "run_history": False,
         "enable_monitoring": False,
         "max_file_size": "64mb",
+        "max_threads": 100,  # who waits for a model through the API holds one
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(Guard, door=door or Door(), budget=limits.budget)]},
+        "app_kwargs": {
+            "middleware": [
+                Middleware(Guard, door=door or Door(), budget=limits.budget),
+                Middleware(preview.Preview),
+            ]
+        },
     }
     return settings | changes

@@ -29,7 +29,7 @@ SIZES = {
     "desktop": {"viewport": {"width": 1360, "height": 950}},
     "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
 }
-TABS = (("Compare", "#compare-run"), ("Runs", "#runs-plot"), ("Card", "#card-preview"))
+TABS = (("Compare", "#compare-run"), ("Group", "#group"), ("Runs", "#runs-plot"), ("Card", "#card-preview"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,9 +7,14 @@ from ...traces.trace import Trace
 
 def label_of(trace: Trace) -> str:
     """Verdict, question, and what a training logged of it."""
-    verdict = {True: "✓ ", False: "✗ ", None: ""}[trace.correct]
+    verdict = {True: "✓ ", False: "✗ ", None: ""}[verdict_of(trace)]
     facts = facts_of(trace)
     return verdict + shortened(trace.prompt) + (f" ({facts})" if facts else "")
+
+
+def verdict_of(trace: Trace) -> bool | None:
+    """Whether it is right; a completion without any token is not, whatever its record says."""
+    return trace.correct if trace.correct is None or len(trace) else False
 
 
 def shortened(text: str, length: int = 60) -> str:

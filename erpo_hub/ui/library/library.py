@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...record.format import RunRecord
 from ...text import one_line
 from ...traces.trace import Trace
 from ..budget import Budget
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 EMBEDDED = "builtin:tiny-reasoner"
 MAX_TRACES = 200  # offered in a list
 MAX_LOGGED = 16  # completions of a run in progress
+SHIPPED = Path(__file__).with_name("examples.parquet")
 _OPERANDS = "builtin:expressions?operands=4"
 EXAMPLES = [("7-2*3+4=", "5"), ("8*2-9+1=", "8"), ("3+4*2-6=", "5"), ("9-3-2*2=", "2")]
 
@@ -107,12 +109,23 @@ class Library:
     runs: dict[str, RunFolder] = field(default_factory=dict)
     traces: dict[str, Trace] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    welcome: str | None = None  # the trace that a page opens on, with its strongest pivot
+
+    def records(self) -> list[tuple[str, RunRecord]]:
+        """The runs' records as they are now; one that became unreadable hides none of the others."""
+        found = []
+        for label, run in self.runs.items():
+            try:
+                found.append((label, run.record()))
+            except UserError as error:
+                logger.warning("left out: %s", one_line(error))
+        return found
 
     def examples(self) -> list[tuple[str, str]]:
         """(question, answer) pairs to try: of the runs' data, else of the embedded task."""
         found = []
-        for run in self.runs.values():
-            data = run.record().dataset
+        for _, record in self.records():
+            data = record.dataset
             for row in data.samples if data else []:
                 pair = (row.prompt, row.answer or "")
                 if pair[0] and pair not in found:
@@ -122,8 +135,7 @@ class Library:
     def pair(self) -> tuple[str, str] | None:
         """Labels of a GRPO run and an ERPO run of one comparison: the same data, else the first of each."""
         by_kind: dict[str, list[tuple[str, Any]]] = {"grpo": [], "erpo": []}
-        for label, run in self.runs.items():
-            record = run.record()
+        for label, record in self.records():
             data = record.dataset
             by_kind.get(record.algorithm, []).append((label, data.fingerprint if data else None))
         for b, fingerprint in by_kind["erpo"]:
@@ -132,17 +144,21 @@ class Library:
                     return a, b
         return None
 
+    def run_of(self, label: str) -> str | None:
+        """The run that a trace belongs to."""
+        name = label.split(": ")[0].split(", completions_")[0]
+        return name if name in self.runs else None
+
     def trace_pairs(self) -> dict[str, tuple[str, str]]:
-        """Traces of two models on one prompt: heading -> labels."""
-        by_prompt: dict[str, list[str]] = {}
+        """Traces of two runs or models on one prompt: heading -> labels. Samples of one model are no pair."""
+        by_prompt: dict[str, dict[str, str]] = {}
         for label, trace in self.traces.items():
-            by_prompt.setdefault(trace.prompt, []).append(label)
+            by_prompt.setdefault(trace.prompt, {}).setdefault(self.run_of(label) or trace.model, label)
         pairs = {}
-        for prompt, labels in by_prompt.items():
-            labels.sort(key=lambda label: ("erpo" in label.lower(), "grpo" not in label.lower()))
-            a, b = labels[0], labels[-1]
-            if self.traces[a].model != self.traces[b].model or a.split(":")[0] != b.split(":")[0]:
-                pairs[" ".join(prompt.split())[:80]] = (a, b)
+        for prompt, found in by_prompt.items():
+            names = sorted(found, key=lambda name: ("erpo" in name.lower(), "grpo" not in name.lower()))
+            if len(names) > 1:
+                pairs[" ".join(prompt.split())[:80]] = (found[names[0]], found[names[-1]])
         return pairs
 
 
@@ -171,6 +187,13 @@ def open_library(paths: Iterable[str | Path | RunFolder], limits: Limits | None 
         library.models.setdefault(name, name)
     library.models.setdefault(EMBEDDED, EMBEDDED)
     return library
+
+
+def add_examples(library: Library) -> None:
+    """The traces of the package, for an app that was opened on nothing (examples/make_examples.py)."""
+    for trace in Trace.from_parquet(SHIPPED):
+        _add_trace(library, f"{trace.model}: ", trace)
+    library.welcome = next(iter(library.traces))
 
 
 def add_runs(library: Library, given: str) -> list[str]:

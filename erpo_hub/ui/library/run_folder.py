@@ -94,6 +94,27 @@ def _fetch(repo_id: str, wanted: list[str]) -> Path:
         raise UserError(f"{repo_id}: not readable on the Hub ({one_line(error)}); check the name") from None
 
 
+def check_on_hub(repo_id: str, seconds: float = 8.0) -> None:
+    """Raises UserError, within the time, for a model that is neither on this machine nor on the Hub.
+
+    Loading would try each file for minutes where there is no network.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.utils import httpx  # the client that this version of the library uses
+
+    failures: tuple[type[Exception], ...] = (*hub_errors(), httpx.HTTPError)
+    try:
+        cached = (try_to_load_from_cache(repo_id, name) for name in ("config.json", "adapter_config.json"))
+        if not any(isinstance(file, str) for file in cached):
+            HfApi().model_info(repo_id, timeout=seconds)
+    except RepositoryNotFoundError:
+        raise NotOnTheHub(f"{repo_id}: not on the Hub, or not open to you; check the name") from None
+    except failures as error:
+        text = f"{repo_id}: not on this machine, and not readable on the Hub ({one_line(error)})"
+        raise UserError(text) from None
+
+
 def hub_errors() -> tuple[type[Exception], ...]:
     """What huggingface_hub raises for a repository or a file that can't be read."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -25,6 +25,7 @@ from ..view.token_view import (
 )
 from . import runner
 from .explored import FORKS, Branch, Explored
+from .line import Turn
 from .requests import Answer, Fork, SamplingSettings, Score, Sensitivity, fork_tokens, number
 from .streaming import MODEL_ERRORS, how_it_ended, new_run
 
@@ -163,7 +164,8 @@ def stream_sensitivity(
         if runner.ZERO_GPU:
             measured = runner.trace(context.engines, name, Sensitivity(trace))
         else:
-            measured = yield from _measure(engine, trace, stopped)
+            turn = context.engines.turn(stopped)
+            measured = yield from _measure(engine, trace, stopped, turn)
         yield trace_message(measured, update=True, text=_MEASURED, audits=audits), measured
     except MODEL_ERRORS as error:
         yield status_message(explain(error), error=True), None
@@ -176,7 +178,9 @@ class _Stopped(RuntimeError):
     """The reader pressed Stop."""
 
 
-def _measure(engine: Any, trace: Trace, stopped: threading.Event) -> Generator[tuple[str, None], None, Trace]:
+def _measure(
+    engine: Any, trace: Trace, stopped: threading.Event, turn: Turn
+) -> Generator[tuple[str, None], None, Trace]:
     """One forward pass reads the text, then one a chunk of positions."""
     chunk = max(1, min(64, len(trace) // 20))
     passes = -(-len(trace) // chunk) + 1
@@ -191,20 +195,39 @@ def _measure(engine: Any, trace: Trace, stopped: threading.Event) -> Generator[t
             said,
             stopped,
             "Stopped: the sensitivity was not measured to the end.",
+            turn,
         )
     )
 
 
 def in_steps(
-    engine: Any, work: Callable[[], Any], said: Callable[[int], str], stopped: threading.Event, ended: str
+    engine: Any,
+    work: Callable[[], Any],
+    said: Callable[[int], str],
+    stopped: threading.Event,
+    ended: str,
+    turn: Turn,
 ) -> Generator[tuple[str, None], None, Any]:
     """Does the work in a thread, telling how many forward passes it has made; returns its result.
 
-    ended: what is said when `stopped` is set.
+    ended: what is said when `stopped` is set. turn: the place in the line, which is waited for and left.
     """
+    try:
+        for text in turn.waits():
+            yield status_message(text), None
+        return (yield from _in_thread(engine, work, said, stopped, ended))
+    finally:
+        turn.leave()
+
+
+def _in_thread(
+    engine: Any, work: Callable[[], Any], said: Callable[[int], str], stopped: threading.Event, ended: str
+) -> Generator[tuple[str, None], None, Any]:
     done, result = [0], []
 
     def count(*_: Any) -> None:
+        if threading.current_thread() is not thread:  # another visitor's pass through the same model
+            return
         done[0] += 1
         if stopped.is_set():
             raise _Stopped(ended)

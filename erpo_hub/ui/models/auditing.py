@@ -56,9 +56,8 @@ def stream_audit(
             )
 
         work = partial(_audited, context, engine, trace, gold, index, choices, limit)
-        found = yield from in_steps(
-            engine, work, said, stopped, "Stopped: the audit did not come to its end."
-        )
+        ended, turn = "Stopped: the audit did not come to its end.", context.engines.turn(stopped)
+        found = yield from in_steps(engine, work, said, stopped, ended, turn)
         explored = explored.with_audit(index, found)
         text = f"Token {index + 1} audited: the panel shows what its choice does."
         yield trace_message(trace, update=True, text=text, audits=explored.audits), explored

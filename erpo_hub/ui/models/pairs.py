@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 from ...errors import UserError
 from ...traces.trace import Trace
@@ -14,7 +15,7 @@ from ..context import Context
 from ..view.token_view import clear_message, start_message, status_message, trace_message
 from . import runner
 from .asking import explain
-from .requests import Answer, SamplingSettings
+from .requests import Answer, SamplingSettings, Score
 from .streaming import MODEL_ERRORS, how_it_ended, new_run
 
 PairMessages = tuple[str | None, str | None]  # for the two views; None leaves one as it is
@@ -43,6 +44,19 @@ def pair_messages(
             )
         )
     return messages[0], messages[1]
+
+
+def score_answer(
+    context: Context, name: str, prompt: Any, completion: str, *, truncated: bool, temperature: float
+) -> Trace:
+    """The trace of a model's own earlier answer; the text is tokenized again, and ends as it did then."""
+    engine = context.engines.get(name)
+    tokens = list(engine.tokenizer(completion, add_special_tokens=False).input_ids)
+    if not truncated:
+        own = engine.tokenizer.eos_token_id
+        tokens.append(own if own in engine.eos else min(engine.eos))
+    trace = runner.trace(context.engines, name, Score(prompt, tokens, temperature))
+    return context.engines.grade(trace, None).replace(finish_reason="length" if truncated else "eos")
 
 
 def stream_pair(

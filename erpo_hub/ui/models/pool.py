@@ -10,11 +10,14 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ...traces.trace import Trace
-from ..library.library import Library
+from ..library.library import EMBEDDED, Library
+from ..library.run_folder import check_on_hub
+from .line import Line, Turn, Visitor
 from .streaming import MODEL_ERRORS
 
 if TYPE_CHECKING:
@@ -34,14 +37,22 @@ class Engines:
         self._given = dict(given or {})
         self._loaded: OrderedDict[str, Engine] = OrderedDict()
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._line, self._visitor = Line(library.limits.queue), Visitor()
+        self._grading = threading.Lock()
         self._graders: list[Any] = []  # one at most, and shared with `listed`
         self._only_listed = library.limits.models is not None
 
-    def listed(self) -> Engines:
-        """The same models and memory, for a visitor: what is not in the list is refused."""
+    def seen_by(self, request: Any, *, owner: bool) -> Engines:
+        """The same models, memory and line, as a request may use them: the owner any, others those listed."""
         same = copy.copy(self)
-        same._only_listed = True
+        same._visitor = Visitor() if owner or request is None else Visitor.of(request)
+        same._only_listed = self._only_listed or not owner
         return same
+
+    def turn(self, stopped: threading.Event | None = None) -> Turn:
+        """A place in the line for the models, to be left. Raises TooMany (a UserError)."""
+        return self._line.turn(self._visitor, stopped)
 
     def names(self) -> list[str]:
         """What the lists of models offer."""
@@ -56,15 +67,26 @@ class Engines:
             raise UserError("Choose a model first.")
         if name not in self._library.models and self._only_listed:
             raise UserError(NOT_LISTED)
+        found = self._known(name)
+        if found is not None:  # also while another one is being loaded
+            return found
+        with self._loading:
+            found = self._known(name)
+            if found is None:
+                with self._lock:
+                    while len(self._loaded) >= KEPT:
+                        self._loaded.popitem(last=False)
+                found = self._load(self._library.models.get(name, name))
+                found.name = name  # what its traces say they come from, in place of a folder's name
+                with self._lock:
+                    self._loaded[name] = found
+        return found
+
+    def _known(self, name: str) -> Engine | None:
         with self._lock:
-            if name not in self._loaded:
-                while len(self._loaded) >= KEPT:
-                    self._loaded.popitem(last=False)
-                engine = self._load(self._library.models.get(name, name))
-                engine.name = name  # what its traces say they come from, in place of a folder's name
-                self._loaded[name] = engine
-            self._loaded.move_to_end(name)
-            return self._loaded[name]
+            if name in self._loaded:
+                self._loaded.move_to_end(name)
+            return self._loaded.get(name)
 
     def for_trace(self, trace: Trace, chosen: str | None) -> tuple[str, Engine]:
         """Name and engine that made the trace: the one of its name, else the chosen one. Raises UserError."""
@@ -105,7 +127,8 @@ class Engines:
         with self._lock:
             if not self._graders:
                 self._graders.append(Grader("math"))
-        return self._graders[0].grade([completion], [gold])[0]
+        with self._grading:
+            return self._graders[0].grade([completion], [gold])[0]
 
     def close(self) -> None:
         """Ends the grading process."""
@@ -114,6 +137,8 @@ class Engines:
 
     @staticmethod
     def _load(name: str) -> Engine:
+        if name != EMBEDDED and not Path(name).exists():
+            check_on_hub(name)
         from ...traces.engine import Engine
 
         return Engine.load(name)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...traces.trace import Trace
+from ..view.token_view import status_message
 from .pool import Engines
 from .requests import StreamRequest, TraceRequest
 from .streaming import stream_messages
@@ -40,19 +41,30 @@ def lend(engines: Engines) -> None:
 def stream(
     engines: Engines, name: str, request: StreamRequest, run: str, stopped: threading.Event
 ) -> Iterator[tuple[str, Trace | None]]:
-    """Messages of the stream asked for (see `stream_messages`), until its end or until `stopped` is set."""
-    if not ZERO_GPU:
-        yield from stream_messages(request.stream(engines.get(name), stopped), run)
-        return
-    for item in _borrowed_stream(name, request, run):
-        if stopped.is_set():
-            raise UserError("Stopped.")
-        yield item
+    """Messages of the stream asked for (see `stream_messages`), until its end or until `stopped` is set.
+
+    First, those of the place in the line, as long as there is a wait. Raises UserError: too many are asked.
+    """
+    turn = engines.turn(stopped)
+    try:
+        for text in turn.waits():
+            yield status_message(text), None
+        if not ZERO_GPU:
+            yield from stream_messages(request.stream(engines.get(name), stopped), run)
+            return
+        for item in _borrowed_stream(name, request, run):
+            if stopped.is_set():
+                raise UserError("Stopped.")
+            yield item
+    finally:
+        turn.leave()
 
 
 def trace(engines: Engines, name: str, request: TraceRequest) -> Trace:
-    """The trace asked for."""
-    return _borrowed_trace(name, request) if ZERO_GPU else request.trace(engines.get(name))
+    """The trace asked for, when its turn has come. Raises UserError: too many are asked."""
+    engine = None if ZERO_GPU else engines.get(name)  # what is not allowed or not there waits for nobody
+    with engines.turn().taken():
+        return _borrowed_trace(name, request) if engine is None else request.trace(engine)
 
 
 @GPU

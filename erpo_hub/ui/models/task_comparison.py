@@ -94,8 +94,9 @@ def compare_over_task(
             if kept or engine is None:
                 return (kept or [])[part.start : part.stop]
             rows = dataclasses.replace(task, test=task.test.select(part))
-            options = {"tokenizer": engine.tokenizer, "grader": grader, "progress": False}
-            return evaluate(engine.model, rows, **options, **settings).questions
+            options: dict[str, Any] = {"tokenizer": engine.tokenizer, "grader": grader, "progress": False}
+            with context.engines.turn(stopped).taken():  # a part at a time: others come in between
+                return evaluate(engine.model, rows, **options, **settings).questions
 
         for start in range(0, total, PART):
             if stopped.is_set():

@@ -20,6 +20,7 @@ from ..context import Context
 from ..guard import NOT_OWNER
 from ..library.run_folder import RunFolder
 from ..view.facts import encode, facts_table
+from .address import Opener
 
 _FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 OAUTH = "OAUTH_CLIENT_ID"  # a Space with sign-in has it
@@ -28,8 +29,8 @@ NO_RUNS = (
 )
 
 
-def build(context: Context, tab: gr.Tab) -> None:
-    """Lay out the tab and connect it."""
+def build(context: Context, tab: gr.Tab) -> Opener:
+    """Lay out the tab and connect it. Returns what an address opens here."""
     labels = list(context.library.runs)
     pair = context.library.pair()
     first = pair[1] if pair else next(iter(labels), None)
@@ -70,6 +71,12 @@ def build(context: Context, tab: gr.Tab) -> None:
     if push:
         handler = _push_on_space if OAUTH in os.environ else _push_here
         push[1].click(handler(context), [run, *push[0]], state, **quiet)
+
+    def fill(query: dict[str, str]) -> list[Any]:
+        label = query.get("run")
+        return [label, *show(label)] if label in context.library.runs else [gr.skip()] * (1 + len(shown))
+
+    return Opener([run, *shown], fill)
 
 
 def _push_controls(context: Context) -> tuple[list[gr.components.Component], gr.Button] | None:

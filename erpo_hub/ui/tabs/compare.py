@@ -1,6 +1,6 @@
-"""The Compare tab: two models on one question, side by side on one color scale; below, over a whole task.
+"""The Compare tab: runs and models as a whole, then two of them on one question, then over a whole task.
 
-Recorded pairs need no model. May import gradio; the lower half is over_task.py.
+What was recorded needs no model. May import gradio; the parts are as_a_whole.py and over_task.py.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from ..context import Context
 from ..models.pairs import pair_messages, stream_pair
 from ..models.requests import SamplingSettings
 from ..view.token_view import ViewConfig, clear_message, empty_curve, token_view
-from . import over_task, transplant
-from .controls import STOP_AT_ONCE, sampling_controls, stopper
+from . import as_a_whole, over_task, transplant
+from .address import Opener
+from .controls import ASKS, STOP_AT_ONCE, sampling_controls, stopper
 
 CURVE = "compare-curve"
 Pair = tuple[str, str, tuple[Trace, Trace] | None]
 
 
-def build(context: Context) -> list[gr.Dropdown]:
-    """Lay out the tab and connect it. Returns the lists of models."""
+def build(context: Context) -> tuple[list[gr.Dropdown], Opener]:
+    """Lay out the tab and connect it. Returns the lists of models, and what an address opens here."""
     pairs = context.library.trace_pairs()
     first = next(iter(pairs), None)
+    whole = as_a_whole.build(context)
+    gr.Markdown("## One question\nTwo answers side by side, on one color scale, marked where they part.")
     with gr.Row():
         with gr.Column(scale=1, min_width=290):
             controls = _controls(context, pairs, first)
@@ -40,9 +43,10 @@ def build(context: Context) -> list[gr.Dropdown]:
                     view_b = _pane("b", right)
     views = [view_a, view_b]
     _connect(context, controls, views, pairs)
+    opener = as_a_whole.connect(context, whole, controls, views)
     swapped = transplant.build(context, controls)
     over_task.build(context, controls, views)
-    return [controls["a"], controls["b"], *swapped]
+    return [controls["a"], controls["b"], *swapped], opener
 
 
 def _hint() -> str:
@@ -112,8 +116,8 @@ def _open_recorded(context: Context, labels: tuple[str, str]) -> tuple[str, str,
 
 def _recorded(context: Context, labels: tuple[str, str]) -> tuple[str, str]:
     a, b = (context.library.traces[label] for label in labels)
-    names = (labels[0].split(":")[0], labels[1].split(":")[0])
-    return pair_messages(a, b, names if names[0] != names[1] else (a.model, b.model))
+    run_a, run_b = map(context.library.run_of, labels)
+    return pair_messages(a, b, (run_a or a.model, run_b or b.model))
 
 
 def _connect(
@@ -142,8 +146,7 @@ def _connect(
         run,
         inputs,
         [*views, controls["recorded"]],
-        concurrency_id="model",
-        concurrency_limit=1,
+        **ASKS,
         trigger_mode="multiple",
         **quiet,
     )

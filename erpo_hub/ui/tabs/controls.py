@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import gradio as gr
 
@@ -10,6 +11,9 @@ from ..context import Context
 from ..library.library import Limits
 
 STOP_AT_ONCE = "() => document.querySelectorAll('.tv').forEach((v) => v.__view?.running && v.__view.halt())"
+
+# for what asks a model: models/line.py keeps the order, so that everybody learns his place at once
+ASKS: dict[str, Any] = {"concurrency_id": "line", "concurrency_limit": 64}
 
 
 def sampling_controls(limits: Limits, prefix: str) -> list[gr.components.Component]:

@@ -16,6 +16,7 @@ from ..context import Context
 from ..library.groups import KINDS, RECORDED, Chosen, questions, sources, steps
 from ..view.group_view import group_message, group_view
 from ..view.token_view import trace_message
+from .address import Opener
 from .inspect import Panel
 
 REFRESH = 5.0  # seconds between two looks at a run that trains
@@ -26,8 +27,8 @@ NOTHING = (
 TO_FETCH = "This run is on the Hub: what it logged is fetched when the tab is opened, or by Refresh."
 
 
-def build(context: Context, tab: gr.Tab, tabs: gr.Tabs, panel: Panel) -> None:
-    """Lay out the tab and connect it."""
+def build(context: Context, tab: gr.Tab, tabs: gr.Tabs, panel: Panel) -> Opener:
+    """Lay out the tab and connect it. Returns what an address opens here."""
     names = sources(context.library)
     chosen, at, asked, message = _filled(context, _first(context, names), newest=True, fetch=False)
     common: dict[str, Any] = {"interactive": True, "min_width": 120}
@@ -72,6 +73,22 @@ def build(context: Context, tab: gr.Tab, tabs: gr.Tabs, panel: Panel) -> None:
 
     opened = [tabs, panel.shipped, panel.view, panel.trace, panel.prompt, panel.gold]
     view.open_row(open_row, state, opened, **quiet)
+    return Opener([source, kind, newest, *shown], lambda query: _addressed(context, query))
+
+
+def _addressed(context: Context, query: dict[str, str]) -> list[Any]:
+    """The run, step, question, completion and token that an address names."""
+    names, step = sources(context.library), query.get("step", "")
+    if query.get("run") not in names:
+        return [gr.skip()] * 8
+    kind = query["show"] if query.get("show") in KINDS.values() else "group"
+    at = int(step) if step.isdecimal() and len(step) < 9 else None
+    chosen = Chosen(query["run"], kind, at, query.get("group"))
+    place = [int(n) if n.isdecimal() and len(n) < 7 else 1 for n in map(query.get, ("row", "token")) if n]
+    place_at = {"row": place[0] - 1, "at": place[1] - 1} if len(place) == 2 else None
+    how = {k: query[k] for k in ("color", "sort") if k in query}
+    updates = _updated(context, chosen, newest=at is None, opened=(place_at or {}) | how)
+    return [gr.Dropdown(names, value=query["run"]), kind, at is None, *updates]
 
 
 def _connect(context: Context, lists: tuple, shown: list, newest: gr.Checkbox) -> None:
@@ -89,8 +106,10 @@ def _connect(context: Context, lists: tuple, shown: list, newest: gr.Checkbox) -
     lists[2].input(lambda: False, None, newest, **quiet)
 
 
-def _updated(context: Context, chosen: Chosen, *, newest: bool) -> list[Any]:
-    chosen, at, asked, message = _filled(context, chosen, newest=newest)
+def _updated(
+    context: Context, chosen: Chosen, *, newest: bool, opened: dict[str, Any] | None = None
+) -> list[Any]:
+    chosen, at, asked, message = _filled(context, chosen, newest=newest, opened=opened)
     visible = bool(at["choices"]) and chosen.kind == "group"
     timer = gr.Timer(active=_trains(context, chosen.source))
     return [chosen, gr.Dropdown(**at, visible=visible), gr.Dropdown(**asked), message, timer]
@@ -98,17 +117,22 @@ def _updated(context: Context, chosen: Chosen, *, newest: bool) -> list[Any]:
 
 def _first(context: Context, names: list[str]) -> Chosen:
     """An ERPO run where there is one: its tokens differ."""
-    runs = context.library.runs
-    erpo = [n for n in names if n in runs and runs[n].record().algorithm != "grpo"]
+    records = dict(context.library.records())
+    erpo = [n for n in names if n in records and records[n].algorithm != "grpo"]
     return Chosen(next(iter(erpo + names), None), "group")
 
 
 def _filled(
-    context: Context, chosen: Chosen, *, newest: bool, fetch: bool = True
+    context: Context,
+    chosen: Chosen,
+    *,
+    newest: bool,
+    fetch: bool = True,
+    opened: dict[str, Any] | None = None,
 ) -> tuple[Chosen, dict, dict, str]:
     """What is really on view, choices and value of the step list and of the question list, the message.
 
-    fetch: False where the app is being built, which no download may hold up.
+    fetch: False where the app is being built, which no download may hold up. opened: see `group_message`.
     """
     library = context.library
     empty: dict[str, Any] = {"choices": [], "value": None}
@@ -127,7 +151,8 @@ def _filled(
     asked = {"choices": list(groups), "value": name}
     watched = chosen.kind == "watch"
     text = "" if name is not None else _why_empty(chosen)
-    return chosen, at, asked, group_message(groups.get(name or "", []), watched=watched, text=text)
+    message = group_message(groups.get(name or "", []), watched=watched, text=text, opened=opened)
+    return chosen, at, asked, message
 
 
 def _why_empty(chosen: Chosen) -> str:

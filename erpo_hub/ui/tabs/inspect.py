@@ -37,11 +37,11 @@ from ..view.token_view import (
     trace_message,
 )
 from . import downloads
-from .controls import STOP_AT_ONCE, sampling_controls, stopper
+from .controls import ASKS, STOP_AT_ONCE, sampling_controls, stopper
 
 WELCOME = "Open a trace, or choose a model and ask a question."
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "multiple"}
+MODEL: dict[str, Any] = ASKS | {"trigger_mode": "multiple"}
 
 
 @dataclass

@@ -12,15 +12,13 @@ from ...tasks.specs import names_a_file
 from ...text import p_equals, percent
 from ...traces.trace import Trace
 from ..context import Context
-from ..models import runner
 from ..models.asking import explain
-from ..models.pairs import pair_messages
-from ..models.requests import Score
+from ..models.pairs import pair_messages, score_answer
 from ..models.streaming import MODEL_ERRORS
 from ..models.task_comparison import KINDS, TaskComparison, compare_over_task
 from ..view.facts import encode, facts_table
 from ..view.token_view import clear_message
-from .controls import stopper
+from .controls import ASKS, stopper
 
 HEADERS = ["#", "question", "expected", "result", "tokens 1", "tokens 2", "entropy 1", "entropy 2"]
 TYPES = ["number", "str", "str", "str", "number", "number", "number", "number"]
@@ -50,21 +48,18 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
     )
     state, halt = gr.State(None), stopper(context)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    model: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
     over_task, opened = _handlers(context)
     run.click(halt, queue=False, **quiet).then(
         over_task,
         [controls["a"], controls["b"], *asked],
         [totals, state, kind, table],
         **quiet,
-        **model,
+        **ASKS,
     )
     stop.click(halt, queue=False, **quiet)
     kind.input(_table, [state, kind], table, **quiet)
     filled = [*views, controls["prompt"], controls["gold"], controls["recorded"]]
-    table.select(opened, state, filled, **quiet, **model).success(
-        None, js=SHOW_PAIR, api_visibility="private"
-    )
+    table.select(opened, state, filled, **quiet, **ASKS).success(None, js=SHOW_PAIR, api_visibility="private")
 
 
 def _settings(context: Context) -> list[gr.components.Component]:
@@ -89,7 +84,7 @@ def _settings(context: Context) -> list[gr.components.Component]:
 
 def task_specs(context: Context, *, files: bool) -> list[str]:
     """The tasks that the list offers. files: also those that runs read from files of this machine."""
-    data = [run.record().dataset for run in context.library.runs.values()]
+    data = [record.dataset for _, record in context.library.records()]
     found = dict.fromkeys([*(d.spec for d in data if d), "builtin:expressions?operands=4"])
     return [spec for spec in found if files or not names_a_file(spec)]
 
@@ -136,7 +131,7 @@ def _handlers(context: Context) -> tuple[Callable, Callable]:
 def _as_evaluated(context: Context) -> dict[str, Any]:
     """What the compared run's own evaluation asked, within the limits: its answers are then there already."""
     pair, limits = context.library.pair(), context.limits
-    asked = context.library.runs[pair[1]].record().results.final if pair else None
+    asked = dict(context.library.records())[pair[1]].results.final if pair else None
     tokens = asked.max_new_tokens if asked else None
     return {
         "n": min(asked.n if asked else 64, limits.questions),
@@ -155,17 +150,13 @@ def open_row(context: Context, comparison: TaskComparison, row: dict[str, Any]) 
 
 
 def _scored(context: Context, comparison: TaskComparison, row: dict[str, Any], i: int) -> Trace:
-    """The trace of one side's completion; the text is tokenized again, and ends as it did then."""
-    engine = context.engines.get(comparison.names[i])
-    tokens = list(engine.tokenizer(row["completions"][i], add_special_tokens=False).input_ids)
-    if not row["truncated"][i]:
-        own = engine.tokenizer.eos_token_id
-        tokens.append(own if own in engine.eos else min(engine.eos))
-    request = Score(row["prompt"], tokens, comparison.settings["temperature"] or 1.0)
-    trace = runner.trace(context.engines, comparison.names[i], request)
-    trace = context.engines.grade(trace, None)
-    ended = "length" if row["truncated"][i] else "eos"
-    return trace.replace(gold=row["gold"], correct=row["correct"][i], finish_reason=ended)
+    """The trace of one side's completion."""
+    temperature = comparison.settings["temperature"] or 1.0
+    text, cut = row["completions"][i], row["truncated"][i]
+    trace = score_answer(
+        context, comparison.names[i], row["prompt"], text, truncated=cut, temperature=temperature
+    )
+    return trace.replace(gold=row["gold"], correct=row["correct"][i])
 
 
 def _table(comparison: TaskComparison | None, kind: str) -> Any:

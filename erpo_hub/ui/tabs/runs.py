@@ -18,6 +18,7 @@ from ..context import Context
 from ..guard import NOT_OWNER
 from ..library.library import add_runs
 from ..view.facts import encode, facts_table
+from .address import SEPARATOR, Opener
 
 METRICS = {
     "reward": "mean reward",
@@ -32,8 +33,8 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 REFRESH = 5.0  # seconds
 
 
-def build(context: Context) -> None:
-    """Lay out the tab and connect it."""
+def build(context: Context) -> Opener:
+    """Lay out the tab and connect it. Returns what an address opens here."""
     labels = list(context.library.runs)
     pair = context.library.pair()
     chosen = list(pair) if pair else labels[:2]
@@ -83,6 +84,12 @@ def build(context: Context) -> None:
         event(show, [runs, smoothing], shown, **quiet)
     if may_add:
         gr.on([add.click, given.submit], add_given, [given, runs], [runs, state], **quiet)
+
+    def fill(query: dict[str, str]) -> list[Any]:
+        named = [run for run in query.get("runs", "").split(SEPARATOR) if run in context.library.runs]
+        return [gr.Dropdown(value=named) if named else gr.skip()]
+
+    return Opener([runs], fill)
 
 
 def figure(context: Context, labels: list[str], window: int) -> Any:

@@ -28,6 +28,9 @@ const view = {
     part("question").textContent = data.prompt + (data.gold ? "   (right answer: " + data.gold + ")" : "");
     if (!same) this.sort = data.watched ? "as recorded" : data.rows.some((r) => typeof r.advantage === "number") ? "advantage" : "as recorded";
     if (!same) this.color = OPENS[+data.watched];
+    const opened = data.opened || {};
+    if (opened.sort in SORTS) this.sort = opened.sort;
+    if (data.columns.includes(opened.color)) this.color = opened.color;
     if (!data.columns.includes(this.color)) this.color = data.columns[0];
     fill(this.parts.color, data.columns, this.color);
     fill(this.parts.sort, Object.keys(SORTS), this.sort);
@@ -36,6 +39,11 @@ const view = {
     this.parts.rows.classList.toggle("gv-watched", data.watched);
     this.order();
     this.paint();
+    const named = data.rows[opened.row];
+    if (named) {
+      this.choose(named, Math.min(opened.at, Math.max(0, named.pieces.length - 1)));
+      return;
+    }
     const row = same && data.rows[index] ? data.rows[index] : data.watched ? this.rows[this.rows.length - 1] : this.rows[0];
     this.choose(row, Math.min(at ?? telling(row), Math.max(0, row.pieces.length - 1)));
   },

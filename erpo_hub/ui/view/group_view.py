@@ -43,8 +43,11 @@ def style() -> str:
     return (_HERE / "group_view.css").read_text(encoding="utf-8")
 
 
-def group_message(traces: Sequence[Trace], *, watched: bool = False, text: str = "") -> str:
+def group_message(
+    traces: Sequence[Trace], *, watched: bool = False, text: str = "", opened: dict[str, Any] | None = None
+) -> str:
     """The completions of one question. watched: over training, in order of steps. text: the status line.
+    opened: the completion (`row`), the token (`at`), both from 0, `color` and `sort` to begin with.
 
     What follows from what is sent (GRPO's advantage of each token, differences) the page works out.
     """
@@ -55,6 +58,7 @@ def group_message(traces: Sequence[Trace], *, watched: bool = False, text: str =
         "gold": traces[0].gold if traces else None,
         "watched": watched,
         "text": text,
+        "opened": opened or {},
     }
     encoded = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return encoded.replace("<", "\\u003c")

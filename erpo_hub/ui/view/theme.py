@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import facts, group_view, transplant_view
+from . import facts, group_view, overview_view, transplant_view
 from .token_view import style
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ footer { opacity: 0.85; }
 
 def css() -> str:
     """All CSS of the app."""
-    return _PAGE + facts.CSS + style() + group_view.style() + transplant_view.style()
+    views = style() + group_view.style() + overview_view.style() + transplant_view.style()
+    return _PAGE + facts.CSS + views
 
 
 def theme() -> gr.themes.Base:

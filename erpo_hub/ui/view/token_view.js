@@ -67,6 +67,13 @@ const view = {
     this.describe();
     this.say(m.text, m.kind);
     if (this.selected) showCard(this, this.selected, true);
+    this.chosen();
+  },
+
+  // The token that a link, or the page's first trace, opens.
+  chosen() {
+    const at = this.data.meta.select;
+    if (Number.isInteger(at) && at >= 0 && at < this.data.tokens.length) this.select(at, true);
   },
 
   show(data, m) {
@@ -84,8 +91,7 @@ const view = {
     opened(this);
     this.describe();
     this.say(m.text, m.kind);
-    const at = data.meta.select;
-    if (Number.isInteger(at) && at >= 0 && at < data.tokens.length) this.select(at, true);
+    this.chosen();
   },
 
   // A message repeats the end of the ones before it; what is known is skipped, a hole waits for the snapshot.

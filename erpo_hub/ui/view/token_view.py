@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...traces.figures import ENTROPY_LEVELS
 from ...traces.pivots import PivotRule, describe
 from ...traces.trace import Trace
+from ..library.labels import verdict_of
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -142,7 +143,7 @@ def trace_message(
         "prompt": trace.prompt if prompt else "",
         "answer": trace.answer,
     }
-    meta |= {"gold": trace.gold, "correct": trace.correct, "select": select}
+    meta |= {"gold": trace.gold, "correct": verdict_of(trace), "select": select}
     meta |= {"advantage": trace.generation.get("advantage")}
     more: dict[str, Any] = {"update": update, "audits": dict(audits or {}), "tree": tree, "shown": shown}
     more["columns"] = {name: rounded(values, 5) for name, values in trace.columns.items()}

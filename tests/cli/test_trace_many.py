@@ -1,0 +1,83 @@
+"""`erpo-hub trace MODEL DATASET -n N`: out of a task, of others' solutions, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from erpo_hub import Engine, Trace
+from erpo_hub.cli.trace import Request
+from erpo_hub.cli.trace_many import trace_many
+from erpo_hub.errors import UserError
+from erpo_hub.traces.decoding import Sampling
+from erpo_hub.ui.library.texts import has_solutions, read_solutions
+
+MODEL, TASK = "builtin:tiny-reasoner", "builtin:expressions?operands=3"
+GREEDY = Request("", sampling=Sampling(max_new_tokens=24, temperature=0.0))
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine.load(MODEL)
+
+
+def test_many_are_traced_and_a_killed_command_goes_on(engine: Engine, tmp_path: Path) -> None:
+    out, partial = tmp_path / "t.parquet", tmp_path / ".t.parquet.partial"
+
+    class Killed(Exception):
+        pass
+
+    class Dies:
+        def __init__(self, after: int):
+            self.left = after
+
+        def __getattr__(self, name: str):
+            return getattr(engine, name)
+
+        def trace(self, prompt, **options):
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+            return engine.trace(prompt, **options)
+
+    with pytest.raises(Killed):
+        trace_many(lambda: Dies(3), MODEL, TASK, 5, GREEDY, out)
+    with partial.open("a", encoding="utf-8") as file:
+        file.write('{"cut')
+    with pytest.raises(UserError, match="another model"):
+        trace_many(lambda: engine, "other", TASK, 5, GREEDY, out)
+    again = Dies(2)  # the two that are left, and no more
+    trace_many(lambda: again, MODEL, TASK, 5, GREEDY, out)
+    traces = Trace.from_parquet(out)
+    assert again.left == 0
+    assert not partial.exists()
+    assert len(traces) == 5
+    assert all(t.correct is not None and t.gold for t in traces)
+    assert traces[4].tokens == engine.trace(traces[4].prompt, max_new_tokens=24, temperature=0.0).tokens
+
+
+def test_solutions_of_other_programs_are_read_and_scored(engine: Engine, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "3+4=", "completion": "7", "answer": "7"},
+        {"prompt": "5+4=", "outputs": [{"text": "9", "logprobs": [{"1": {"logprob": -0.1}}]}, {"text": "8"}]},
+        {
+            "request": {"messages": [{"role": "user", "content": "1+1="}]},
+            "response": {"body": {"choices": [{"message": {"content": "2"}, "logprobs": {"content": []}}]}},
+        },
+        {"prompt": "2+2=", "choices": [{"text": "4", "logprobs": {"tokens": ["4"]}}]},
+    ]
+    lines, whole = tmp_path / "given.jsonl", tmp_path / "given.json"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    whole.write_text(json.dumps(rows[1]))
+    found = read_solutions(lines)
+    assert [s.completion for s in found] == ["7", "9", "8", "2", "4"]
+    assert found[3].prompt == [{"role": "user", "content": "1+1="}]
+    assert [s.completion for s in read_solutions(whole)] == ["9", "8"]
+    trace_many(lambda: engine, MODEL, str(whole), 10, GREEDY, tmp_path / "s.parquet")
+    assert [t.completion for t in Trace.from_parquet(tmp_path / "s.parquet")] == ["9", "8"]
+    lines.write_text('{"prompt": "3+4=", "answer": "7"}\n')
+    assert not has_solutions(lines)  # a task's file
+    with pytest.raises(UserError, match="entry 1: has no completion"):
+        read_solutions(lines)
