@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -33,6 +33,7 @@ from ..traces.pivots import PivotRule
 from ..traces.pivots import describe as describe_rule
 from . import markdown, words
 from .example import marked, pivot_rows
+from .layout import picture, template
 from .merge import Block, blocks_of, compose, merge_cards
 from .metadata import card_metadata, to_yaml
 from .usage import usage_snippet
@@ -85,7 +86,7 @@ def with_address(card: str, run: Run, repo_id: str, space: str | None = None) ->
 
 def block_names() -> list[str]:
     """Names of the generated blocks, in the order in which they stand on the card."""
-    return list(_template().blocks)
+    return list(template().blocks)
 
 
 def fallback_card(run: RunRecord) -> str:
@@ -111,47 +112,18 @@ def _nameable(run_or_folder: Run) -> RunRecord:
 # --- the blocks -------------------------------------------------------------------------------------------
 
 
-@cache
-def environment() -> Any:
-    """Jinja with the filters that keep model text inert; templates are this package's."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    made = Environment(
-        loader=PackageLoader("erpo_hub.card", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # Markdown, not HTML: model text goes through the filters below
-    )
-    made.filters |= {"fence": markdown.fence, "code": markdown.code, "plain": markdown.plain}
-    made.filters |= {"alt": markdown.alt, "address": markdown.address, "percent": words.share}
-    made.filters |= {"listed": lambda v: markdown.plain(", ".join(v) if isinstance(v, list) else v)}
-    made.filters |= {"number": words.number, "duration": words.duration}
-    return made
-
-
-def _template() -> Any:
-    return environment().get_template("card.md.jinja")
-
-
 def _generated_blocks(run: RunRecord, repo_id: str | None = None, space: str | None = None) -> list[Block]:
-    template = _template()
+    layout = template()
     named: dict[str, Any] = {
         name: getattr(words, name) for name in ("verdict", "describe", "points", "interval", "tokens_changed")
     }
     named["p_equals"] = p_equals
     card = Card(run, repo_id, space)
     named |= {"picture": picture, "pivot_rows": pivot_rows, "marked": marked}
-    context = template.new_context({"card": card, "run": run, **named})
-    texts = {name: "".join(render(context)) for name, render in template.blocks.items()}
+    context = layout.new_context({"card": card, "run": run, **named})
+    texts = {name: "".join(render(context)) for name, render in layout.blocks.items()}
     texts = {name: re.sub(r"\n{3,}", "\n\n", text).strip() for name, text in texts.items()}
     return [Block(name, text) for name, text in texts.items() if text]
-
-
-def picture(figure: Figure) -> str:
-    caption = markdown.plain(figure.caption.strip())
-    image = f"![{markdown.alt(figure.alt)}]({markdown.address(figure.file)})"
-    return f"{image}\n\n*{caption}*" if caption else image
 
 
 def _with_sections(blocks: list[Block], sections: Sections) -> list[Block]:

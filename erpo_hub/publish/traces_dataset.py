@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..card.card import DATASET_FILE, environment
+from ..card.card import DATASET_FILE
+from ..card.layout import environment
 from ..card.merge import Block, compose
 from ..errors import UserError
 from ..traces.sessions import to_session
