@@ -1,7 +1,7 @@
 """Two models read one text together: one of them leads, both say at every position which token they want.
 
 Greedy, in batches, each model with its own cache. Left out: sampling, models with different vocabularies.
-May import torch, transformers and generation.
+May import torch, traces and generation.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..traces.rows import Rows
 from .generation import Decoding, undisturbed
 
 __all__ = ["Walk", "walk"]
@@ -80,48 +81,24 @@ def walk(
 def _batch(
     models: tuple[Any, Any], prompts: list[list[int]], begun: list[Walk], decoding: Decoding
 ) -> list[Walk]:
-    from transformers import DynamicCache
-
     kept = [{f.name: list(getattr(w, f.name)) for f in fields(w)} for w in begun]
     live = [q for q, row in enumerate(kept) if not _ended(row["ids"], decoding)]
     if not live:
         return list(begun)
-    feed, mask = _padded([prompts[q] + kept[q]["ids"] for q in live], decoding.pad_id, models[0].device)
-    caches = [DynamicCache(config=model.config.get_text_config(decoder=True)) for model in models]
+    rows = Rows(models, [prompts[q] + kept[q]["ids"] for q in live], decoding.pad_id)
     while live:
-        places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -feed.shape[1] :]  # (B, n)
-        logits = [
-            model(
-                input_ids=feed, attention_mask=mask, position_ids=places, past_key_values=cache,
-                use_cache=True, logits_to_keep=1,
-            ).logits[:, -1]
-            for model, cache in zip(models, caches)
-        ]  # fmt: skip
-        for q, row in zip(live, _columns(*logits)):
+        for q, row in zip(live, _columns(*rows.logits())):
             for name, value in row.items():
                 kept[q][name].append(value)
         still = [b for b, q in enumerate(live) if not _ended(kept[q]["ids"], decoding)]
-        if len(still) < len(live):
-            keep = torch.tensor(still, device=mask.device, dtype=torch.long)
-            mask = mask[keep]
-            for cache in caches:
-                cache.batch_select_indices(keep)
-            live = [live[b] for b in still]
-        feed = torch.tensor([[kept[q]["ids"][-1]] for q in live], device=mask.device)
-        mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=-1)
+        live = [live[b] for b in still]
+        if live:
+            rows.go_on(still, [kept[q]["ids"][-1] for q in live])
     return [Walk(**row) for row in kept]
 
 
 def _ended(ids: list[int], decoding: Decoding) -> bool:
     return len(ids) >= decoding.max_new_tokens or bool(ids and ids[-1] in decoding.eos_ids)
-
-
-def _padded(rows: list[list[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Ids and mask (B, P), padded on the left."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
 
 
 def _columns(lead: Tensor, follow: Tensor) -> list[dict[str, Any]]:
