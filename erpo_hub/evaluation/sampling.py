@@ -86,9 +86,9 @@ def evaluate(
     model, tokenizer, name = load_model(model, tokenizer, dtype)
     asked = _asked(tokenizer, plain, chat_template_kwargs)
     max_new_tokens = max_new_tokens or asked.max_new_tokens or 256
-    rows = _questions(task, n)
+    rows = questions_of(task, n)
     prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows], asked)
-    decoding = _decoding(model, tokenizer, prompts, temperature, top_p, max_new_tokens)
+    decoding = decoding_for(model, tokenizer, prompts, temperature, top_p, max_new_tokens)
     settings = {"n": len(rows), "k": k, "temperature": temperature, "top_p": top_p, "seed": seed}
     settings |= {"max_new_tokens": decoding.max_new_tokens}
     batch_size = batch_size or rows_at_once(model, max(map(len, prompts)) + decoding.max_new_tokens)
@@ -244,7 +244,7 @@ def _loaded(task: Task | str) -> Task:
     return load_task(task)
 
 
-def _questions(task: Any, n: int | None) -> list[dict]:
+def questions_of(task: Any, n: int | None) -> list[dict]:
     """The first n rows of the test split."""
     available = len(task.test)
     if not available or (n is not None and n > available):
@@ -255,7 +255,7 @@ def _questions(task: Any, n: int | None) -> list[dict]:
     return list(task.test.select(range(n or available)))
 
 
-def _decoding(
+def decoding_for(
     model: Any,
     tokenizer: Any,
     prompts: list[list[int]],
