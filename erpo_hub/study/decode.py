@@ -140,6 +140,8 @@ class DecodingStudy:
     def sentence(self) -> str:
         """Whether anything is ahead of beam search at no fewer tokens."""
         compared = [row for row in self.points() if row["against_beam"]]
+        if not compared:
+            return "No other strategy cost as much as a beam: nothing to compare at no fewer tokens."
         shown = [row for row in compared if row["against_beam"]["p_holm"] < 0.05]
         ahead = [row["name"] for row in shown if row["against_beam"]["difference"] > 0]
         behind = [row["name"] for row in shown if row["against_beam"]["difference"] < 0]
@@ -188,8 +190,9 @@ def compare_decoding(
     """
     if not 0 < target < 1:
         raise UsageError(f"target={target}: give a share between 0 and 1, such as 0.9")
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch_size={batch_size}: give at least 1")
+    for what, value in (("n", n), ("batch_size", batch_size), ("max_new_tokens", max_new_tokens)):
+        if value is not None and value < 1:
+            raise UsageError(f"{what}={value}: give at least 1")
     chosen = read_searches(searches, **settings) if isinstance(searches, str) else list(searches)
     if all(search.strategy != "beam" for search in chosen):
         chosen.append(replace(chosen[0], strategy="beam", width=4))  # nothing is shown without it

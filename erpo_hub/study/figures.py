@@ -140,7 +140,8 @@ def draw_decoding(study: Any, path: Path) -> Path:
         axes.set(title=title, xlabel="tokens a question")
         axes.grid(alpha=0.3)
     for axes in panels[:2]:
-        axes.set_xscale("log")
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:.0f}")
     panels[2].set(xlabel="questions answered, %")
     panels[0].legend(frameon=False, fontsize="small")
     panels[2].legend(frameon=False, fontsize="small")
