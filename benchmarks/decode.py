@@ -33,7 +33,10 @@ STOPPED = "pivots:5,best-first:8,beam:4,beam:8,votes:16"  # what the stop saves 
 
 def stop_table(stopped: DecodingStudy, full: DecodingStudy) -> str:
     """Tokens with and without the stop, and how many questions it answered otherwise."""
-    lines = ["| strategy | tokens with the stop | without | questions graded otherwise |", "|:--|--:|--:|--:|"]
+    lines = [
+        "| strategy | tokens with the stop | without | questions graded otherwise |",
+        "|:--|--:|--:|--:|",
+    ]
     known = {o.name: o for o in stopped.outcomes}
     for other in full.outcomes:
         mine = known[other.name]
@@ -43,30 +46,30 @@ def stop_table(stopped: DecodingStudy, full: DecodingStudy) -> str:
 
 
 def abstention_sentence(study: DecodingStudy) -> str:
-    """What the default strategy's calibrated threshold came to, beside greedy's."""
-    default = f"{Search().strategy}:{Search().width}"
+    """What the advised strategy's calibrated threshold came to, beside greedy's."""
     said = []
     for outcome in study.outcomes:
-        if outcome.name in ("greedy", default):
+        if outcome.name in ("greedy", study.advised().name):
             a = study.abstention(outcome)
-            accuracy = f"{percent(a['accuracy'])} [{', '.join(f'{100 * b:.1f}' for b in a['interval'])}]"
-            said.append(f"{outcome.name} answers {percent(a['answered'] / a['n'])}, right on {accuracy}")
+            text = f"{outcome.name} answers {percent(a['answered'] / a['n'])}"
+            if a["answered"]:
+                low, high = (100 * bound for bound in a["interval"])
+                text += f", right on {percent(a['accuracy'])} [{low:.1f}, {high:.1f}] of these"
+            said.append(text)
     asked = percent(study.settings["target"], 0)
     return f"With {asked} accuracy asked, on the half not calibrated on: {'; '.join(said)}."
 
 
 def section(study: DecodingStudy, full: DecodingStudy, minutes: float) -> str:
-    stays = study.sentence().startswith("Beam search stays ahead")
-    default = f"`{Search().strategy}:{Search().width}`"
-    consequence = f"The default of `Search` is {default}" + (
-        ", with its answer withheld below a threshold where one is given." if stays else "."
-    )
+    advised = study.advised()
+    default = f"The default of `Search` is `{Search().strategy}:{Search().width}`."
+    advice = f"`erpo-hub decode` advises {advised.name}, its answer withheld below the calibrated threshold."
     return "\n".join(
         [
             f"`python benchmarks/decode.py --write`: `{EMBEDDED_MODEL}` on `{TASK}`, {study.settings['n']:,}"
             f" held-out questions, {minutes:.0f} minutes of one core.",
             "",
-            f"**{study.sentence()}** {consequence} {abstention_sentence(study)}",
+            f"**{study.sentence()}** {advice} {default} {abstention_sentence(study)}",
             "",
             "![Accuracy and coverage against tokens a question; accuracy of the answered questions against"
             " their share](images/decode.png)",

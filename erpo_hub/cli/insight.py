@@ -100,6 +100,6 @@ def decode(
             certain=certain, advance=lambda name: status.update(f"decoding: {name}"),
         )  # fmt: skip
     typer.echo(found.table())
-    typer.echo("\n" + found.sentence())
+    typer.echo(f"\n{found.sentence()}\n{found.advice()}")
     if out:
         typer.echo(f"wrote {found.to_json(out / 'decode.json')} and {found.figure(out / 'decode.png')}")

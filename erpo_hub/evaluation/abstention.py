@@ -42,16 +42,17 @@ def threshold_for(confidence: Sequence[float], correct: Sequence[float], accurac
     return min(good, default=math.inf)
 
 
-def answered_above(
-    confidence: Sequence[float], correct: Sequence[float], threshold: float
-) -> dict[str, Any]:
+def answered_above(confidence: Sequence[float], correct: Sequence[float], threshold: float) -> dict[str, Any]:
     """{"answered": how many, "right": how many of them, "n": of how many} with a threshold from elsewhere."""
     given = [bool(right) for c, right in zip(confidence, correct) if c >= threshold]
     return {"answered": len(given), "right": sum(given), "n": len(confidence)}
 
 
 def area_under_risk(confidence: Sequence[float], correct: Sequence[float]) -> float:
-    """Mean share of wrong answers over all shares answered; smaller is better. One step a distinct confidence."""
+    """Mean share of wrong answers over all shares answered; smaller is better.
+
+    One step a distinct confidence.
+    """
     total, before = 0.0, 0.0
     for point in risk_coverage(confidence, correct):
         total += (point["answered"] - before) * (1 - point["accuracy"])

@@ -38,8 +38,11 @@ SIGNALS = ("mass", "probability")
 
 @dataclass
 class Outcome:
-    """One strategy, question by question. correct: of the answer with the most mass; by_path: of the likeliest
-    branch instead; any_right: of all branches; the rest as in `Found`."""
+    """One strategy, question by question.
+
+    correct: of the answer with the most mass; by_path: of the likeliest branch instead; any_right: of all
+    branches; the rest as in `Found`.
+    """
 
     strategy: str
     width: int
@@ -62,7 +65,7 @@ class Outcome:
 
 @dataclass
 class DecodingStudy:
-    """What `compare_decoding` found. settings: those of `Search` that all share, n, and the asked accuracy."""
+    """What `compare_decoding` found. settings: what all searches share, n, and the asked accuracy."""
 
     model: str
     task: str
@@ -97,14 +100,14 @@ class DecodingStudy:
         comparison with the widest beam that costs no more tokens (p by Holm over all of them)."""
         rows = []
         for o in self.outcomes:
-            row = {"name": o.name, "strategy": o.strategy, "width": o.width, "tokens": o.cost}
+            row: dict[str, Any] = {"name": o.name, "strategy": o.strategy, "width": o.width, "tokens": o.cost}
             for name in ("correct", "by_path", "any_right"):
                 values = getattr(o, name)
                 row |= {name: math.fsum(values) / len(values), f"{name}_interval": accuracy_interval(values)}
             beam = None if o.strategy == "beam" else self._beam_for(o)
             versus = paired_comparison(beam.correct, o.correct) | {"beam": beam.name} if beam else None
             rows.append(row | {"abstention": self.abstention(o), "against_beam": versus})
-        compared = [row["against_beam"] for row in rows if row["against_beam"]]
+        compared: list[dict[str, Any]] = [row["against_beam"] for row in rows if row["against_beam"]]
         for versus, p in zip(compared, holm([versus["p_value"] for versus in compared])):
             versus["p_holm"] = p
         return rows
@@ -125,9 +128,8 @@ class DecodingStudy:
             a, versus = row["abstention"], row["against_beam"]
             minus = "–"
             if versus:
-                low, high = versus["interval"]
-                minus = f"{100 * versus['difference']:+.1f} [{100 * low:.1f}, {100 * high:.1f}] to {versus['beam']}"
-                minus += f", p {p_value(versus['p_holm'])}"
+                minus = f"{100 * versus['difference']:+.1f} {_range(versus['interval'])} to {versus['beam']},"
+                minus += f" p {p_value(versus['p_holm'])}"
             low_high = row["correct_interval"]
             given = f"{percent(a['accuracy'])} {_range(a['interval'])}" if a["answered"] else "–"
             lines.append(
@@ -139,12 +141,9 @@ class DecodingStudy:
 
     def sentence(self) -> str:
         """Whether anything is ahead of beam search at no fewer tokens."""
-        compared = [row for row in self.points() if row["against_beam"]]
+        compared, ahead, behind = self._apart()
         if not compared:
             return "No other strategy cost as much as a beam: nothing to compare at no fewer tokens."
-        shown = [row for row in compared if row["against_beam"]["p_holm"] < 0.05]
-        ahead = [row["name"] for row in shown if row["against_beam"]["difference"] > 0]
-        behind = [row["name"] for row in shown if row["against_beam"]["difference"] < 0]
         if ahead:
             text = f"Ahead of the beam that costs no more tokens: {', '.join(ahead)}."
         else:
@@ -153,8 +152,41 @@ class DecodingStudy:
             text += f" Shown to be worse: {', '.join(behind)}."
         return text + f" ({self.settings['n']} questions, paired, Holm over {len(compared)} comparisons.)"
 
+    def _apart(self) -> tuple[list[str], list[str], list[str]]:
+        """Names of the strategies compared with a beam, and of those shown to be ahead of and behind it."""
+        rows = [row for row in self.points() if row["against_beam"]]
+        shown = [row for row in rows if row["against_beam"]["p_holm"] < 0.05]
+        ahead = [row["name"] for row in shown if row["against_beam"]["difference"] > 0]
+        behind = [row["name"] for row in shown if row["against_beam"]["difference"] < 0]
+        return [row["name"] for row in rows], ahead, behind
+
+    def advised(self) -> Outcome:
+        """The default beam, or the first beam where that was not run; what is shown to be ahead of one, the
+        most accurate of several."""
+        ahead = [o for o in self.outcomes if o.name in self._apart()[1]]
+        if ahead:
+            return max(ahead, key=lambda o: sum(o.correct))
+        beams = [o for o in self.outcomes if o.strategy == "beam"]
+        return next((o for o in beams if o.width == Search().width), beams[0])
+
+    def advice(self) -> str:
+        """How to search this model's answers, with the calibrated threshold."""
+        best = self.advised()
+        a = self.abstention(best)
+        call = f'engine.search(prompt, strategy="{best.strategy}", width={best.width}'
+        if a["threshold"] is None:
+            return f"Use {call}); no threshold gives the asked accuracy."
+        return (
+            f"Use {call}, min_{a['signal']}={a['threshold']:.3g}): answers"
+            f" {percent(a['answered'] / a['n'])} of the questions not calibrated on and is right on"
+            f" {percent(a['accuracy'])} of these."
+        )
+
     def to_json(self, path: str | Path) -> Path:
-        return write_json(path, asdict(self) | {"points": self.points(), "sentence": self.sentence()})
+        return write_json(
+            path,
+            asdict(self) | {"points": self.points(), "sentence": self.sentence(), "advice": self.advice()},
+        )
 
     def figure(self, path: str | Path) -> Path:
         """Accuracy and coverage against tokens, and the risk-coverage curves, as PNG."""
@@ -252,7 +284,9 @@ class _Marks:
 
     def of(self, texts: list[list[str]]) -> list[list[int]]:
         """1 right, 0 wrong; texts: those of each question."""
-        new = [(q, t) for q, some in enumerate(texts) for t in dict.fromkeys(some) if (q, t) not in self.known]
+        new = [
+            (q, t) for q, some in enumerate(texts) for t in dict.fromkeys(some) if (q, t) not in self.known
+        ]
         names = [name for name in self.rows[0] if name not in ("prompt", "answer")]
         columns = {name: [self.rows[q][name] for q, _ in new] for name in names}
         golds = [self.rows[q]["answer"] for q, _ in new]

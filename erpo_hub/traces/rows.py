@@ -42,7 +42,7 @@ class Rows:
 
     @torch.inference_mode()
     def go_on(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
-        """The next B' rows: row rows[i] of now with tokens[i] behind it. A row may go on twice, or not at all."""
+        """The next rows: row rows[i] of now and tokens[i] behind it. One may go on twice, or not at all."""
         if list(rows) != list(range(len(self.mask))):
             kept = torch.tensor(rows, device=self.device, dtype=torch.long)
             self.mask = self.mask[kept]

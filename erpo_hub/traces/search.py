@@ -104,7 +104,7 @@ def search_generate(
     answer: Answer | None = None,
     **model_kwargs: Any,
 ) -> Any:
-    """For transformers: `model.generate(**inputs, custom_generate=search_generate, search=Search("beam", 4))`.
+    """For transformers: `generate(**inputs, custom_generate=search_generate, search=Search("beam", 4))`.
 
     input_ids: (B, P), padded on the left. answer: token ids of a completion -> what tells answers apart;
     default: each text is its own. max_new_tokens and end tokens are the generation config's.
@@ -139,7 +139,7 @@ def search_generate(
     rows = [found(tree).ids for tree in trees]
     longest = max(map(len, rows))
     made = torch.tensor([ids + [pad] * (longest - len(ids)) for ids in rows], device=input_ids.device)
-    sequences = torch.cat([input_ids, made], dim=-1)
+    sequences: Any = torch.cat([input_ids, made], dim=-1)
     return GenerateDecoderOnlyOutput(sequences) if generation_config.return_dict_in_generate else sequences
 
 

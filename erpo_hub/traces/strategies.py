@@ -84,7 +84,7 @@ def greedy(tree: Tree, eos: set[int]) -> Strategy:
 
 
 def forks(tree: Tree, eos: set[int]) -> Strategy:
-    """The greedy answer, and from its strongest pivots (or random positions) the second choice, each alone."""
+    """The greedy answer, and the second choices at its strongest pivots (or random positions)."""
     search, base = tree.search, Text()
     yield [base]
     tree.end(_branch(base, eos))
@@ -259,7 +259,7 @@ def weigh(logits: Tensor, choices: int) -> tuple[Tensor, list[float], list[Optio
 
 
 def _draw(logits: Tensor, temperature: float, numbers: list[float]) -> list[int]:
-    """A token a row by the row's own number in 0 .. 1, so that an answer does not depend on those beside it."""
+    """A token a row by the row's own number in 0 .. 1: an answer does not depend on those beside it."""
     reached = (logits.float() / temperature).softmax(-1).cpu().double().cumsum(-1)
     wanted = torch.tensor(numbers, dtype=torch.float64)[:, None] * reached[:, -1:]
     return torch.searchsorted(reached, wanted, right=True).clamp(max=logits.shape[-1] - 1)[:, 0].tolist()
