@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo demo-quick test test-slow lint docs dist clean
+.PHONY: demo demo-quick test test-slow lint docs evidence dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/erpo-hub demo --out runs/demo
@@ -26,6 +26,11 @@ lint: $(VENV)/.test
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir runs/site
+
+# Every table and figure of docs/evidence* from its data: afterwards `git diff` is empty unless the data changed.
+evidence: $(VENV)/.test
+	$(BIN)/python benchmarks/evidence.py report
+	$(BIN)/python benchmarks/evidence_pages.py
 
 dist: $(VENV)/.test
 	$(BIN)/python -m build --no-isolation --outdir dist

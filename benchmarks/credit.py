@@ -11,12 +11,14 @@ credits estimate squares without the bias that sampling noise has. Compared are 
 token with advantage a pushes the logits along a * d log pi / d logits, whose squared length is
 a^2 (1 - 2 p + sum_v p_v^2); the cosine is between a method's push on the whole sample and that of the true
 credit. Each question is one line of --out as soon as it is measured; the same command goes on after a stop.
+`--rank FILE.py:FUNCTION` scores a method of your own on the data that ship, without a model: credit_rank.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from erpo_hub.methods.credit import CreditBatch
 from erpo_hub.methods.erpo import result_anchor
 
 GROUP, LENGTH = 8, 64  # completions a question, tokens a completion
@@ -128,13 +131,9 @@ def columns(policy, reference, prompt: list[int], ids: list[int]) -> dict[str, l
     return {name: [float(f"{x:.5g}") for x in values.tolist()] for name, values in found.items()}
 
 
-def signals(row: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Everything of one group as flat arrays over its tokens; "x ..." are the signals."""
-    from erpo_hub.methods.credit import CreditBatch
-    from erpo_hub.methods.erpo import credit
-    from erpo_hub.study.controls import permuted_gate
+def batch_of(row: dict[str, Any], preset: str = "erpo", **fields: Any) -> tuple[CreditBatch, torch.Tensor]:
+    """What a method is given of one group, and the squared length of d log pi / d logits, (B, T)."""
     from erpo_hub.train.config import ERPOConfig
-    from erpo_hub.train.metrics import pivot_mask
 
     group = row["completions"]
     width = max(len(c["entropy"]) for c in group)
@@ -147,32 +146,46 @@ def signals(row: dict[str, Any]) -> dict[str, np.ndarray]:
     rewards = torch.tensor(row["rewards"], dtype=torch.float64)
     outcome = (rewards - rewards.mean()) / (rewards.std() + 1e-4)  # as TRL has it
     outcome = outcome if rewards.std() > 0 else torch.zeros_like(outcome)
-    of_policy = table("entropy"), table("logp"), table("ref_logp")
+    fields |= {"output_dir": tempfile.gettempdir(), "use_cpu": True, "bf16": False}
+    settings, one_group = ERPOConfig.preset(preset, **fields), torch.zeros(len(group), dtype=torch.long)
+    tokens = table("entropy"), table("logp"), table("ref_logp")
+    return CreditBatch(*tokens, rewards, outcome, mask, one_group, 1, settings), table("push")
+
+
+def flat_credit(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The measured credit of a group's tokens, one after the other, from either half of the continuations."""
+    first, second = (
+        np.concatenate([np.diff(c["values"][half]) for c in row["completions"]]) for half in (0, 1)
+    )
+    return first, second
+
+
+def signals(row: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Everything of one group as flat arrays over its tokens; "x ..." are the signals."""
+    from erpo_hub.methods.erpo import credit
+    from erpo_hub.study.controls import permuted_gate
+    from erpo_hub.train.metrics import pivot_mask
 
     def batch(preset: str, **fields: Any) -> CreditBatch:
-        fields |= {"output_dir": tempfile.gettempdir(), "use_cpu": True, "bf16": False}
-        settings, one_group = ERPOConfig.preset(preset, **fields), torch.zeros(len(group), dtype=torch.long)
-        return CreditBatch(*of_policy, rewards, outcome, mask, one_group, 1, settings)
+        return batch_of(row, preset, **fields)[0]
 
     erpo, generator = batch("erpo"), torch.Generator().manual_seed(0)
     plain, permuted = credit(erpo).columns, permuted_gate(erpo, generator).columns
     pieces = Pieces(
         gate=plain["gate"],
         permuted=permuted["gate"],
-        ones=mask.double(),
+        ones=erpo.mask.double(),
         progress=plain["progress"],
         one_bucket=credit(batch("erpo", num_buckets=1)).columns["progress"],
-        pivots=pivot_mask(of_policy[0], mask),
-        sign=outcome.sign(),
-        outcome=outcome,
+        pivots=pivot_mask(erpo.entropy, erpo.mask),
+        sign=erpo.advantages.sign(),
+        outcome=erpo.advantages,
     )
-    tensors = {"gate": pieces.gate, "pivot": pieces.pivots.double(), "push": table("push")}
+    tensors = {"gate": pieces.gate, "pivot": pieces.pivots.double(), "push": batch_of(row)[1]}
     tensors |= {f"x {name}": credit(batch(**fields)).advantages for name, fields in METHODS.items()}
     tensors |= {f"x {name}": part(pieces) for name, part in PARTS.items()}
-    found = {name: x[mask].numpy() for name, x in tensors.items()}
-    for half in (0, 1):
-        found[f"credit {half + 1}"] = np.concatenate([np.diff(c["values"][half]) for c in group])
-    return found
+    found = {name: x[erpo.mask].numpy() for name, x in tensors.items()}
+    return found | dict(zip(("credit 1", "credit 2"), flat_credit(row)))
 
 
 def sums(flat: dict[str, np.ndarray]) -> dict[str, float]:
@@ -234,8 +247,17 @@ def main() -> None:
     parser.add_argument("--task", default=TASK)
     parser.add_argument("--questions", type=int, default=48)
     parser.add_argument("--rollouts", type=int, default=16, help="continuations of each prefix")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--rank", metavar="FILE.py:FUNCTION", help="score this method on the data that ship")
     arguments = parser.parse_args()
+    if arguments.rank:
+        sys.path.insert(0, str(Path(__file__).parent))
+        import credit_rank
+
+        credit_rank.report(credit_rank.built_in() | {arguments.rank: credit_rank.own(arguments.rank)})
+        return
+    if not arguments.out:
+        parser.error("give --out FILE.jsonl, or --rank FILE.py:FUNCTION")
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     rows = [json.loads(line) for line in lines]
     if arguments.policy:

@@ -189,6 +189,10 @@ def main() -> None:
         for file in _studies(arguments.study or _names()):
             (rebuild_credit if file.parent.name == "credit" else rebuild)(file)
             print(file.relative_to(EVIDENCE).with_suffix(""))
+        if not arguments.study:
+            import credit_rank
+
+            credit_rank.write()
     elif arguments.command == "unpack":
         (file,) = _studies([arguments.study])
         print(f"{len(unpack(file, arguments.folder))} cells in {arguments.folder}")

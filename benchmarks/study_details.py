@@ -52,11 +52,22 @@ def compare(ours: dict[int, dict[str, Any]], base: dict[int, dict[str, Any]]) ->
         row.append(f"{100 * test['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
         row.append(f"{test['p_value']:.3f}" if test["p_value"] >= 0.001 else "< 0.001")
     by_seed = difference.mean(1)  # greedy, (S,)
-    newly_cut = np.array([ours[s]["greedy"]["truncated"] - base[s]["greedy"]["truncated"] for s in seeds])
-    rest, error = mean_and_error(by_seed + newly_cut)
+    rest, error = newly_ended(ours, base)
     row.append(f"{(by_seed > 0).sum()} of {len(seeds)}")
     row.append(f"{100 * rest:+.2f}" + (f" ± {100 * error:.2f}" if error else ""))
     return row
+
+
+def newly_ended(
+    ours: dict[int, dict[str, Any]], base: dict[int, dict[str, Any]]
+) -> tuple[float, float | None]:
+    """Greedy difference over the seeds, and its error, with every answer that newly ends counted out."""
+    rest = []
+    for seed in sorted(set(ours) & set(base)):
+        mine, theirs = ours[seed]["greedy"], base[seed]["greedy"]
+        scores = np.array([mine["per_question"], theirs["per_question"]])  # (2, Q)
+        rest.append(float(np.mean(scores[0] - scores[1])) + mine["truncated"] - theirs["truncated"])
+    return mean_and_error(rest)
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def _clear(out: Path) -> None:
         if (folder / "run.json").is_file():
             shutil.rmtree(folder)
         elif folder.exists():
-            raise UserError(f"{folder} is in the way and is no run of erpo-hub: give another --out")
+            raise UserError(f"{folder} exists and is not a run of erpo-hub: give another --out")
 
 
 def _table(results: dict[str, dict[str, Any]], questions: int) -> Table:

@@ -76,7 +76,7 @@ def _read_yaml(path: Path | None) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path} can't be read as YAML: {error}") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{path} holds no mapping: write `name: value` lines")
+        raise UsageError(f"{path} is not a list of settings: write `name: value` lines")
     for name, value in (content.pop("env", None) or {}).items():
         os.environ[name] = str(value)
     return content

@@ -34,7 +34,7 @@ ARCHIVES = {
     b"\x28\xb5\x2f\xfd": "a zstandard file",
     b"7z\xbc\xaf": "a 7z archive",
 }
-BINARY = {  # kinds that are no text, and how each begins
+BINARY = {  # kinds that are not text, and how each begins
     **dict.fromkeys((".jpg", ".jpeg"), b"\xff\xd8\xff"),
     ".png": b"\x89PNG\r\n\x1a\n",
     ".gif": b"GIF8",

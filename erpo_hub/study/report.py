@@ -58,32 +58,37 @@ def build_report(
     """
     out = Path(out_dir)
     wanted = list(cells) if cells is not None else sorted((out / "cells").glob("*/seed-*"))
-    found = [_read_cell(f / "cell.json") for f in wanted if (f / "cell.json").exists()]
+    missing = [str(folder.relative_to(out)) for folder in wanted if not (folder / "cell.json").exists()]
+    found = [_read_cell(folder / "cell.json") for folder in wanted if (folder / "cell.json").exists()]
+    if not any(cell["cell"]["preset"] for cell in found):
+        raise UserError(f"{out} has no finished cell to report on: see cells/*/seed-*/log.txt there")
+    report = Report(out, report_data(found, baseline=baseline) | {"missing": missing})
+    write_json(out / "report.json", report.data)
+    draw_report(report.data, out / "figures")
+    (out / "report.md").write_text(report.markdown(), encoding="utf-8")
+    return report
+
+
+def report_data(found: list[dict[str, Any]], *, baseline: str = "grpo") -> dict[str, Any]:
+    """What report.json holds, from the contents of cell.json files, at least one of them of a training."""
     methods: dict[str, dict[int, dict]] = {}
     for cell in found:
         methods.setdefault(cell["cell"]["name"], {})[cell["cell"]["seed"]] = cell
     trained = {name: by_seed for name, by_seed in methods.items() if _first(by_seed)["cell"]["preset"]}
-    if not trained:
-        raise UserError(f"{out} has no finished cell to report on: see cells/*/seed-*/log.txt there")
     baseline = baseline if baseline in trained else next(iter(trained))
     seconds = [mean_and_error([c["cost"]["train_seconds"] for c in m.values()])[0] for m in trained.values()]
-    data = {
+    return {
         "schema_version": 1,
         "baseline": baseline,
         "plan": {k: v for k, v in _first(trained[baseline])["cell"].items() if k in SHARED},
         "methods": {name: _method_settings(by_seed) for name, by_seed in methods.items()},
-        "missing": [str(folder.relative_to(out)) for folder in wanted if not (folder / "cell.json").exists()],
+        "missing": [],
         "equal_time_seconds": min(seconds),
         "rows": [_row(name, by_seed, min(seconds)) for name, by_seed in methods.items()],
         "comparisons": _comparisons(trained, baseline),
         "curves": {column: _curves(trained, column) for column in CURVES},
         "versions": found[0]["versions"],
     }
-    write_json(out / "report.json", data)
-    draw_report(data, out / "figures")
-    report = Report(out, data)
-    (out / "report.md").write_text(report.markdown(), encoding="utf-8")
-    return report
 
 
 def _read_cell(path: Path) -> dict[str, Any]:

@@ -191,7 +191,7 @@ def _marked(text: str) -> Found | None:
 
 
 def _hashed(text: str) -> str | None:
-    """GSM8K's mark: `####` and an answer. A heading ("#### Step 1") has a word there that is no answer."""
+    """GSM8K's mark: `####` and an answer. The word of a heading ("#### Step 1") is not an answer."""
     for match in last_matches(_HASH, text):
         line = (match[1] or match[2] or "").strip().strip("*").strip()
         label = re.match(r"(?:final )?answer\b\s*[:=]?\s*(.*)", line, re.IGNORECASE)

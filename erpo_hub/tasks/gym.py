@@ -166,7 +166,7 @@ def reasoning_gym_dataset(kind: str, seed: int = 0, size: int = 1) -> Any:
 
 
 def dump_entry(entry: dict[str, Any]) -> str:
-    """A reasoning-gym entry as JSON, with tags for tuples, sets, fractions and keys that are no strings.
+    """A reasoning-gym entry as JSON, with tags for tuples, sets, fractions and keys that are not strings.
 
     Raises TypeError for a value that JSON cannot hold.
     """

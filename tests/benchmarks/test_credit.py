@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from erpo_hub.methods.credit import Credit
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "credit.py"
@@ -86,3 +89,56 @@ def test_a_real_measurement_goes_on_where_it_was_stopped(tmp_path):
                 assert sum(np.diff(values)) == pytest.approx(reward - values[0])
     summary = json.loads(out.with_suffix(".summary.json").read_text())
     assert "cosine, GRPO: A" in summary
+
+
+@pytest.fixture(scope="module")
+def rank(credit):
+    sys.path.insert(0, str(SCRIPT.parent))
+    import credit_rank
+
+    return credit_rank
+
+
+def test_a_method_that_pushes_along_the_credit_scores_one_and_against_it_minus_one(rank):
+    rows = [group(np.random.default_rng(seed)) for seed in range(3)]
+
+    def along(sign):
+        def method(batch):
+            advantages = torch.zeros_like(batch.entropy)
+            advantages[:, 2] = sign * (batch.rewards - 0.5)  # the third token takes it all
+            return Credit(advantages)
+
+        return method
+
+    for sign in (1, -1):
+        sums = rank.products(rows, along(sign), "grpo", {}).sum(0)
+        assert rank.cosine(sums) == pytest.approx(sign, abs=1e-6)
+        assert rank.cosine(sums, 0) == pytest.approx(sign, abs=1e-6)
+
+
+def test_methods_of_others_by_hand(rank, credit):
+    batch, _ = credit.batch_of(group(np.random.default_rng(0)))
+    assert (rank.top_entropy(batch).advantages[:, 2] == batch.advantages).all()
+    ratio = (batch.logps - batch.ref_logps)[0].tolist()
+    later = sum(x * 2 ** (-k / 32) for k, x in enumerate(ratio[4:]))
+    influence = min(max(np.exp(later), 0.8), 1.2)
+    expected = influence * batch.advantages[0].item()
+    assert rank.future_kl(batch).advantages[0, 4].item() == pytest.approx(expected)
+    assert (rank.clip_cov(batch).advantages == 0).sum() == 2  # 2 % of 96 tokens
+
+
+def test_the_ranking_that_ships_is_what_the_data_say_and_an_own_method_joins_it(rank, monkeypatch):
+    shipped = json.loads(rank.TARGET.read_text())["ranking"]["grpo-150"]["scores"]
+    own = rank.own(str(ROOT / "examples" / "own_method.py") + ":credit")
+    monkeypatch.setattr(rank, "POLICIES", {"grpo-150": "expressions, GRPO"})
+    found = rank.ranking({"GRPO": rank.built_in()["GRPO"], "own": own})["grpo-150"]["scores"]
+    assert found["GRPO"] == shipped["GRPO"]
+    assert 0 < found["own"][0] < 1
+    assert len(shipped) >= 8
+
+
+def test_a_method_that_is_not_there_is_refused_in_one_line(rank):
+    with pytest.raises(SystemExit, match="FILE.py:FUNCTION"):
+        rank.load("nowhere.py:credit")
+    with pytest.raises(SystemExit, match="no function 'nothing'"):
+        rank.load(str(ROOT / "examples" / "own_method.py") + ":nothing")
