@@ -28,7 +28,7 @@ from erpo_hub.traces.tree import Search  # noqa: E402
 TASK = "builtin:expressions?operands=4"
 PAGE, FIGURE = ROOT / "docs" / "decode.md", ROOT / "docs" / "images" / "decode.png"
 BEGIN, END = "<!-- decode: begin -->", "<!-- decode: end -->"
-STOPPED = "pivots:5,best-first:8,beam:8,votes:16"  # what the stop saves is shown on these
+STOPPED = "pivots:5,best-first:8,beam:4,beam:8,votes:16"  # what the stop saves is shown on these
 
 
 def stop_table(stopped: DecodingStudy, full: DecodingStudy) -> str:

@@ -277,7 +277,7 @@ class Card:
         return f"{how}, {each} a question, at most {words.number(final.max_new_tokens)} new tokens"
 
     def figures(self, kind: str) -> list[Figure]:
-        """The figures of one kind: "headline", "training" or "trace"."""
+        """The figures of one kind: "headline", "training", "trace" or "decode"."""
         return [figure for figure in self.run.figures if figure.kind == kind]
 
     @cached_property

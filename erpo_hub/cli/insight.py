@@ -78,6 +78,9 @@ def decode(
     batch_size: Annotated[int | None, typer.Option(help="Texts read at once.")] = None,
     seed: Annotated[int, typer.Option(help="Of the votes and the random forks.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for decode.json and decode.png.")] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="MODEL is a bundle: put the figure on its card.")
+    ] = False,
 ) -> None:
     """What does searching for the answer gain, and when should it be withheld? Beam search is always in it.
 
@@ -87,10 +90,14 @@ def decode(
     """
     from rich.console import Console
 
+    from ..publish.bundle import add_figure
+    from ..record.format import Figure, load_record
     from ..run.quiet import quiet
     from ..study.decode import DEFAULT, compare_decoding
 
     quiet()
+    if card:
+        load_record(Path(model))  # no bundle should not cost a study
     if out:
         out.mkdir(parents=True, exist_ok=True)
     with Console(stderr=True).status("decoding") as status:
@@ -103,3 +110,8 @@ def decode(
     typer.echo(f"\n{found.sentence()}\n{found.advice()}")
     if out:
         typer.echo(f"wrote {found.to_json(out / 'decode.json')} and {found.figure(out / 'decode.png')}")
+    if card:
+        found.figure(Path(model) / "figures" / "decode.png")
+        alt = "Accuracy and coverage against tokens a question, and accuracy of the answered questions."
+        add_figure(Path(model), Figure("decode", "figures/decode.png", alt, found.caption()))
+        typer.echo(f"put it on the card of {model}")

@@ -232,7 +232,7 @@ class TraceRow:
 
 @dataclass
 class Figure:
-    kind: str  # "headline", "training" or "trace"
+    kind: str  # "headline", "training", "trace" or "decode"
     file: str  # relative to the bundle
     alt: str = ""
     caption: str = ""

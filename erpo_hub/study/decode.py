@@ -182,6 +182,18 @@ class DecodingStudy:
             f" {percent(a['accuracy'])} of these."
         )
 
+    def caption(self) -> str:
+        """The finding with its control, for a card."""
+        greedy = next((o for o in self.outcomes if o.strategy == "greedy"), None)
+        best = self.advised()
+        shares = [
+            f"{o.name} {percent(sum(o.correct) / len(o.correct))} {_range(accuracy_interval(o.correct))} at"
+            f" {o.cost:.0f} tokens"
+            for o in (greedy, best)
+            if o
+        ]
+        return f"Searching for answers to {self.task}: {', '.join(shares)}. {self.sentence()}"
+
     def to_json(self, path: str | Path) -> Path:
         return write_json(
             path,
