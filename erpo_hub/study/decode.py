@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,10 @@ class DecodingStudy:
     def points(self) -> list[dict[str, Any]]:
         """One row a strategy: cost, accuracies and coverage with 95 % intervals, abstention, and the paired
         comparison with the widest beam that costs no more tokens (p by Holm over all of them)."""
+        return self._points
+
+    @cached_property
+    def _points(self) -> list[dict[str, Any]]:  # once: its bootstraps take a second or so each
         rows = []
         for o in self.outcomes:
             row: dict[str, Any] = {"name": o.name, "strategy": o.strategy, "width": o.width, "tokens": o.cost}
@@ -147,9 +152,11 @@ class DecodingStudy:
         if ahead:
             text = f"Ahead of the beam that costs no more tokens: {', '.join(ahead)}."
         else:
-            text = f"Beam search stays ahead: none of the {len(compared)} others is shown to be better."
+            text = "No other strategy is shown to be ahead of beam search that costs no more tokens."
         if behind:
-            text += f" Shown to be worse: {', '.join(behind)}."
+            text += f" Shown to be behind: {', '.join(behind)}."
+        if same := [name for name in compared if name not in ahead + behind]:
+            text += f" Not told apart: {', '.join(same)}."
         return text + f" ({self.settings['n']} questions, paired, Holm over {len(compared)} comparisons.)"
 
     def _apart(self) -> tuple[list[str], list[str], list[str]]:
@@ -163,8 +170,8 @@ class DecodingStudy:
     def advised(self) -> Outcome:
         """The default beam, or the first beam where that was not run; what is shown to be ahead of one, the
         most accurate of several."""
-        ahead = [o for o in self.outcomes if o.name in self._apart()[1]]
-        if ahead:
+        _, names, _ = self._apart()
+        if ahead := [o for o in self.outcomes if o.name in names]:
             return max(ahead, key=lambda o: sum(o.correct))
         beams = [o for o in self.outcomes if o.strategy == "beam"]
         return next((o for o in beams if o.width == Search().width), beams[0])
