@@ -30,6 +30,9 @@ _HOME = {
     "render_card": "card.card",
     "transplant": "study.transplant",
     "verify": "verification.verify",
+    "compare_decoding": "study.decode",
+    "Search": "traces.tree",
+    "search_generate": "traces.search",
 }
 
 __all__ = [
@@ -40,15 +43,18 @@ __all__ = [
     "Engine",
     "Grader",
     "RunDoctor",
+    "Search",
     "Trace",
     "TrainResult",
     "__version__",
     "compare",
+    "compare_decoding",
     "evaluate",
     "find_pivots",
     "load_task",
     "push_bundle",
     "render_card",
+    "search_generate",
     "sensitivity",
     "train_and_push",
     "transplant",
@@ -62,13 +68,16 @@ if TYPE_CHECKING:
     from .publish.hub import push_bundle
     from .run.conductor import TrainResult, train_and_push
     from .study.compare import compare
+    from .study.decode import compare_decoding
     from .study.transplant import transplant
     from .tasks.grading import Grader
     from .tasks.tasks import load_task
     from .traces.engine import Engine
     from .traces.pivots import find_pivots
+    from .traces.search import search_generate
     from .traces.sensitivity import sensitivity
     from .traces.trace import Trace
+    from .traces.tree import Search
     from .train.config import ERPOConfig
     from .train.doctor import RunDoctor
     from .train.trainer import ERPOTrainer

@@ -1,4 +1,4 @@
-"""The commands of the command line that look at what training did: transplant, verify."""
+"""The commands of the command line that look into a model: transplant, verify, decode."""
 
 from __future__ import annotations
 
@@ -114,3 +114,59 @@ def verify(
         typer.echo(f"reported: {tell(found, model, pull_request=create_pr, token=token)}")
     if found.contradicted:
         raise typer.Exit(1)
+
+
+@commands.command()
+def decode(
+    model: Annotated[str, typer.Argument(help="Hub id, folder, or builtin:tiny-reasoner.")],
+    task: Annotated[str, typer.Argument(help="Task, such as builtin:expressions?operands=4.")],
+    n: Annotated[int, typer.Option("-n", help="Held-out questions.")] = 300,
+    strategies: Annotated[
+        str | None,
+        typer.Option(help="Of greedy, pivots, random, best-first, beam, votes, with widths: beam:4,votes:8."),
+    ] = None,
+    target: Annotated[float, typer.Option(help="Accuracy asked of the questions that are answered.")] = 0.9,
+    temperature: Annotated[float, typer.Option(help="Of the votes.")] = 0.7,
+    certain: Annotated[float, typer.Option(help="Best-first forks below this probability.")] = 0.9,
+    stop: Annotated[bool, typer.Option(help="End a search once its answer cannot change.")] = True,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Of a branch; default as in training.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Texts read at once.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the votes and the random forks.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for decode.json and decode.png.")] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="MODEL is a bundle: put the figure on its card.")
+    ] = False,
+) -> None:
+    """What does searching for the answer gain, and when should it be withheld? Beam search is always in it.
+
+    Accuracy, coverage (any branch right) and calibrated abstention, each at its generated tokens a question.
+
+    Example: `erpo-hub decode builtin:tiny-reasoner "builtin:expressions?operands=4" --out runs/decode`
+    """
+    from rich.console import Console
+
+    from ..publish.bundle import add_figure
+    from ..record.format import Figure, load_record
+    from ..run.quiet import quiet
+    from ..study.decode import DEFAULT, compare_decoding
+
+    quiet()
+    if card:
+        load_record(Path(model))  # no bundle should not cost a study
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+    with Console(stderr=True).status("decoding") as status:
+        found = compare_decoding(
+            model, task, DEFAULT if strategies is None else strategies, n=n, target=target, stop=stop,
+            max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed, temperature=temperature,
+            certain=certain, advance=lambda name: status.update(f"decoding: {name}"),
+        )  # fmt: skip
+    typer.echo(found.table())
+    typer.echo(f"\n{found.sentence()}\n{found.advice()}")
+    if out:
+        typer.echo(f"wrote {found.to_json(out / 'decode.json')} and {found.figure(out / 'decode.png')}")
+    if card:
+        found.figure(Path(model) / "figures" / "decode.png")
+        alt = "Accuracy and coverage against tokens a question, and accuracy of the answered questions."
+        add_figure(Path(model), Figure("decode", "figures/decode.png", alt, found.caption()))
+        typer.echo(f"put it on the card of {model}")

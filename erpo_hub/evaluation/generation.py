@@ -5,12 +5,11 @@ rows have ended, and goes on with the others: a row's numbers are its own, so no
 completion has random numbers of its own too, so that an answer does not depend on what is drawn beside it.
 
 Left out: vLLM and other engines (they return no full-vocabulary entropy), images, tools, assisted decoding.
-May import torch, transformers and train.capture.
+May import torch, transformers, traces and train.capture.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from ..errors import UserError
-from ..traces.decoding import filters, penalized
+from ..traces.decoding import filters, penalized, row_seed
 from ..train.capture import DecodeCapture
 
 __all__ = [
@@ -93,11 +92,6 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             m.generation_config = config
         for module, training in modes:
             module.training = training
-
-
-def row_seed(*of: int) -> int:
-    """The seed of one completion, from the numbers that tell it from all others."""
-    return int.from_bytes(hashlib.sha256(repr(of).encode()).digest()[:8]) >> 1
 
 
 def rows_at_once(model: Any, tokens: int) -> int:

@@ -1,7 +1,7 @@
 """Two models read one text together: one of them leads, both say at every position which token they want.
 
 Greedy, in batches, each model with its own cache. Left out: sampling, models with different vocabularies.
-May import torch, transformers and generation.
+May import torch, traces and generation.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..traces.rows import Rows
 from .generation import Decoding, undisturbed
 
 __all__ = ["Walk", "walk"]
@@ -82,35 +83,19 @@ def _batch(
     models: tuple[Any, Any], prompts: list[list[int]], begun: list[Walk], decoding: Decoding
 ) -> list[Walk]:
     """What is left of each completion; none of them has ended."""
-    from transformers import DynamicCache
-
-    rows = [prompt + one.ids for prompt, one in zip(prompts, begun)]
-    feed, mask = _padded(rows, decoding.pad_id, models[0].device)
-    caches = [DynamicCache(config=model.config.get_text_config(decoder=True)) for model in models]
-    ends = torch.tensor(decoding.eos_ids, device=mask.device)
-    left = torch.tensor([decoding.max_new_tokens - len(one.ids) for one in begun], device=mask.device)
-    live = torch.arange(len(begun), device=mask.device)
+    rows = Rows(models, [prompt + one.ids for prompt, one in zip(prompts, begun)], decoding.pad_id)
+    ends = torch.tensor(decoding.eos_ids, device=rows.device)
+    left = torch.tensor([decoding.max_new_tokens - len(one.ids) for one in begun], device=rows.device)
+    live = torch.arange(len(begun), device=rows.device)
     seen: list[tuple[Tensor, dict[str, Tensor]]] = []  # a step each: which rows, and their columns
     while True:
-        places = (mask.cumsum(-1) - 1).clamp(min=0)[:, -feed.shape[1] :]  # (B, n)
-        logits = [
-            model(
-                input_ids=feed, attention_mask=mask, position_ids=places, past_key_values=cache,
-                use_cache=True, logits_to_keep=1,
-            ).logits[:, -1]
-            for model, cache in zip(models, caches)
-        ]  # fmt: skip
-        seen.append((live, _columns(*logits)))
-        feed = seen[-1][1]["ids"][:, None]
-        mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=-1)
-        going = ~torch.isin(feed[:, 0], ends) & (left[live] > len(seen))
-        if not going.all():
-            keep = going.nonzero()[:, 0]
-            if not len(keep):
-                return _joined(begun, seen)
-            live, feed, mask = live[keep], feed[keep], mask[keep]
-            for cache in caches:
-                cache.batch_select_indices(keep)
+        seen.append((live, _columns(*rows.logits())))
+        ids = seen[-1][1]["ids"]  # (B,)
+        keep = (~torch.isin(ids, ends) & (left[live] > len(seen))).nonzero()[:, 0]
+        if not len(keep):
+            return _joined(begun, seen)
+        live = live[keep]
+        rows.go_on(keep.tolist(), ids[keep].tolist())
 
 
 def _joined(begun: list[Walk], seen: list[tuple[Tensor, dict[str, Tensor]]]) -> list[Walk]:

@@ -94,9 +94,9 @@ def evaluate(
     shaping = _shaping(asked.shaping, shaping, top_p)
     top_p = shaping.pop("top_p", 1.0)
     max_new_tokens = max_new_tokens or asked.max_new_tokens or 256
-    rows = _questions(task, n)
+    rows = questions_of(task, n)
     prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows], asked)
-    decoding = _decoding(model, tokenizer, prompts, temperature, top_p, max_new_tokens, shaping)
+    decoding = decoding_for(model, tokenizer, prompts, temperature, top_p, max_new_tokens, shaping)
     settings: dict[str, Any] = {
         "n": len(rows),
         "k": k,
@@ -271,7 +271,7 @@ def _loaded(task: Task | str) -> Task:
     return load_task(task)
 
 
-def _questions(task: Any, n: int | None) -> list[dict]:
+def questions_of(task: Any, n: int | None) -> list[dict]:
     """The first n rows of the test split."""
     available = len(task.test)
     if not available or (n is not None and n > available):
@@ -282,14 +282,14 @@ def _questions(task: Any, n: int | None) -> list[dict]:
     return list(task.test.select(range(n or available)))
 
 
-def _decoding(
+def decoding_for(
     model: Any,
     tokenizer: Any,
     prompts: list[list[int]],
     temperature: float,
     top_p: float,
     max_new_tokens: int,
-    shaping: dict[str, float],
+    shaping: dict[str, float] | None = None,
 ) -> Decoding:
     """End tokens of tokenizer and model together, and a length that the model's context leaves room for."""
     eos = end_tokens(model, tokenizer)
@@ -304,7 +304,7 @@ def _decoding(
         raise UserError(
             f"a prompt has {longest} tokens and the model's context only {context}: drop long prompts"
         )
-    return Decoding(temperature, top_p, min(max_new_tokens, context - longest), pad, eos, shaping)
+    return Decoding(temperature, top_p, min(max_new_tokens, context - longest), pad, eos, shaping or {})
 
 
 def _finished_questions(

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..card.card import CARD_ERRORS, fallback_card, render_card
+from ..card.card import CARD_ERRORS, fallback_card, render_card, update_card
 from ..card.example import shown_tokens
 from ..card.metadata import eval_result_files
 from ..errors import UserError
 from ..record.format import (
+    Figure,
     RunRecord,
     TraceRow,
     load_record,
@@ -237,6 +238,20 @@ def _write_texts(run: RunRecord, folder: Path, sections: dict[str, str | None] |
         )
         card = fallback_card(run)
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def add_figure(folder: Path, figure: Figure) -> None:
+    """Take a picture that lies in a finished bundle into run.json and onto the card; it replaces one of its
+    kind. Edits outside the card's generated blocks are kept.
+
+    Raises UserError where the folder is no bundle, or a generated block of its card was edited.
+    """
+    run, readme = load_record(folder), folder / "README.md"
+    run.figures = [other for other in run.figures if other.kind != figure.kind] + [figure]
+    run.files[figure.file] = file_digest(folder / figure.file)
+    card = update_card(readme.read_text(encoding="utf-8") if readme.is_file() else "", run)
+    write_record(run, folder)
+    readme.write_text(card, encoding="utf-8")
 
 
 # --- into place -------------------------------------------------------------------------------------------

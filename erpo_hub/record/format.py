@@ -256,7 +256,7 @@ class TraceRow:
 
 @dataclass
 class Figure:
-    kind: str  # "headline", "training", "trace" or "transplant"
+    kind: str  # "headline", "training", "trace", "transplant" or "decode"
     file: str  # relative to the bundle
     alt: str = ""
     caption: str = ""

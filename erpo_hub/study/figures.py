@@ -114,3 +114,45 @@ def draw_recovery(found: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)
     return path
+
+
+def draw_decoding(study: Any, path: Path) -> Path:
+    """Accuracy and coverage against tokens a question, and accuracy against the share answered.
+
+    The third panel has each strategy at its widest; its curve is that of the questions not used to calibrate,
+    and the ring is where the calibrated threshold put it.
+    """
+    figure = _figure(12, 3.8)
+    panels = figure.subplots(1, 3)
+    points = study.points()
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in points:
+        groups.setdefault(row["strategy"], []).append(row)
+    for i, (name, rows) in enumerate(groups.items()):
+        rows.sort(key=lambda row: row["tokens"])
+        look = {"color": f"C{i}", "marker": "o", "ms": 4, "linestyle": "--" if name == "random" else "-"}
+        for axes, column in zip(panels, ("correct", "any_right")):
+            heights = np.array([100 * row[column] for row in rows])
+            bounds = np.array([[100 * b for b in row[f"{column}_interval"]] for row in rows]).T
+            costs = [row["tokens"] for row in rows]
+            axes.plot(costs, heights, label=name, **look)
+            axes.vlines(costs, *bounds, color=f"C{i}", alpha=0.25, linewidth=2)
+        given = rows[-1]["abstention"]
+        shares, right = zip(*((100 * p["answered"], 100 * p["accuracy"]) for p in given["curve"]))
+        panels[2].plot(shares, right, color=f"C{i}", linestyle=look["linestyle"], label=rows[-1]["name"])
+        if given["answered"]:
+            ring = 100 * given["answered"] / given["n"], 100 * given["accuracy"]
+            panels[2].plot(*ring, "o", color=f"C{i}", mfc="none", ms=9, mew=2)
+    panels[2].axhline(100 * study.settings["target"], color="gray", linewidth=0.8)
+    for axes, title in zip(panels, ("accuracy, %", "any branch right, %", "accuracy of the answered, %")):
+        axes.set(title=title, xlabel="tokens a question")
+        axes.grid(alpha=0.3)
+    for axes in panels[:2]:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:.0f}")
+    panels[2].set(xlabel="questions answered, %")
+    panels[0].legend(frameon=False, fontsize="small")
+    panels[2].legend(frameon=False, fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+    return path

@@ -7,6 +7,7 @@ chosen, never what is recorded of the model's own distribution. Left out: beam s
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -248,3 +249,8 @@ def end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
     of_model = of_model if isinstance(of_model, (list, tuple)) else [of_model]
     ids = [t for t in (tokenizer.eos_token_id, *of_model) if isinstance(t, int) and 0 <= t < 2**31]
     return tuple(dict.fromkeys(ids))
+
+
+def row_seed(*of: int) -> int:
+    """The seed of one completion, from the numbers that tell it from all others."""
+    return int.from_bytes(hashlib.sha256(repr(of).encode()).digest()[:8]) >> 1

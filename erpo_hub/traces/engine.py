@@ -8,7 +8,7 @@ Left out: batches of prompts (that is evaluation), grading (the caller's callabl
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .decoding import Chooser, Sampling, Step, end_tokens, pieces_of
 from .draft import Delta, Draft, Prompt, shown_prompt
 from .loading import load
 from .pivots import PivotRule
+from .search import Found, Search, search_prompts
 from .sensitivity import sensitivity
 from .trace import MAX_TOKENS, Trace
 from .vocabulary import Vocabulary
@@ -242,6 +243,26 @@ class Engine(Vocabulary):
     ) -> Comparison:
         """The audit of the pivots beside that of as many other positions. See `audit.compare_positions`."""
         return compare_positions(self, trace, n, grade=grade, **options)
+
+    def search(
+        self,
+        prompt: Prompt,
+        *,
+        answer: Callable[[str], Hashable] | None = None,
+        chat: bool | None = None,
+        **settings: Any,
+    ) -> Found:
+        """Look at several answers and take the one with the most probability, or withhold it.
+
+        settings: of `Search` (strategy, width, min_mass, ...). answer: from a completion's text to what tells
+        answers apart, such as `extract_answer`; default: every text is its own. `score(prompt, found.ids)`
+        makes a trace of it. Raises UserError as `stream` does.
+        """
+        ids, eos = self.encode(prompt, chat), sorted(self.eos)
+        return search_prompts(
+            self.model, self.tokenizer, [ids], Search(**settings), pad=eos[0] if eos else 0, eos=eos,
+            answers=[answer] if answer else None, context=self.context,
+        )[0]  # fmt: skip
 
     # -- the loop -----------------------------------------------------------------------------------
 
