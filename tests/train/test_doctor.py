@@ -20,7 +20,8 @@ from erpo_hub.tasks.grading import Grader, correctness_reward
 from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model
 from erpo_hub.train.examined import Texts, no_chat_template, other_evaluation_prompt
 from erpo_hub.train.findings import CHANGES
-from erpo_hub.train.rules import RULES, Facts, History
+from erpo_hub.train.history import Facts, History
+from erpo_hub.train.rules import RULES
 
 SMALL = {"per_device_train_batch_size": 8, "num_generations": 4, "max_steps": 12}
 KINDS = {  # of trainer and config
