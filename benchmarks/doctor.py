@@ -54,6 +54,11 @@ class TimedDoctor(RunDoctor):
         super().on_log(*args, **kwargs)
         self.seconds += time.process_time() - started
 
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        started = time.process_time()
+        super().on_train_end(*args, **kwargs)
+        self.seconds += time.process_time() - started
+
 
 class Clock(TrainerCallback):
     """Ends the run at its last step, or when the fault is named; keeps the CPU seconds of all steps."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import resource
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -27,7 +26,6 @@ READ = 8  # completions of a batch whose text is looked at
 FEW = 4  # different rewards of a grader that says right, wrong or half
 INDEXED = 100_000  # rows at most whose gold answers are kept
 _GOLD = ("answer", "solution", "ground_truth", "target")  # columns that may hold gold answers
-_STATM, _PAGE = Path("/proc/self/statm"), resource.getpagesize()
 MARKS = ("\\boxed", "####", "<answer>")
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*")
 _ONE_ANSWER = re.compile(rf"{_NUMBER.pattern}|[A-Za-z]+")  # an expression has many right ones
@@ -212,18 +210,12 @@ def memory_limit(device: torch.device) -> float:
     return limit
 
 
-def _resident(process: psutil.Process) -> int:
-    if _STATM.exists():  # Linux: a third of psutil's time, and this is half of what the doctor takes
-        return int(_STATM.read_bytes().split()[1]) * _PAGE
-    return process.memory_info().rss
-
-
 def memory_numbers(device: torch.device, process: psutil.Process) -> dict[str, float | None]:
     """Bytes in use, and at most so far."""
     if device.type == "cuda":
         used = float(torch.cuda.memory_allocated(device))
         return {"memory/used": used, "memory/peak": float(torch.cuda.max_memory_allocated(device))}
-    used = float(_resident(process))
+    used = float(process.memory_info().rss)
     return {"memory/used": used, "memory/peak": used}
 
 
