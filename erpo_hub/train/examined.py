@@ -77,10 +77,11 @@ class Texts:
             found["texts/right"] = sum(right) / len(rewards)
         starts = range(0, len(prompts) - self.group + 1, self.group)
         found |= self._groups(prompts, rewards, starts)
-        if sum(right) >= 0.98 * len(right) and len(self.levels) <= FEW:  # a verdict, not a measure
-            found["texts/different_accepted"] = self._different(prompts, completions, starts)
         found |= self._marks(prompts, completions)
-        found |= self._holes(prompts, completions, right)
+        if len(self.levels) <= FEW:  # a verdict, not a measure of length or nearness
+            found |= self._holes(prompts, completions, right)
+            if sum(right) >= 0.98 * len(right):
+                found["texts/different_accepted"] = self._different(prompts, completions, starts)
         if scored and not any(right):
             found["texts/gold_refused"] = self._refused(prompts, completions)
         return found
