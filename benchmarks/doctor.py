@@ -171,7 +171,7 @@ def replayed() -> str:
         "(entropy, length, reward, gradient norm, cut-off and equal groups): "
         f"{len(randoms)} of {trained} runs with random rewards, a control that cannot learn, have a finding, "
         f"and **{len(found) - len(randoms)} of the {len(seen) - trained} others**. {said}. These logs were "
-        "at hand when the thresholds were set."
+        "mostly at hand when the thresholds were set."
     )
     return fill(text, 118)
 
