@@ -108,7 +108,7 @@ class RunDoctor(TrainerCallback):
             state.stateful_callbacks[_STATE] = {"history": self._history.dump(), "findings": found}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        if not self.trainer.model.training or not logs:
+        if self._broken or not self.trainer.model.training or not logs:
             return
         self._seen.clear()  # TRL empties its metrics after this
         numbers = {name: logs.get(name) for name in ("grad_norm", "learning_rate")}
@@ -124,6 +124,7 @@ class RunDoctor(TrainerCallback):
             act(state)
         except Exception as error:  # noqa: BLE001 (whatever a trainer holds: a look at a run must not end it)
             self._broken = True
+            self._noted.clear()
             logger.warning(
                 "doctor: step %d: could not go on (%s: %s)",
                 state.global_step,
