@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import UserError
 from ..context import Context
-from ..library.answers import saved_answers
+from ..library.answers import recorded_answers
 
 PART = 32  # questions between two looks at the stop signal
 KINDS = ("both right", "only first", "only second", "neither")
@@ -116,7 +116,7 @@ def _recorded(
     context: Context, name: str, questions: list[dict[str, Any]], settings: dict[str, Any]
 ) -> list[dict[str, Any]] | None:
     run = context.library.runs.get(name)
-    return saved_answers(run.folder, questions, settings) if run else None
+    return recorded_answers(run.folder, questions, settings) if run else None
 
 
 def _row(place: int, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
