@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 _INTRO = """
 # erpo-hub inspector
-Every token of a solution, shaded by how uncertain the model was there. The tokens marked ◆ are its critical
-decision pivots: open one, take another way, and compare what GRPO and ERPO make of the same question.
+Every token of a solution, shaded by how uncertain the model was. Those marked ◆ are its pivots: open one.
 """
 
 

@@ -70,11 +70,14 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _solutions(row: dict[str, Any]) -> list[Solution]:
     """Raises ValueError and its like, which say what is missing."""
+    if not isinstance(row, dict):
+        raise ValueError("is not an object with a prompt and a completion")
     body = row.get("response")
     if isinstance(body, dict):  # OpenAI's batch output, or a log of request and response
         asked = row.get("request") or row.get("body") or row
         return _solutions({**asked, **(body.get("body") or body)})
-    gold = next((row[c] for c in ANSWER_COLUMNS if row.get(c) not in (None, "")), None)
+    answers = ("gold",) if "entropy" in row else ANSWER_COLUMNS  # a trace's `answer` is what it says itself
+    gold = next((row[c] for c in answers if row.get(c) not in (None, "")), None)
     gold = None if gold is None or isinstance(gold, dict | list) else str(gold)
     prompt = next((row[c] for c in PROMPT_COLUMNS if row.get(c)), None)
     texts = _texts(row)

@@ -18,7 +18,6 @@ from ...traces.trace import Trace
 from ..context import Context
 from ..view.token_view import (
     clear_message,
-    question_message,
     start_message,
     status_message,
     trace_message,
@@ -26,7 +25,7 @@ from ..view.token_view import (
 from . import runner
 from .explored import FORKS, Branch, Explored
 from .line import Turn
-from .requests import Answer, Fork, SamplingSettings, Score, Sensitivity, fork_tokens, number
+from .requests import Answer, Fork, SamplingSettings, Sensitivity, fork_tokens
 from .streaming import MODEL_ERRORS, how_it_ended, new_run
 
 Messages = Iterator[tuple[str, Trace | None]]
@@ -49,23 +48,6 @@ def stream_answer(
                 yield message, None
             else:
                 yield _finished(context, trace, gold, run, name=name)
-    except MODEL_ERRORS as error:
-        yield status_message(explain(error), error=True), None
-
-
-def stream_score(
-    context: Context, name: str, prompt: str, gold: str, text: str, temperature: float
-) -> Messages:
-    """A solution that somebody else wrote, scored token by token."""
-    try:
-        context.limits.check_prompt(prompt)
-        if not text.strip():
-            raise UserError("There is no solution to score: paste one.")
-        context.limits.check_prompt(text)
-        yield question_message(name, prompt, gold, "Scoring the pasted solution…"), None
-        request = Score(prompt, text, number("temperature", temperature, 0, 100) or 1.0)
-        trace = context.engines.grade(runner.trace(context.engines, name, request), gold)
-        yield trace_message(trace, name=f"Pasted, scored by {name}"), trace
     except MODEL_ERRORS as error:
         yield status_message(explain(error), error=True), None
 

@@ -153,10 +153,11 @@ def _scored(context: Context, comparison: TaskComparison, row: dict[str, Any], i
     """The trace of one side's completion."""
     temperature = comparison.settings["temperature"] or 1.0
     text, cut = row["completions"][i], row["truncated"][i]
+    name, gold = comparison.names[i], row["gold"]
     trace = score_answer(
-        context, comparison.names[i], row["prompt"], text, truncated=cut, temperature=temperature
+        context, name, row["prompt"], text, truncated=cut, temperature=temperature, gold=gold
     )
-    return trace.replace(gold=row["gold"], correct=row["correct"][i])
+    return trace.replace(correct=row["correct"][i])
 
 
 def _table(comparison: TaskComparison | None, kind: str) -> Any:
