@@ -146,7 +146,7 @@ def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict
             settings = sampling_controls(library.limits, "ask")
     more.click(None, js=DRAWER, api_visibility="private")
     buttons = {"upload": upload, "example": example, "run": run, "stop": stop, "pairs": pairs}
-    buttons |= {"pasted": pasted, "score": score, "file": file, "scored": scored}
+    buttons |= {"pasted": pasted, "score": score, "solutions": file, "scored": scored}
     fields = {"shipped": shipped, "model": model, "prompt": prompt, "gold": gold, "settings": settings}
     return fields, buttons
 
@@ -266,7 +266,7 @@ def _connect_scoring(context: Context, panel: Panel, buttons: dict[str, Any]) ->
         return found.message(index), trace, None, *_question(context, trace)
 
     given = [panel.model, *asked, buttons["pasted"], panel.settings[0]]
-    stop, file, listed = stopper(context), buttons["file"], buttons["scored"]
+    stop, file, listed = stopper(context), buttons["solutions"], buttons["scored"]
     buttons["score"].click(stop, queue=False, **QUIET).then(score, given, shown, **QUIET, **MODEL)
     filled = [*shown, *asked]
     file.upload(score_file, [panel.model, file, panel.settings[0]], [*filled, kept, listed], **QUIET, **MODEL)
