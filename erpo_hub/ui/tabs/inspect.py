@@ -107,7 +107,7 @@ def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict
             with gr.Row():
                 run = gr.Button("Ask", variant="primary", elem_id="ask", min_width=70)
                 stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=70)
-            more = gr.Button("Model, answer, sampling ▾", size="sm", elem_id="drawer-open")
+            more = gr.Button("Model, answer, files ▾", size="sm", elem_id="drawer-open")
     # not an accordion: that leaves what is in it out of the page until it is opened
     with gr.Column(elem_id="drawer", elem_classes="erpo-closed" if shown else "erpo-opened"):
         with gr.Row(equal_height=False):
@@ -129,7 +129,7 @@ def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict
             )
         with gr.Row(equal_height=False):
             pasted = gr.Textbox(
-                label="A solution of your own", info="Paste any text: the model scores it token by token.",
+                label="A solution of your own", info=_pasted_info(context.closed),
                 lines=2, max_lines=8, elem_id="pasted", scale=4,
             )  # fmt: skip
             with gr.Column(scale=1, min_width=160):
@@ -149,6 +149,12 @@ def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict
     buttons |= {"pasted": pasted, "score": score, "solutions": file, "scored": scored}
     fields = {"shipped": shipped, "model": model, "prompt": prompt, "gold": gold, "settings": settings}
     return fields, buttons
+
+
+def _pasted_info(closed: bool) -> str:
+    text = "Paste any text: the model scores it token by token."
+    files = " A file has prompts and completions: JSON (vLLM's and OpenAI's, too), JSON lines, Parquet, CSV."
+    return text if closed else text + files
 
 
 def _tools() -> dict[str, Any]:
