@@ -47,6 +47,7 @@ class Limits:
         """From ERPO_MAX_NEW_TOKENS, ERPO_MAX_PROMPT, ERPO_MAX_QUEUE, ERPO_MAX_BATCH and ERPO_MODELS,
         and, in MiB for all visitors together, ERPO_MAX_MEMORY and ERPO_MAX_DISK.
 
+        ERPO_MAX_PROMPT is of a question, and of a solution to be scored where it is more than the default.
         ERPO_MODELS is a list separated by commas. On a Space (SPACE_ID is set), and wherever the
         app is public, the defaults are small and only the app's own models are allowed. Raises UserError for
         a limit that is not a number.
