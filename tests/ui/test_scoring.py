@@ -20,6 +20,7 @@ from erpo_hub.ui.models.line import AT_ONCE
 from erpo_hub.ui.models.pairs import score_answer
 from erpo_hub.ui.models.pool import Engines
 from erpo_hub.ui.models.swapping import stream_swaps
+from erpo_hub.ui.models.task_comparison import compare_over_task
 
 from .conftest import open_drawer, tokens
 
@@ -89,14 +90,20 @@ def test_an_opened_answer_in_words_is_read_beside_the_right_one(context):
     assert opened().answer is None
 
 
-def test_swapped_tokens_and_a_file_wait_in_the_line_and_leave_it_when_stopped(context, file):
+def test_swapped_tokens_a_file_and_a_task_wait_in_the_line_and_leave_it_when_stopped(context, file):
     ahead = [context.engines.turn() for _ in range(AT_ONCE)]
     stopped = threading.Event()
     swaps = stream_swaps(context, (MODEL, MODEL), "7-2*3+4=", "5", 16, "first disagreement", stopped)
     read = scoring.stream_file(context, MODEL, str(file), 0.7, stopped)
     assert any("next question" in json.loads(next(swaps))["text"] for _ in range(2))
     assert any("before yours come" in json.loads(next(read)[0])["text"] for _ in range(4))
+    greedy = {"temperature": 0.0, "max_new_tokens": 8, "seed": 0}
+    names = (MODEL, MODEL)
+    task = compare_over_task(context, names, "builtin:expressions?operands=4", 2, greedy, stopped)
+    assert [next(task)[0][:7] for _ in range(2)] == ["Loading", "Waiting"]
     stopped.set()
+    with pytest.raises(UserError, match="Stopped"):
+        list(task)
     assert [json.loads(m)["text"] for m in swaps][-1] == "Stopped."
     assert "Stopped" in json.loads(list(read)[-1][0])["text"]
     assert len(context.engines._line._tickets) == AT_ONCE

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +96,7 @@ class Line:
 
 @dataclass
 class Turn:
-    """One visitor's place. Leave it with `leave`, whatever happens; `with` does."""
+    """One visitor's place. Leave it with `leave`, whatever happens."""
 
     line: Line
     ticket: _Ticket
@@ -132,13 +131,3 @@ class Turn:
             if self.ticket in self.line._tickets:
                 self.line._tickets.remove(self.ticket)
             self.line._admit()
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Waits for the turn, silently, and leaves at the end."""
-        try:
-            for _ in self.waits():
-                pass
-            yield
-        finally:
-            self.leave()
