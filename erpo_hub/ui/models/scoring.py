@@ -52,7 +52,13 @@ class Scored:
 
 
 def stream_score(
-    context: Context, name: str, prompt: str, gold: str, text: str, temperature: float
+    context: Context,
+    name: str,
+    prompt: str,
+    gold: str,
+    text: str,
+    temperature: float,
+    stopped: threading.Event,
 ) -> Messages:
     """A pasted solution."""
     try:
@@ -60,7 +66,7 @@ def stream_score(
         context.limits.check_solution(text)
         yield question_message(name, prompt, gold, "Scoring the pasted solution…"), None
         request = Score(prompt, text, _heat(temperature))
-        trace = yield from _scored(context, name, request, gold, None)
+        trace = yield from _scored(context, name, request, gold, stopped)
         yield trace_message(trace, name=f"Pasted, scored by {name}"), trace
     except MODEL_ERRORS as error:
         yield status_message(explain(error), error=True), None
@@ -107,7 +113,7 @@ def stream_file(
 
 
 def _scored(
-    context: Context, name: str, request: Score, gold: str, stopped: threading.Event | None
+    context: Context, name: str, request: Score, gold: str, stopped: threading.Event
 ) -> Generator[tuple[str, None], None, Trace]:
     def said(text: str) -> tuple[str, None]:
         return status_message(text), None

@@ -84,6 +84,8 @@ def build(context: Context) -> Panel:
     _connect_opening(context, panel, buttons)
     _connect_asking(context, panel, buttons)
     _connect_scoring(context, panel, buttons)
+    if not context.closed:
+        _connect_file(context, panel, buttons)
     _connect_token(context, panel, buttons)
     _connect_saving(context, panel, buttons)
     return panel
@@ -136,7 +138,7 @@ def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict
                 score = gr.Button("Score the text", size="sm", elem_id="score")
                 file = gr.UploadButton(
                     "Score a file of solutions", file_types=SOLUTIONS, size="sm", elem_id="score-file",
-                    visible=not context.closed,
+                    render=not context.closed,
                 )  # fmt: skip
         scored = gr.Dropdown(
             label="Solutions of the file", info=f"The first {MOST} are scored by the model above.",
@@ -240,16 +242,25 @@ def _connect_asking(context: Context, panel: Panel, buttons: dict[str, Any]) -> 
 
 
 def _connect_scoring(context: Context, panel: Panel, buttons: dict[str, Any]) -> None:
-    """Solutions that somebody else wrote: a pasted one, and those of a file with their list."""
-    shown = [panel.view, panel.trace, panel.shipped]
-    asked = [panel.prompt, panel.gold]
-    kept = gr.State(None)
+    """A pasted solution."""
 
     def score(
         request: gr.Request, name: str, prompt: str, gold: str, text: str, heat: float
     ) -> Iterator[tuple]:
-        for message, trace in stream_score(context.seen_by(request), name, prompt, gold, text, heat):
+        stopped, seen = context.stop_signals.start(request.session_hash), context.seen_by(request)
+        for message, trace in stream_score(seen, name, prompt, gold, text, heat, stopped):
             yield message, trace if trace else gr.skip(), None
+
+    given = [panel.model, panel.prompt, panel.gold, buttons["pasted"], panel.settings[0]]
+    shown = [panel.view, panel.trace, panel.shipped]
+    scored = buttons["score"].click(stopper(context), queue=False, **QUIET)
+    scored.then(score, given, shown, **QUIET, **MODEL)
+
+
+def _connect_file(context: Context, panel: Panel, buttons: dict[str, Any]) -> None:
+    """The solutions of a file, and their list; for the owner only."""
+    file, listed, kept = buttons["solutions"], buttons["scored"], gr.State(None)
+    filled = [panel.view, panel.trace, panel.shipped, panel.prompt, panel.gold]
 
     def score_file(request: gr.Request, name: str, path: str, heat: float) -> Iterator[tuple]:
         if not context.owner(request):  # what a file unpacks to has no limit
@@ -271,10 +282,6 @@ def _connect_scoring(context: Context, panel: Panel, buttons: dict[str, Any]) ->
         trace = found.traces[index]
         return found.message(index), trace, None, *_question(context, trace)
 
-    given = [panel.model, *asked, buttons["pasted"], panel.settings[0]]
-    stop, file, listed = stopper(context), buttons["solutions"], buttons["scored"]
-    buttons["score"].click(stop, queue=False, **QUIET).then(score, given, shown, **QUIET, **MODEL)
-    filled = [*shown, *asked]
     file.upload(score_file, [panel.model, file, panel.settings[0]], [*filled, kept, listed], **QUIET, **MODEL)
     listed.input(open_scored, [kept, listed], filled, **QUIET)
 
