@@ -6,6 +6,7 @@ the last message, in words. No gradio here.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from ...errors import UserError
 from ...text import percent
 from ...traces.trace import Trace
 from ..context import Context
+from ..library.library import EMBEDDED, EXAMPLES
 from ..view.token_view import (
     clear_message,
     start_message,
@@ -28,6 +30,7 @@ from .line import Turn
 from .requests import Answer, Fork, SamplingSettings, Sensitivity, fork_tokens
 from .streaming import MODEL_ERRORS, how_it_ended, new_run
 
+_SUM = re.compile(r"[\d+*()-]+=")
 Messages = Iterator[tuple[str, Trace | None]]
 
 
@@ -130,7 +133,10 @@ def open_branch(known: Any, number: Any) -> tuple[str, Explored | None]:
 
 def _finished(context: Context, trace: Trace, gold: str | None, run: str, *, name: str) -> tuple[str, Trace]:
     trace = context.engines.grade(trace, gold)
-    return trace_message(trace, name=name, run=run, text=how_it_ended(trace)), trace
+    text = how_it_ended(trace)
+    if name == EMBEDDED and not _SUM.fullmatch(trace.prompt.strip()):  # it would seem broken
+        text += f" This small model only learned sums like {EXAMPLES[0][0]}"
+    return trace_message(trace, name=name, run=run, text=text), trace
 
 
 def stream_sensitivity(

@@ -310,7 +310,7 @@ function revealBranch(view) {
 }
 
 if (config.role === "branch") {
-  window.addEventListener("erpo-opened", (e) => e.detail === config.group && view.data.tree && view.show(emptyData(), { text: "" }));
+  window.addEventListener("erpo-opened", (e) => e.detail === config.group && (view.data.tree || view.parts.status.textContent) && view.show(emptyData(), { text: "" }));
 }
 
 const ends = { receive: () => view.receive(props.value) };
