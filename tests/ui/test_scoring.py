@@ -78,6 +78,8 @@ def test_a_file_of_traces_is_graded_by_its_gold_answer_and_not_by_its_own(contex
     assert [s.gold for s in read_solutions(tmp_path / "many.parquet")] == ["7"]
     _, found = scored(context, tmp_path / "many.parquet")
     assert found.traces[0].correct is False
+    (tmp_path / "lines.json").write_text('{"prompt": "3+4=", "completion": "7"}\n' * 2)
+    assert len(read_solutions(tmp_path / "lines.json")) == 2
     (tmp_path / "odd.json").write_text("[1, 2]")
     messages, _ = scored(context, tmp_path / "odd.json")
     assert "odd.json: entry 1: is not an object" in messages[-1]["text"]

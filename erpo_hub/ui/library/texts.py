@@ -60,9 +60,11 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{path}: not readable JSON ({error})") from None
-        yield from data if isinstance(data, list) else [data]
-        return
+            if not str(error).startswith("Extra data"):  # else lines of JSON under this name
+                raise UserError(f"{path}: not readable JSON ({error})") from None
+        else:
+            yield from data if isinstance(data, list) else [data]
+            return
     from ...tasks.files import read_file
 
     yield from read_file(path)

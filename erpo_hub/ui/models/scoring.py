@@ -15,6 +15,7 @@ from ...errors import UserError
 from ...traces.trace import Trace
 from ..context import Context
 from ..library.labels import label_of
+from ..library.library import check_text
 from ..library.texts import Solution, read_solutions
 from ..view.token_view import clear_message, question_message, status_message, trace_message
 from . import runner
@@ -128,6 +129,7 @@ def _checked(context: Context, solution: Solution) -> str:
         asked = "\n".join(message["content"] for message in asked)
     context.limits.check_prompt(asked)
     context.limits.check_solution(solution.completion)
+    check_text("The right answer", solution.gold or "")
     return solution.completion
 
 
