@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engines import prepare, sharded, shared_out_like
+from sharding import prepare, sharded, shared_out_like
 from training import config, digits_reward, sums, trainer
 from transformers import TrainerCallback
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engines import prepare, sharded
 from safetensors.torch import load_file
+from sharding import prepare, sharded
 from training import digits_reward, sums
 
 from erpo_hub import train_and_push
