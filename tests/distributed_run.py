@@ -2,7 +2,7 @@
 
 python tests/distributed_run.py MODEL OUT MODE
 
-With ACCELERATE_USE_FSDP set (see engines.py) the two processes share one model's parameters.
+With ACCELERATE_USE_FSDP set (see sharding.py) the two processes share one model's parameters.
 """
 
 from __future__ import annotations
