@@ -172,7 +172,7 @@ def _candidate(found: Found | None, completion: str, gold: str) -> str:
 def read_answer(completion: str, gold: Any) -> str | None:
     """What the mathematics grader compares with the gold answer, so that no right answer goes unread.
 
-    As `extract_answer`; where the gold answer is not a number, words or a formula without a mark are read, too.
+    As `extract_answer`; where the gold answer is not a number, what stands without a mark is read, too.
     """
     golds = _accepted(gold) if gold else ()
     if not golds or stated_number(tidy(golds[0])) is not None:
