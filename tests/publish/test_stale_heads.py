@@ -46,7 +46,12 @@ def test_an_old_commit_that_holds_the_files_is_not_taken_for_the_newest(
     head = commit.head_of(api, REPO)
     old = commit.commit_once(api, REPO, MINE, head=head, message="mine").info.oid
     head = hub.push_as_someone_else(REPO, "a.txt", b"theirs").oid  # holds the files no more
-    done = {"success": True, "commitOid": old, "commitUrl": f"{hub.url}/{REPO}/commit/{old}", "hookOutput": ""}
+    done: dict[str, Any] = {
+        "success": True,
+        "commitOid": old,
+        "commitUrl": f"{hub.url}/{REPO}/commit/{old}",
+        "hookOutput": "",
+    }
     if lie == "no branches":
         _answer(hub, HEAD, _info(old))
         _answer(hub, REFS, _refs())
