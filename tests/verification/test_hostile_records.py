@@ -80,3 +80,15 @@ def test_a_record_leads_to_no_private_repository_and_to_no_huge_dataset(
     with pytest.raises(UserError, match="raise --max-gb"):
         hub_data.check_anyones(parse_spec("bob/large"), 1e-6)
     hub_data.check_anyones(parse_spec("bob/large"), 1.0)
+
+
+def test_an_error_that_quotes_a_stranger_does_not_steer_the_terminal(monkeypatch, capsys):
+    import sys
+
+    from erpo_hub.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["erpo-hub", "verify", "./no\x1b[2Jsuch\u202efolder"])
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit):
+        main.main()
+    assert "no\\x1b[2Jsuch\\u202efolder" in capsys.readouterr().err
