@@ -18,6 +18,14 @@ from ...tasks.rows import ANSWER_COLUMNS, PROMPT_COLUMNS
 
 COMPLETIONS = ("completion", "response", "output", "generation", "generated_text", "text")
 MAX_BYTES = 256 << 20
+_ODD = (
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    RecursionError,
+)  # what a row may bring about
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ def read_solutions(path: str | Path) -> list[Solution]:
     for number, row in enumerate(_rows(path), 1):
         try:
             found += _solutions(row)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except _ODD as error:
             raise UserError(f"{path}: entry {number}: {error}") from None
     if not found:
         raise UserError(f"{path}: contains no prompt with a completion")
@@ -47,7 +55,7 @@ def has_solutions(path: str | Path) -> bool:
     """Whether the first row of a file has a completion to score, and is not only a question."""
     try:
         return bool(_solutions(next(iter(_rows(Path(path))))))
-    except (UserError, KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration):
+    except (UserError, StopIteration, *_ODD):
         return False
 
 

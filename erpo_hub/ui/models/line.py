@@ -6,6 +6,7 @@ share, has three quarters of the line. Who has least of his own before him comes
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import threading
 from collections.abc import Iterator
@@ -38,7 +39,19 @@ class Visitor:
         address = getattr(client, "host", "") or ""
         if SPACE:
             address = request.headers.get("x-forwarded-for", address).split(",")[-1].strip()
-        return cls(getattr(request, "session_hash", None) or "", address)
+        return cls(getattr(request, "session_hash", None) or "", _household(address))
+
+
+def _household(address: str) -> str:
+    """An IPv4 address as it is; of an IPv6 one the half that its owner can't choose."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = getattr(found, "ipv4_mapped", None)
+    if found.version == 4 or mapped:
+        return str(mapped or found)
+    return str(ipaddress.ip_network((int(found), 64), strict=False))
 
 
 @dataclass(eq=False)
