@@ -16,6 +16,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ ENGINES: dict[str, dict[str, str]] = {
 }
 MODES = ("straddle", "empty rank", "dead rows")
 SHARES = {"ddp": 0.0, "fsdp2": 0.5, "zero2": 0.0, "zero3": 0.5}  # of the parameters that a process lacks
+PACKAGES = ("torch", "trl", "transformers", "accelerate", "deepspeed")
 PAGE = ROOT / "docs" / "scaling.md"
 
 
@@ -58,21 +61,30 @@ def whole_run(name: str, model: str, folder: Path) -> dict[str, Any]:
 
 
 def advantages(name: str, model: str, folder: Path) -> dict[str, str]:
-    """Mode -> the largest difference to one process, or why there is none."""
+    """Mode -> the largest difference to one process, or why there is none.
+
+    folder: where the first engine leaves what one process found, for all engines after it.
+    """
     found = {}
     for mode in MODES:
-        one = launch("distributed_run.py", model, str(folder), mode, engine=ENGINES["ddp"], processes=1)
-        two = launch("distributed_run.py", model, str(folder), mode, engine=ENGINES[name])
-        found[mode] = one or two or difference(folder, mode)
+        said = None
+        if not result(folder, mode, 1, 0).is_file():
+            said = launch("distributed_run.py", model, str(folder), mode, engine=ENGINES["ddp"], processes=1)
+        said = said or launch("distributed_run.py", model, str(folder), mode, engine=ENGINES[name])
+        found[mode] = f"**fails**: {said.replace('|', '/')}" if said else difference(folder, mode)
     return found
 
 
+def result(folder: Path, mode: str, world: int, rank: int) -> Path:
+    return folder / f"{mode.replace(' ', '-')}-{world}-{rank}.json"
+
+
 def difference(folder: Path, mode: str) -> str:
-    stem = mode.replace(" ", "-")
     alone, *both = (
-        json.loads((folder / f"{stem}-{world}-{rank}.json").read_text())["advantages"]
+        json.loads(result(folder, mode, world, rank).read_text())["advantages"]
         for world, rank in ((1, 0), (2, 0), (2, 1))
     )
+    assert any(x for step in alone for row in step for x in row), f"{mode}: nothing to compare"
     worst = 0.0
     for a, b, c in zip(alone, *both):
         for one, two in zip(a, b + c, strict=True):
@@ -82,7 +94,7 @@ def difference(folder: Path, mode: str) -> str:
     return f"{worst:.0e}"
 
 
-def row(name: str, model: str) -> str:
+def row(name: str, model: str, shared: Path) -> str:
     needs = "deepspeed" if name.startswith("zero") else None
     if needs and find_spec(needs) is None:
         return f"| {name} | not run: {needs} is not installed |" + " |" * (4 + len(MODES))
@@ -92,7 +104,7 @@ def row(name: str, model: str) -> str:
             return f"| {name} | **fails**: {report['failed'].replace('|', '/')} |" + " |" * (4 + len(MODES))
         if abs(report["sharded"] - SHARES[name]) > 0.05:
             return f"| {name} | not run: nothing was shared out |" + " |" * (4 + len(MODES))
-        worst = advantages(name, model, Path(folder))
+        worst = advantages(name, model, shared)
     steps = "yes" if report["steps"] == [1, 2, 3] and report["interrupted"] else f"**{report['steps']}**"
     live = "yes" if report["saved_is_live"] else "**no**"
     cells = [name, report["engine"].split(".")[-1], f"{report['sharded']:.2f}", steps, report["status"], live]
@@ -112,8 +124,11 @@ def main() -> None:
         head += ["saved = live", *(f"advantages, {mode}" for mode in MODES)]
         lines = [f"| {' | '.join(head)} |", "|:--|:--|" + "--:|" * (len(head) - 2)]
         for name in given.engines.split(","):
-            lines.append(row(name, model))
+            lines.append(row(name, model, Path(folder)))
             print(lines[-1], flush=True)
+    installed = ", ".join(f"{name} {version(name)}" for name in PACKAGES if find_spec(name))
+    command = " ".join(["python", "benchmarks/engines.py", *sys.argv[1:]])
+    lines += ["", f"`{command}`, {datetime.now(UTC).date()}: {installed}."]
     if given.write:
         text = PAGE.read_text(encoding="utf-8")
         begin, end = "<!-- engines:begin -->", "<!-- engines:end -->"

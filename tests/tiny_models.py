@@ -261,7 +261,7 @@ def save_vision_model(folder: Path) -> Path:
         eos_token_id=1,
     )
     model = LlavaForConditionalGeneration(config)
-    # A random model would say the image token, which older TRL lets it; the next forward then misses an image.
+    # A random model would say the image token, as older TRL lets it; the next forward then misses an image.
     model.generation_config.suppress_tokens = [names.index("<image>")]
     model.save_pretrained(folder)
     return folder
