@@ -13,10 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-import trl
-from compat import EOS, KINDS, Kind, build, check_batches, logged, run
+from compat import EOS, KINDS, Kind, build, check_batches, logged, older, run
 from datasets import IterableDataset
-from packaging.version import Version
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from tiny_models import chat_tokenizer, save_moe, save_tiny_model
 from training import chat_sums, config, digits_reward, moved, sums, train_and_check, weights
@@ -59,7 +57,7 @@ def test_dataset_formats(make, tiny_model: str, columns: str, conversational: bo
 
 
 @pytest.mark.skipif(
-    Version(trl.__version__) < Version("1.9"),
+    older("1.9"),
     reason="TRL 1.8's own trainer refuses streams: 'Iterable datasets are not yet supported in GRPOTrainer'",
 )
 def test_iterable_datasets(make) -> None:

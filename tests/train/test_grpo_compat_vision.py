@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-import trl
-from compat import ERPO, KINDS, build, logged, run
+from compat import ERPO, KINDS, build, logged, older, run
 from datasets import Dataset
-from packaging.version import Version
 from PIL import Image
 from tiny_models import save_vision_model
 
@@ -19,7 +17,7 @@ from erpo_hub import ERPOTrainer
 SEVERAL = pytest.param(
     "images",
     marks=pytest.mark.skipif(
-        Version(trl.__version__) < Version("1.11"),
+        older("1.11"),
         reason="TRL's own trainer, before 1.11, gives LLaVA one picture a row where rows have several",
     ),
 )
