@@ -28,7 +28,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parents[1]
 PAGE, DATA = ROOT / "docs" / "compatibility.md", ROOT / "docs" / "compatibility.json"
 SHOWN = ("trl", "transformers", "huggingface-hub", "accelerate", "peft", "datasets")
-ROOMS = ("train", "methods", "run", "publish")
+ROOMS = ("train", "methods", "run", "cli", "publish")
 PIP = ("-m", "pip", "--disable-pip-version-check")
 
 
