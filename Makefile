@@ -24,7 +24,7 @@ test-slow: $(VENV)/.test
 	$(BIN)/pytest -n 2 --dist worksteal -m slow
 
 test-floor test-newest: test-%: .venv-%/.lane
-	.venv-$*/bin/pytest -n 2 --dist worksteal -m "not slow" $(LANE)
+	.venv-$*/bin/pytest -n 2 --dist worksteal -m "not slow" --junitxml=.venv-$*/report.xml $(LANE)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
