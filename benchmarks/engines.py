@@ -37,7 +37,7 @@ ENGINES: dict[str, dict[str, str]] = {
 MODES = ("straddle", "empty rank", "dead rows")
 SHARES = {"ddp": 0.0, "fsdp2": 0.5, "zero2": 0.0, "zero3": 0.5}  # of the parameters that a process lacks
 PACKAGES = ("torch", "trl", "transformers", "accelerate", "deepspeed")
-PAGE = ROOT / "docs" / "scaling.md"
+PAGE, DATA = ROOT / "docs" / "scaling.md", ROOT / "docs" / "engines.json"
 
 
 def launch(script: str, *arguments: str, engine: dict[str, str], processes: int = 2) -> str | None:
@@ -94,46 +94,58 @@ def difference(folder: Path, mode: str) -> str:
     return f"{worst:.0e}"
 
 
-def row(name: str, model: str, shared: Path) -> str:
-    needs = "deepspeed" if name.startswith("zero") else None
-    if needs and find_spec(needs) is None:
-        return f"| {name} | not run: {needs} is not installed |" + " |" * (4 + len(MODES))
+def row(name: str, model: str, shared: Path) -> list[str]:
+    """The engine's cells of the table."""
+    empty = [""] * (4 + len(MODES))
+    if name.startswith("zero") and find_spec("deepspeed") is None:
+        return [name, "not run: deepspeed is not installed", *empty]
     with tempfile.TemporaryDirectory() as folder:
         report = whole_run(name, model, Path(folder))
-        if "failed" in report:
-            return f"| {name} | **fails**: {report['failed'].replace('|', '/')} |" + " |" * (4 + len(MODES))
-        if abs(report["sharded"] - SHARES[name]) > 0.05:
-            return f"| {name} | not run: nothing was shared out |" + " |" * (4 + len(MODES))
-        worst = advantages(name, model, shared)
+    if "failed" in report:
+        return [name, f"**fails**: {report['failed'].replace('|', '/')}", *empty]
+    if abs(report["sharded"] - SHARES[name]) > 0.05:
+        return [name, "not run: nothing was shared out", *empty]
+    worst = advantages(name, model, shared)
     steps = "yes" if report["steps"] == [1, 2, 3] and report["interrupted"] else f"**{report['steps']}**"
     live = "yes" if report["saved_is_live"] else "**no**"
     cells = [name, report["engine"].split(".")[-1], f"{report['sharded']:.2f}", steps, report["status"], live]
-    return f"| {' | '.join([*cells, *(worst[mode] for mode in MODES)])} |"
+    return [*cells, *(worst[mode] for mode in MODES)]
+
+
+def table(data: dict[str, Any]) -> str:
+    head = ["engine", "as accelerate has it", "parameters elsewhere", "interrupted and resumed", "record"]
+    head += ["saved = live", *(f"advantages, {mode}" for mode in MODES)]
+    lines = [f"| {' | '.join(head)} |", "|:--|:--|" + "--:|" * (len(head) - 2)]
+    lines += [f"| {' | '.join(data[name]['cells'])} |" for name in ENGINES if name in data]
+    together: dict[str, list[str]] = {}
+    for name, made in data.items():
+        together.setdefault(made["with"], []).append(name)
+    return "\n".join([*lines, "", *(f"{', '.join(names)}: {made}." for made, names in together.items())])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engines", default=",".join(ENGINES))
-    parser.add_argument("--write", action="store_true", help="write docs/scaling.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write docs/scaling.md; other engines' rows stay"
+    )
     given = parser.parse_args()
     from tiny_models import save_tiny_model
 
+    data = json.loads(DATA.read_text()) if DATA.is_file() else {}
+    installed = ", ".join(f"{name} {version(name)}" for name in PACKAGES if find_spec(name))
     with tempfile.TemporaryDirectory() as folder:
         model = str(save_tiny_model(Path(folder) / "tiny"))
-        head = ["engine", "as accelerate has it", "parameters elsewhere", "interrupted and resumed", "record"]
-        head += ["saved = live", *(f"advantages, {mode}" for mode in MODES)]
-        lines = [f"| {' | '.join(head)} |", "|:--|:--|" + "--:|" * (len(head) - 2)]
         for name in given.engines.split(","):
-            lines.append(row(name, model, Path(folder)))
-            print(lines[-1], flush=True)
-    installed = ", ".join(f"{name} {version(name)}" for name in PACKAGES if find_spec(name))
-    command = " ".join(["python", "benchmarks/engines.py", *sys.argv[1:]])
-    lines += ["", f"`{command}`, {datetime.now(UTC).date()}: {installed}."]
+            cells = row(name, model, Path(folder))
+            data[name] = {"cells": cells, "with": f"{datetime.now(UTC).date()}, {installed}"}
+            print(*cells, sep=" | ", flush=True)
     if given.write:
+        DATA.write_text(json.dumps(data, indent=1) + "\n")
         text = PAGE.read_text(encoding="utf-8")
         begin, end = "<!-- engines:begin -->", "<!-- engines:end -->"
         before, after = text.split(begin)[0], text.split(end)[1]
-        PAGE.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
+        PAGE.write_text(f"{before}{begin}\n{table(data)}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
