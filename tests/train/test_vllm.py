@@ -137,7 +137,7 @@ def test_importance_sampling_modes(
     ratio = batch["importance_sampling_ratio"]
     assert ratio.shape == (8, 1 if is_mode.startswith("sequence") else batch["completion_ids"].shape[1])
     assert ratio.max() <= 3.0
-    assert (ratio[0] == 1).all()  # vLLM knew nothing about the first row
+    assert NO_HOLES or (ratio[0] == 1).all()  # vLLM knew nothing about the first row
     assert ratio[1:].std() > 0
     if kind is ERPO:
         assert_same_advantages(batch, sampled)
