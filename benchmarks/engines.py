@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
 sys.path[:0] = [str(ROOT), str(TESTS)]
 
-from engines import deepspeed_environment, environment  # noqa: E402
+from sharding import deepspeed_environment, environment  # noqa: E402
 
 ENGINES: dict[str, dict[str, str]] = {
     "ddp": {"ACCELERATE_USE_CPU": "1"},

@@ -2,7 +2,7 @@
 
 python tests/distributed_run.py MODEL OUT MODE
 
-With ACCELERATE_USE_FSDP set (see engines.py) the two processes share one model's parameters.
+With ACCELERATE_USE_FSDP set (see sharding.py) the two processes share one model's parameters.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engines import prepare, sharded, shared_out_like
+from sharding import prepare, sharded, shared_out_like
 from torch.distributed.tensor import DTensor
 from training import config, digits_reward, sums, trainer
 from transformers import TrainerCallback

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from ..errors import UserError
 from . import patience
-from .patience import TOLD, OddAnswer, ask, client_gave_up, may_pass, retried, status_of, wait_after
+from .patience import TOLD, OddAnswer, call_hub, client_gave_up, may_pass, retried, status_of, wait_after
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{7,64}")
 MAX_FILES = 100_000  # of a repository; a listing that goes on is not one
@@ -85,7 +85,7 @@ def commit_once(
         return Outcome(found, made=False)
     for attempt in range(len(patience.WAITS) + 1):
         try:
-            info = ask(push.send)
+            info = call_hub(push.send)
             push.check(info.oid)
             return Outcome(info, made=info.oid != head)
         except TOLD as error:

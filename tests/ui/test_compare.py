@@ -107,9 +107,10 @@ def test_the_seed_of_a_sampled_comparison_is_the_readers(compare):
     for seed in ("0", "1", "0"):
         compare.locator("#batch-seed input").fill(seed)
         compare.locator("#batch-seed input").press("Tab")
-        compare.locator("#batch-run").click()
         status = compare.locator("#batch-totals .facts-text")
-        expect(status).not_to_contain_text("Finished")
+        if found:  # six questions may be done before anybody sees them begin
+            status.evaluate("element => { element.textContent = '' }")
+        compare.locator("#batch-run").click()
         expect(status).to_have_text("Finished: 6 questions.", timeout=60_000)
         found.append(compare.locator("#batch-totals tbody").text_content())
     assert found[0] == found[2] != found[1]
