@@ -16,13 +16,24 @@ from trl import GRPOConfig, GRPOTrainer
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.doctor_rewards import (  # noqa: E402
+    by_value,
+    closeness,
+    everything,
+    longer,
+    nothing,
+    shorter,
+    text,
+)
 from erpo_hub import ERPOConfig, ERPOTrainer  # noqa: E402
 from erpo_hub.tasks.expressions import solution  # noqa: E402
-from erpo_hub.tasks.grading import Grader, correctness_reward, extract_answer  # noqa: E402
+from erpo_hub.tasks.grading import Grader, correctness_reward  # noqa: E402
 from erpo_hub.tasks.tasks import load_task  # noqa: E402
 from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model  # noqa: E402
 
 STEPS = 26
+LONG = 100_000  # steps planned, so that what grows slowly would fill the memory and no rate falls
+DEFAULT_BATCH = {"per_device_train_batch_size": 64, "num_generations": 8, "max_completion_length": 64}
 
 
 @dataclass(frozen=True)
@@ -118,58 +129,7 @@ class Bench:
         return model
 
 
-# --- rewards ----------------------------------------------------------------------------------------------
-
-
-def text(completion: Any) -> str:
-    return completion if isinstance(completion, str) else completion[-1]["content"]
-
-
-def everything(completions: list, **_: Any) -> list[float]:
-    return [1.0] * len(completions)
-
-
-def nothing(completions: list, answer: list, **_: Any) -> list[float]:
-    """Compares with a space too many."""
-    return [float(text(c).endswith("\n " + a)) for c, a in zip(completions, answer)]
-
-
-def longer(completions: list, **_: Any) -> list[float]:
-    return [len(text(c)) / 20 for c in completions]
-
-
-def shorter(completions: list, **_: Any) -> list[float]:
-    return [-len(text(c)) / 20 for c in completions]
-
-
-def variety(completions: list, **_: Any) -> list[float]:
-    return [len({text(c)[i : i + 2] for i in range(20)}) / 10 for c in completions]
-
-
-def by_value(completions: list, answer: list, **_: Any) -> list[float]:
-    """The hole: evaluates whatever stands in the last line."""
-    found = []
-    for completion, gold in zip(completions, answer):
-        last = text(completion).strip().rpartition("\n")[2].strip("=")
-        if not last or not set(last) <= set("0123456789+-*() "):
-            found.append(0.0)
-            continue
-        try:
-            found.append(float(eval(last, {"__builtins__": {}}) == int(gold)))  # noqa: S307 (digits and signs)
-        except (SyntaxError, ValueError, TypeError):
-            found.append(0.0)
-    return found
-
-
-def closeness(completions: list, answer: list, **_: Any) -> list[float]:
-    """Something between 0 and 1 for any number."""
-    found = []
-    for completion, gold in zip(completions, answer):
-        try:
-            found.append(1 / (1 + abs(float(extract_answer(text(completion)) or "nan") - float(gold))))
-        except ValueError:
-            found.append(0.0)
-    return [0.0 if score != score else score for score in found]
+# --- graders -----------------------------------------------------------------------------------------------
 
 
 def giving_out(bench: Bench) -> Any:
@@ -283,12 +243,15 @@ FAULTS = (
     Case("no verdict on every third length", lambda b: b.trainer(giving_out(b)), "grader-gives-out"),
     Case(
         "correctness against a prize for brevity",
-        lambda b: b.trainer([b.correctness, shorter], reward_weights=[0.2, 2.0], learning_rate=2e-4),
+        lambda b: b.trainer(
+            [b.correctness, shorter], reward_weights=[0.2, 2.0], learning_rate=3e-4, **DEFAULT_BATCH
+        ),
         "rewards-in-conflict",
+        crossing("rewards/correctness/mean", lambda x, start: x <= 0.5 * start),
     ),
     Case(
-        "a prize for brevity alone, lr 1e-3",
-        lambda b: b.trainer(shorter, learning_rate=1e-3),
+        "a bonus for entropy with the wrong sign",
+        lambda b: b.trainer(entropy_coef=-3.0, learning_rate=1e-3, max_steps=LONG),
         "entropy-gone",
         crossing("entropy", lambda x, start: x <= 0.2 * start),
     ),
@@ -335,7 +298,7 @@ FAULTS = (
     ),
     Case(
         "a reward function that keeps 8 MiB a step",
-        lambda b: b.trainer(leaking(b), max_steps=100_000),
+        lambda b: b.trainer(leaking(b), max_steps=LONG),
         "memory-grows",
     ),
 )
@@ -345,8 +308,12 @@ FAULTS = (
 HEALTHY = (
     Case("GRPO", lambda b: b.trainer()),
     Case(
-        "GRPO, KL term, lr 4e-4, constant",
-        lambda b: b.trainer(beta=0.04, learning_rate=4e-4, lr_scheduler_type="constant"),
+        "GRPO, 64 completions of 64 tokens, a long run's beginning",
+        lambda b: b.trainer(max_steps=LONG, **DEFAULT_BATCH),
+    ),
+    Case(
+        "GRPO, KL term, lr 4e-4, a long run's beginning",
+        lambda b: b.trainer(beta=0.04, learning_rate=4e-4, max_steps=LONG),
     ),
     Case("ERPO", lambda b: b.trainer(preset="erpo")),
     Case("EP-GRPO", lambda b: b.trainer(preset="ep-grpo")),
@@ -355,7 +322,10 @@ HEALTHY = (
         "LoRA of rank 8, lr 1e-3",
         lambda b: b.trainer(beta=0.02, learning_rate=1e-3, trainer={"peft_config": b.lora()}),
     ),
-    Case("two updates a batch", lambda b: b.trainer(num_iterations=2)),
+    Case(
+        "two updates a batch, a long run's beginning",
+        lambda b: b.trainer(num_iterations=2, max_steps=LONG),
+    ),
     Case(
         "two micro-batches, warm-up",
         lambda b: b.trainer(per_device_train_batch_size=8, gradient_accumulation_steps=2, warmup_steps=10),

@@ -20,7 +20,7 @@ import torch
 
 from ..tasks.answers import extract_answer, marked_answer
 from .findings import LIKELY, SURE
-from .rules import Sign
+from .history import Sign
 
 READ = 8  # completions of a batch whose text is looked at
 FEW = 4  # different rewards of a grader that says right, wrong or half
@@ -77,10 +77,11 @@ class Texts:
             found["texts/right"] = sum(right) / len(rewards)
         starts = range(0, len(prompts) - self.group + 1, self.group)
         found |= self._groups(prompts, rewards, starts)
-        if sum(right) >= 0.98 * len(right) and len(self.levels) <= FEW:  # a verdict, not a measure
-            found["texts/different_accepted"] = self._different(prompts, completions, starts)
         found |= self._marks(prompts, completions)
-        found |= self._holes(prompts, completions, right)
+        if len(self.levels) <= FEW:  # a verdict, not a measure of length or nearness
+            found |= self._holes(prompts, completions, right)
+            if sum(right) >= 0.98 * len(right):
+                found["texts/different_accepted"] = self._different(prompts, completions, starts)
         if scored and not any(right):
             found["texts/gold_refused"] = self._refused(prompts, completions)
         return found
@@ -178,7 +179,7 @@ class Weights:
 
     def __init__(self, model: Any):
         trained = [p for p in model.parameters() if p.requires_grad]
-        self.parameters = trained[:: max(1, len(trained) // 16)][:16]
+        self.parameters = trained[:: max(1, len(trained) // 8) | 1][:8]  # odd: an adapter's are A, B, A, B
         self.half = any(p.dtype in (torch.bfloat16, torch.float16) for p in self.parameters)
         self.first = self._sample()
 
@@ -188,8 +189,8 @@ class Weights:
             flat = parameter.detach()
             flat = flat.to_local() if hasattr(flat, "to_local") else flat  # this process's shard
             flat = flat.flatten()
-            parts.append(flat[:: max(1, flat.numel() // 64)][:64].float())
-        return torch.cat(parts).cpu() if parts else torch.empty(0)
+            parts.append(flat[:: max(1, flat.numel() // 128)][:128])
+        return torch.cat(parts).float().cpu() if parts else torch.empty(0)
 
     def numbers(self) -> dict[str, float | None]:
         now = self._sample()

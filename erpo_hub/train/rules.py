@@ -6,121 +6,11 @@ Thresholds and their reasons are in docs/doctor.md, measured by benchmarks/docto
 from __future__ import annotations
 
 import math
-from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from statistics import fmean, median
-from typing import Any
 
 from .findings import LIKELY, SURE
-
-KEPT, EARLY = 40, 10  # values of each number: the last ones, and those that the run began with
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the rules need to know of the set-up. Bytes; the memory limit is 0 where it is not known."""
-
-    max_steps: int = 0
-    learning_rate: float = 0.0
-    lora: bool = False
-    half: bool = False  # weights in bf16 or fp16
-    autocast: bool = False
-    completion_limit: int | None = None
-    memory_limit: float = 0.0
-
-    @property
-    def early(self) -> int:
-        """The first tenth, and at least 20 steps."""
-        return max(20, self.max_steps // 10)
-
-
-@dataclass(frozen=True)
-class Sign:
-    """A rule's answer."""
-
-    step: int
-    certainty: str
-    what: str
-
-
-@dataclass
-class History:
-    """The numbers of a run by name, each with its step: how it began and its last values."""
-
-    begun: dict[str, list] = field(default_factory=lambda: defaultdict(list))
-    late: dict[str, deque] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=KEPT)))
-    step: int = 0
-
-    def add(self, step: int, numbers: dict[str, float | None]) -> None:
-        self.step = step
-        for name, value in numbers.items():
-            if value is None or value != value:  # NaN: nobody scored, or no token
-                continue
-            if len(self.begun[name]) < EARLY:
-                self.begun[name].append(value)
-            self.late[name].append((step, value))
-
-    def values(self, name: str, last: int) -> list[float] | None:
-        """The last so many values; None where there are fewer."""
-        series = self.late.get(name)
-        if series is None or len(series) < last:
-            return None
-        return [series[i][1] for i in range(-last, 0)]
-
-    def mean(self, name: str, last: int) -> float | None:
-        found = self.values(name, last)
-        return fmean(found) if found else None
-
-    def start(self, name: str, first: int = 5) -> float | None:
-        begun = self.begun.get(name, [])
-        return fmean(begun[:first]) if len(begun) >= first else None
-
-    def since(self, name: str, holds: Callable[[float], bool], last: int) -> int:
-        """The step since which a number has been so without a break, at least the last `last` values."""
-        step = self.step
-        for i, (at, value) in enumerate(reversed(self.late[name])):
-            if i >= last and not holds(value):
-                break
-            step = at
-        return step
-
-    def dump(self) -> dict[str, Any]:
-        """As JSON, for a checkpoint."""
-        rounded = {name: [[s, float(f"{v:.6g}")] for s, v in series] for name, series in self.late.items()}
-        return {"begun": dict(self.begun), "late": rounded, "step": self.step}
-
-    @classmethod
-    def load(cls, data: dict[str, Any]) -> History:
-        made = cls(step=data["step"])
-        made.begun.update(data["begun"])
-        for name, series in data["late"].items():
-            made.late[name].extend((step, value) for step, value in series)
-        return made
-
-
-def _rose(history: History, name: str, last: int = 5, least: int = 3) -> float:
-    """How far a number's last values lie above its first, in standard errors of that difference.
-
-    Windows of `last` values, of fewer while they would overlap; 0 where not even `least` fit.
-    """
-    last = min(last, len(history.late.get(name, ())) // 2)
-    late = history.values(name, last)
-    if late is None or last < least:
-        return 0.0
-    return _apart(history.begun[name][:last], late)
-
-
-def _apart(first: list[float], then: list[float]) -> float:
-    """How far the second mean lies above the first, in standard errors of that difference."""
-    means = [fmean(values) for values in (first, then)]
-    squares = (
-        sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values)
-        for values, mean in zip((first, then), means)
-    )  # statistics.stdev is exact, and fifty times slower
-    error, difference = math.sqrt(sum(squares)), means[1] - means[0]
-    return difference / error if error > 0 else math.copysign(math.inf, difference) if difference else 0.0
-
+from .history import EARLY, KEPT, Facts, History, Sign, apart, rose
 
 # --- what is generated ------------------------------------------------------------------------------------
 
@@ -216,7 +106,7 @@ def rewards_in_conflict(history: History, facts: Facts) -> Sign | None:
     names = [name for name in history.late if name.startswith("rewards/") and name.endswith("/mean")]
     if len(names) < 2 or len(history.late[names[0]]) < EARLY + 5:
         return None
-    trends = {name: _apart(history.begun[name][:5], history.values(name, EARLY) or [0.0]) for name in names
+    trends = {name: apart(history.begun[name][:5], history.values(name, EARLY) or [0.0]) for name in names
               if len(history.late[name]) >= EARLY + 5}  # fmt: skip
     falling, rising = min(trends, key=trends.__getitem__), max(trends, key=trends.__getitem__)
     if trends[falling] > -3 or trends[rising] < 4:
@@ -242,7 +132,7 @@ def entropy_gone(history: History, facts: Facts) -> Sign | None:
 
 def entropy_explodes(history: History, facts: Facts) -> Sign | None:
     start, now = history.start("entropy", 3), history.mean("entropy", 3)
-    if start is None or now is None or now < 2 * start or now < start + 0.3 or _rose(history, "reward") > 2:
+    if start is None or now is None or now < 2 * start or now < start + 0.3 or rose(history, "reward") > 2:
         return None
     since = history.since("entropy", lambda x: x >= 1.5 * start, 3)
     what = f"entropy rose from {start:.2f} to {now:.2f} nats and the reward did not"
@@ -255,7 +145,7 @@ def length_explodes(history: History, facts: Facts) -> Sign | None:
     if start is None or now is None or now < 2 * start:
         return None
     fast = now >= 3 * start and history.step <= facts.early + KEPT
-    if not fast and _rose(history, "reward") > 2:
+    if not fast and rose(history, "reward") > 2:
         return None
     since = history.since(name, lambda x: x >= 1.5 * start, 3)
     what = f"completions grew from {start:.0f} to {now:.0f} tokens" + ("" if fast else ", the reward did not")
@@ -283,7 +173,7 @@ def learning_rate_too_high(history: History, facts: Facts) -> Sign | None:
     if moved is not None and moved >= 0.1 and not facts.lora:
         steps = history.mean("weights/steps", 1) or 0
         weak.append(("weights/moved", f"the weights moved by {moved:.0%} of their size in {steps:.0f} steps"))
-    if _rose(history, "reward", 5, 5) < -4 and (history.mean("reward", 5) or 0) < 0.5 * (
+    if rose(history, "reward", 5, 5) < -4 and (history.mean("reward", 5) or 0) < 0.5 * (
         history.start("reward") or 0
     ):
         weak.append(("reward", "the reward fell under half of what it was"))
@@ -353,16 +243,16 @@ def reference_differs(history: History, facts: Facts) -> Sign | None:
 
 
 def memory_grows(history: History, facts: Facts) -> Sign | None:
-    """Read at every other step: four times three readings."""
-    used, peak = history.values("memory/used", 12), history.mean("memory/peak", 1)
+    """Read at every other step, not while the run warms up: four times two readings."""
+    used, peak = history.values("memory/used", 8), history.mean("memory/peak", 1)
     if not used or not peak or not facts.memory_limit:
         return None
-    floors = [min(used[i : i + 3]) for i in range(0, 12, 3)]
+    floors = [min(used[i : i + 2]) for i in range(0, 8, 2)]
     grown = [after - before for before, after in zip(floors, floors[1:])]
     if min(grown) < 0.25 * max(grown) or sum(grown) < 0.002 * facts.memory_limit:
         return None
-    at, last = (history.late["memory/used"][i][0] for i in (-12, -1))
-    pace = sum(grown) / (9 * (last - at) / 11)
+    at, last = (history.late["memory/used"][i][0] for i in (-8, -1))
+    pace = sum(grown) / (6 * (last - at) / 7)
     full = (facts.memory_limit - peak) / pace
     if full >= facts.max_steps - history.step:
         return None

@@ -20,7 +20,8 @@ from erpo_hub.tasks.grading import Grader, correctness_reward
 from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model
 from erpo_hub.train.examined import Texts, no_chat_template, other_evaluation_prompt
 from erpo_hub.train.findings import CHANGES
-from erpo_hub.train.rules import RULES, Facts, History
+from erpo_hub.train.history import Facts, History
+from erpo_hub.train.rules import RULES
 
 SMALL = {"per_device_train_batch_size": 8, "num_generations": 4, "max_steps": 12}
 KINDS = {  # of trainer and config
@@ -256,8 +257,40 @@ def test_what_a_batch_of_texts_says() -> None:
     assert (found["texts/echoed"], found["texts/undone"], found["texts/rewarded"]) == (3, 2, 8)
     assert texts.numbers(prompts, said, [0.0] * 8)["texts/gold_refused"] == 3 / 8
     assert texts.numbers(prompts, said, [float("nan")] * 4 + [0.0] * 4)["texts/unscored"] == 0.5
+    nearness = [0.1 * i for i in range(8)]  # who pays for nearness or length has no hole for that
+    assert "texts/rewarded" not in Texts(rows, 2).numbers(prompts, said, nearness)
     boxed = [f"{p} Put it in \\boxed{{}}." for p in prompts]
     assert Texts(rows, 2).numbers(boxed, said, [0.0] * 8)["texts/marked"] == 0
+
+
+def test_steps_are_noted_and_looked_at_together(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[tuple[int, int]] = []
+    look = RunDoctor._look
+
+    def counted(self: RunDoctor, state: Any) -> None:
+        noted = len({note.step for note in self._noted})
+        look(self, state)
+        looks.append((state.global_step, noted))
+
+    monkeypatch.setattr(RunDoctor, "_look", counted)
+    doctor, made = doctored(tiny_model, tmp_path, max_steps=7, logging_steps=3)
+    assert looks == [(1, 1), (5, 4), (7, 2)]  # the last at the end
+    reward = [row["reward"] for row in made.state.log_history if "reward" in row]
+    noted = [value for _, value in doctor._history.late["reward"]]
+    assert len(noted) == 7
+    assert sum(noted[:3]) / 3 == pytest.approx(reward[0])
+    assert [step for step, _ in doctor._history.late["memory/used"]] == [3, 5, 7]
+
+
+def test_a_resumed_run_forgets_the_memory_of_the_other_process() -> None:
+    kept = History.load(LEAKING.dump())
+    assert RULES["memory-grows"](kept, WITH_MEMORY)
+    kept.forget("memory/")
+    kept.add(41, {"memory/used": 9000 * MIB, "memory/peak": 9000 * MIB})
+    assert RULES["memory-grows"](kept, WITH_MEMORY) is None
+    assert len(kept.begun["memory/used"]) == 1
 
 
 def test_an_expression_is_no_hole_where_the_gold_answer_is_one() -> None:
