@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 # What the two ends of the versions have to pass: trainer, capture, methods, TRL's own tests, whole runs, the Hub.
-LANE   := tests/train tests/methods tests/run/test_resume.py tests/run/test_one_model.py tests/publish/test_hub.py tests/publish/test_job.py
+LANE   := tests/train tests/methods tests/run/test_going_on.py tests/run/test_one_model.py tests/cli/test_readme.py tests/publish/test_hub.py tests/publish/test_job.py
 
 .PHONY: app demo demo-quick test test-slow test-floor test-newest lint docs evidence dist clean
 
@@ -24,7 +24,7 @@ test-slow: $(VENV)/.test
 	$(BIN)/pytest -n 2 --dist worksteal -m slow
 
 test-floor test-newest: test-%: .venv-%/.lane
-	.venv-$*/bin/pytest -n 2 --dist worksteal -m "not slow" $(LANE)
+	.venv-$*/bin/pytest -n 2 --dist worksteal -m "not slow" --junitxml=.venv-$*/report.xml $(LANE)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

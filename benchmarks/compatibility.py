@@ -1,10 +1,10 @@
 """Which versions work: both ends of our ranges, TRL's releases between them, what installs beside us.
 
-    python benchmarks/compatibility.py --lanes floor,newest          # made by make test-floor ...
+    python benchmarks/compatibility.py --lanes floor,newest --write  # make test-floor and make test-newest
     python benchmarks/compatibility.py --trl 1.10.0,1.12.0 --write   # more releases of TRL
     python benchmarks/compatibility.py --beside unsloth,axolotl --write
 
-A lane is the tests that `make` names in LANE, run with the versions of constraints-NAME.txt. A release of TRL
+A lane is the tests that `make` names in LANE, run with the versions of constraints-NAME.txt; a release of TRL
 is laid over the newest lane's environment. What is run anew replaces its rows in docs/compatibility.json;
 --write puts all of them into docs/compatibility.md. Needs a package index; nothing is installed for --beside.
 """
@@ -28,32 +28,43 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parents[1]
 PAGE, DATA = ROOT / "docs" / "compatibility.md", ROOT / "docs" / "compatibility.json"
 SHOWN = ("trl", "transformers", "huggingface-hub", "accelerate", "peft", "datasets")
-ROOMS = ("train", "methods", "run", "publish")
+ROOMS = ("train", "methods", "run", "cli", "publish")
 PIP = ("-m", "pip", "--disable-pip-version-check")
 
 
-def run_lane(python: Path, over: Path | None = None) -> dict[str, Any]:
-    """Versions and counts of one run of the lane's tests. over: a folder of packages that come first."""
-    path = os.pathsep.join(filter(None, [str(over) if over else "", str(ROOT / "tests")]))
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "-m", "not slow"]
-        subprocess.run([*command, f"--junitxml={report}", *lane_tests()], cwd=ROOT, env=environment)
-        counts, failed = counted(report)
-    asked = f"from importlib.metadata import version; print(*map(version, {SHOWN!r}))"
-    told = subprocess.run(
-        [python, "-c", asked], env=environment, capture_output=True, text=True, check=True
-    ).stdout
-    python_version = subprocess.run(
-        [python, "-c", "import platform; print(platform.python_version())"], capture_output=True, text=True
-    ).stdout.strip()
+def made_lane(name: str, again: bool) -> dict[str, Any]:
+    """One end of the versions: what `make test-NAME` reported, which is run first if `again`."""
+    folder = ROOT / f".venv-{name}"
+    if again:
+        subprocess.run(["make", f"test-{name}"], cwd=ROOT)  # what fails is in its report
+    return read_run(folder / "bin" / "python", folder / "report.xml", dict(os.environ))
+
+
+def over_newest(version: str, folder: Path) -> dict[str, Any]:
+    """The newest lane with another TRL, laid over it in `folder`."""
+    python = ROOT / ".venv-newest" / "bin" / "python"
+    install = [python, *PIP, "install", "-q", "--no-deps", "--target", folder, f"trl=={version}"]
+    subprocess.run(install, check=True)
+    report = folder / "report.xml"
+    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "-m", "not slow"]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    subprocess.run([*command, f"--junitxml={report}", *lane_tests()], cwd=ROOT, env=environment)
+    return read_run(python, report, environment)
+
+
+def read_run(python: Path, report: Path, environment: dict[str, str]) -> dict[str, Any]:
+    """Versions and counts of a run."""
+    asked = "import platform; from importlib.metadata import version; "
+    asked += f"print(platform.python_version(), *map(version, {SHOWN!r}))"
+    said = subprocess.run([python, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    python_version, *versions = said.stdout.split()
+    counts, failed = counted(report)
     return {
         "python": python_version,
-        "versions": dict(zip(SHOWN, told.split())),
+        "versions": dict(zip(SHOWN, versions)),
         "rooms": counts,
         "failed": failed,
-        "date": today(),
+        "date": datetime.fromtimestamp(report.stat().st_mtime, UTC).date().isoformat(),
     }
 
 
@@ -78,14 +89,6 @@ def counted(report: Path) -> tuple[dict[str, list[int]], list[str]]:
         if bad:
             failed.append(f"{parts[-1]}::{case.get('name')}")
     return rooms, failed
-
-
-def over_newest(version: str, folder: Path) -> dict[str, Any]:
-    """The newest lane with another TRL."""
-    python = ROOT / ".venv-newest" / "bin" / "python"
-    install = [python, *PIP, "install", "-q", "--no-deps", "--target", folder, f"trl=={version}"]
-    subprocess.run(install, check=True)
-    return run_lane(python, folder)
 
 
 def beside(package: str) -> dict[str, Any]:
@@ -167,14 +170,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--lanes", default="", help="floor, newest: their environments made by make")
+    parser.add_argument("--lanes", default="", help="floor, newest: runs `make test-...`")
+    parser.add_argument("--ran", action="store_true", help="take --lanes as make last ran them")
     parser.add_argument("--trl", default="", help="releases of TRL, each with the newest of the rest")
     parser.add_argument("--beside", default="", help="packages that should install beside us")
     parser.add_argument("--write", action="store_true", help="write docs/compatibility.md")
     given = parser.parse_args()
     data = json.loads(DATA.read_text()) if DATA.is_file() else {"lanes": {}, "beside": {}}
     for name in filter(None, given.lanes.split(",")):
-        data["lanes"][name] = run_lane(ROOT / f".venv-{name}" / "bin" / "python")
+        data["lanes"][name] = made_lane(name, again=not given.ran)
     for version in filter(None, given.trl.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             data["lanes"][f"TRL {version}"] = over_newest(version, Path(folder))

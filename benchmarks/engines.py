@@ -16,6 +16,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
 sys.path[:0] = [str(ROOT), str(TESTS)]
 
-from engines import deepspeed_environment, environment  # noqa: E402
+from sharding import deepspeed_environment, environment  # noqa: E402
 
 ENGINES: dict[str, dict[str, str]] = {
     "ddp": {"ACCELERATE_USE_CPU": "1"},
@@ -34,7 +36,8 @@ ENGINES: dict[str, dict[str, str]] = {
 }
 MODES = ("straddle", "empty rank", "dead rows")
 SHARES = {"ddp": 0.0, "fsdp2": 0.5, "zero2": 0.0, "zero3": 0.5}  # of the parameters that a process lacks
-PAGE = ROOT / "docs" / "scaling.md"
+PACKAGES = ("torch", "trl", "transformers", "accelerate", "deepspeed")
+PAGE, DATA = ROOT / "docs" / "scaling.md", ROOT / "docs" / "engines.json"
 
 
 def launch(script: str, *arguments: str, engine: dict[str, str], processes: int = 2) -> str | None:
@@ -58,21 +61,30 @@ def whole_run(name: str, model: str, folder: Path) -> dict[str, Any]:
 
 
 def advantages(name: str, model: str, folder: Path) -> dict[str, str]:
-    """Mode -> the largest difference to one process, or why there is none."""
+    """Mode -> the largest difference to one process, or why there is none.
+
+    folder: where the first engine leaves what one process found, for all engines after it.
+    """
     found = {}
     for mode in MODES:
-        one = launch("distributed_run.py", model, str(folder), mode, engine=ENGINES["ddp"], processes=1)
-        two = launch("distributed_run.py", model, str(folder), mode, engine=ENGINES[name])
-        found[mode] = one or two or difference(folder, mode)
+        said = None
+        if not result(folder, mode, 1, 0).is_file():
+            said = launch("distributed_run.py", model, str(folder), mode, engine=ENGINES["ddp"], processes=1)
+        said = said or launch("distributed_run.py", model, str(folder), mode, engine=ENGINES[name])
+        found[mode] = f"**fails**: {said.replace('|', '/')}" if said else difference(folder, mode)
     return found
 
 
+def result(folder: Path, mode: str, world: int, rank: int) -> Path:
+    return folder / f"{mode.replace(' ', '-')}-{world}-{rank}.json"
+
+
 def difference(folder: Path, mode: str) -> str:
-    stem = mode.replace(" ", "-")
     alone, *both = (
-        json.loads((folder / f"{stem}-{world}-{rank}.json").read_text())["advantages"]
+        json.loads(result(folder, mode, world, rank).read_text())["advantages"]
         for world, rank in ((1, 0), (2, 0), (2, 1))
     )
+    assert any(x for step in alone for row in step for x in row), f"{mode}: nothing to compare"
     worst = 0.0
     for a, b, c in zip(alone, *both):
         for one, two in zip(a, b + c, strict=True):
@@ -82,43 +94,58 @@ def difference(folder: Path, mode: str) -> str:
     return f"{worst:.0e}"
 
 
-def row(name: str, model: str) -> str:
-    needs = "deepspeed" if name.startswith("zero") else None
-    if needs and find_spec(needs) is None:
-        return f"| {name} | not run: {needs} is not installed |" + " |" * (4 + len(MODES))
+def row(name: str, model: str, shared: Path) -> list[str]:
+    """The engine's cells of the table."""
+    empty = [""] * (4 + len(MODES))
+    if name.startswith("zero") and find_spec("deepspeed") is None:
+        return [name, "not run: deepspeed is not installed", *empty]
     with tempfile.TemporaryDirectory() as folder:
         report = whole_run(name, model, Path(folder))
-        if "failed" in report:
-            return f"| {name} | **fails**: {report['failed'].replace('|', '/')} |" + " |" * (4 + len(MODES))
-        if abs(report["sharded"] - SHARES[name]) > 0.05:
-            return f"| {name} | not run: nothing was shared out |" + " |" * (4 + len(MODES))
-        worst = advantages(name, model, Path(folder))
+    if "failed" in report:
+        return [name, f"**fails**: {report['failed'].replace('|', '/')}", *empty]
+    if abs(report["sharded"] - SHARES[name]) > 0.05:
+        return [name, "not run: nothing was shared out", *empty]
+    worst = advantages(name, model, shared)
     steps = "yes" if report["steps"] == [1, 2, 3] and report["interrupted"] else f"**{report['steps']}**"
     live = "yes" if report["saved_is_live"] else "**no**"
     cells = [name, report["engine"].split(".")[-1], f"{report['sharded']:.2f}", steps, report["status"], live]
-    return f"| {' | '.join([*cells, *(worst[mode] for mode in MODES)])} |"
+    return [*cells, *(worst[mode] for mode in MODES)]
+
+
+def table(data: dict[str, Any]) -> str:
+    head = ["engine", "as accelerate has it", "parameters elsewhere", "interrupted and resumed", "record"]
+    head += ["saved = live", *(f"advantages, {mode}" for mode in MODES)]
+    lines = [f"| {' | '.join(head)} |", "|:--|:--|" + "--:|" * (len(head) - 2)]
+    lines += [f"| {' | '.join(data[name]['cells'])} |" for name in ENGINES if name in data]
+    together: dict[str, list[str]] = {}
+    for name, made in data.items():
+        together.setdefault(made["with"], []).append(name)
+    return "\n".join([*lines, "", *(f"{', '.join(names)}: {made}." for made, names in together.items())])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engines", default=",".join(ENGINES))
-    parser.add_argument("--write", action="store_true", help="write docs/scaling.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write docs/scaling.md; other engines' rows stay"
+    )
     given = parser.parse_args()
     from tiny_models import save_tiny_model
 
+    data = json.loads(DATA.read_text()) if DATA.is_file() else {}
+    installed = ", ".join(f"{name} {version(name)}" for name in PACKAGES if find_spec(name))
     with tempfile.TemporaryDirectory() as folder:
         model = str(save_tiny_model(Path(folder) / "tiny"))
-        head = ["engine", "as accelerate has it", "parameters elsewhere", "interrupted and resumed", "record"]
-        head += ["saved = live", *(f"advantages, {mode}" for mode in MODES)]
-        lines = [f"| {' | '.join(head)} |", "|:--|:--|" + "--:|" * (len(head) - 2)]
         for name in given.engines.split(","):
-            lines.append(row(name, model))
-            print(lines[-1], flush=True)
+            cells = row(name, model, Path(folder))
+            data[name] = {"cells": cells, "with": f"{datetime.now(UTC).date()}, {installed}"}
+            print(*cells, sep=" | ", flush=True)
     if given.write:
+        DATA.write_text(json.dumps(data, indent=1) + "\n")
         text = PAGE.read_text(encoding="utf-8")
         begin, end = "<!-- engines:begin -->", "<!-- engines:end -->"
         before, after = text.split(begin)[0], text.split(end)[1]
-        PAGE.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
+        PAGE.write_text(f"{before}{begin}\n{table(data)}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,11 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
+def printable(text: str, also: str = "") -> str:
+    """The text with what would steer a terminal spelled out; `also`: signs that stay."""
+    return "".join(c if c.isprintable() or c in also else ascii(c)[1:-1] for c in text)
+
+
 def percent(fraction: float | None, digits: int = 1) -> str:
     """0.123 as "12.3 %", the space one that never breaks a line; "–" where nothing was measured."""
     return "–" if fraction is None else f"{100 * fraction:.{digits}f}\u00a0%"

@@ -39,6 +39,7 @@ from erpo_hub.tasks.grading import Grader
 from erpo_hub.tasks.tasks import Task, load_task
 from erpo_hub.text import write_json
 from erpo_hub.traces.loading import load
+from erpo_hub.train.config import CHECKPOINTING
 
 METHODS: dict[str, dict[str, Any]] = {"grpo": {}, "erpo": {"synthesis": "additive"}}  # as in docs/evidence.md
 SHIPPED, WARM = "as shipped", "after warm-up"
@@ -222,7 +223,7 @@ def train(args: argparse.Namespace, task: Task, method: str, seed: int) -> Path:
         num_generations=GROUP,
         max_completion_length=args.max_completion_length,
         learning_rate=args.learning_rate,
-        activation_checkpointing=False,
+        **{CHECKPOINTING: False},
         **METHODS[method],
     )
     gc.collect()

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import trl
+from packaging.version import Version
 from training import Batches, config, train_and_check, trainer
 from trl import GRPOConfig, GRPOTrainer
 
@@ -26,6 +28,11 @@ GRPO, ERPO = Kind(GRPOTrainer, GRPOConfig, {}), Kind(ERPOTrainer, ERPOConfig, {}
 KINDS = [GRPO, ERPO]
 OF_TRAINER = set(inspect.signature(GRPOTrainer.__init__).parameters) - {"args", "train_dataset"}
 EOS = 1
+
+
+def older(version: str) -> bool:
+    """Whether the installed TRL came before this one."""
+    return Version(trl.__version__) < Version(version)
 
 
 def build(kind: Kind, folder: Path, model: Any, *, dataset: Any = None, **options: Any) -> Any:

@@ -2,7 +2,7 @@
 
 python tests/distributed_run.py MODEL OUT MODE
 
-With ACCELERATE_USE_FSDP set (see engines.py) the two processes share one model's parameters.
+With ACCELERATE_USE_FSDP set (see sharding.py) the two processes share one model's parameters.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engines import prepare, sharded, shared_out_like
+from sharding import prepare, sharded, shared_out_like
+from torch.distributed.tensor import DTensor
 from training import config, digits_reward, sums, trainer
 from transformers import TrainerCallback
 
@@ -72,7 +73,9 @@ class Gradients(TrainerCallback):
         self.forwards += torch.is_grad_enabled()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self.steps.append(torch.cat([p.grad.flatten() for p in model.parameters()]).tolist())
+        held = [p.grad for p in model.parameters() if p.grad is not None]  # DeepSpeed keeps its own
+        whole = [grad.full_tensor() if isinstance(grad, DTensor) else grad for grad in held]
+        self.steps.append([x for grad in whole for x in grad.flatten().tolist()])
 
 
 def main(model: str, out: str, mode: str) -> None:

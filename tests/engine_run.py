@@ -4,7 +4,7 @@ Run by benchmarks/engines.py and tests/run/test_engines.py under torchrun:
 
     python tests/engine_run.py MODEL OUT
 
-OUT/report.json then says what the first process found. With ACCELERATE_USE_FSDP set (see engines.py) the
+OUT/report.json then says what the first process found. With ACCELERATE_USE_FSDP set (see sharding.py) the
 processes share the parameters; ACCELERATE_USE_DEEPSPEED with its file does the same through DeepSpeed.
 """
 
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engines import prepare, sharded
 from safetensors.torch import load_file
+from sharding import prepare, sharded
 from training import digits_reward, sums
 
 from erpo_hub import train_and_push

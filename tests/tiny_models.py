@@ -260,5 +260,8 @@ def save_vision_model(folder: Path) -> Path:
         pad_token_id=0,
         eos_token_id=1,
     )
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    model = LlavaForConditionalGeneration(config)
+    # A random model would say the image token, as older TRL lets it; the next forward then misses an image.
+    model.generation_config.suppress_tokens = [names.index("<image>")]
+    model.save_pretrained(folder)
     return folder

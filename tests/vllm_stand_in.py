@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import trl.generation.vllm_generation as seam
 
 
@@ -91,6 +92,8 @@ def install(monkeypatch: pytest.MonkeyPatch, recording: Recording) -> None:
     monkeypatch.setattr(seam, "LLM", Engine, raising=False)
     monkeypatch.setattr(seam, "SamplingParams", SimpleNamespace, raising=False)
     monkeypatch.setattr(seam, "VLLMClient", Client)
+    if not torch.cuda.is_available():  # TRL before 1.10 asks CUDA where the server's client should live
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
 
 
 def copied(pairs: Any) -> dict[str, Any]:

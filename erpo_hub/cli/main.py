@@ -13,13 +13,14 @@ import typer
 
 from ..errors import UsageError, UserError
 from ..methods.catalog import METHODS
-from ..text import percent
+from ..text import percent, printable
 from ..traces.pivots import MIN_ENTROPY, QUANTILE
 from .environment import commands as environment
 from .hub import FREE, Private, Token, commands
 from .insight import commands as insight
 from .judge import commands as judge
 
+_KEPT = "\n\t\u00a0"  # signs in what is printed of an error
 _METHODS = "; ".join(f"{name}: {row.summary}" for name, row in METHODS.items())
 app = typer.Typer(
     name="erpo-hub",
@@ -278,8 +279,8 @@ def main() -> None:
         if os.environ.get("ERPO_HUB_DEBUG"):
             raise
         if difference := getattr(error, "diff", None):  # a card edited inside a generated block
-            print(difference, file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
+            print(printable(difference, also=_KEPT), file=sys.stderr)
+        print(f"error: {printable(str(error), also=_KEPT)}", file=sys.stderr)  # it may quote a stranger
         sys.exit(128 + _stopped_by[0] if error.exit_code == 130 and _stopped_by else error.exit_code)
     except OSError as error:  # a full disk, a place that cannot be written: whatever the command was doing
         if os.environ.get("ERPO_HUB_DEBUG"):

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from ..errors import UserError
 from . import patience
-from .patience import TOLD, OddAnswer, ask, client_gave_up, may_pass, retried, status_of, wait_after
+from .patience import TOLD, OddAnswer, call_hub, client_gave_up, may_pass, retried, status_of, wait_after
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{7,64}")
 MAX_FILES = 100_000  # of a repository; a listing that goes on is not one
@@ -85,8 +85,8 @@ def commit_once(
         return Outcome(found, made=False)
     for attempt in range(len(patience.WAITS) + 1):
         try:
-            info = ask(push.send)
-            push.check(info.oid)
+            info = call_hub(push.send)
+            push.check(info)
             return Outcome(info, made=info.oid != head)
         except TOLD as error:
             if landed := push.landed(error):
@@ -150,10 +150,15 @@ class _Push:
                 **self.where,
             )
 
-    def check(self, oid: Any) -> None:
-        """Raises OddAnswer where the Hub names a commit that does not hold the files."""
+    def check(self, info: Any) -> None:
+        """Raises OddAnswer where the Hub names a commit that does not hold the files, or an old one."""
+        oid = info.oid
         try:
-            held = isinstance(oid, str) and self.holds(oid)
+            if self.create_pr:
+                held = bool(info.pr_revision) and self.holds(info.pr_revision)
+            else:
+                held = isinstance(oid, str) and self.holds(oid)
+                held = held and (oid == self.head or bool(self.since_head(oid)))
         except TOLD as error:
             if status_of(error) != 404:
                 return  # not to be seen now: the Hub's word stands
@@ -170,7 +175,10 @@ class _Push:
 
         def refs() -> list[str]:
             found = self.api.list_repo_refs(self.where["repo_id"], repo_type=self.where["repo_type"])
-            return [str(b.target_commit) for b in found.branches if b.name == branch]
+            told = [str(b.target_commit) for b in found.branches if b.name == branch]
+            if not told:  # then nobody vouches for what the other part says
+                raise OddAnswer(f"no branch {branch} among those of {self.where['repo_id']}")
+            return told
 
         told = [head_of(self.api, revision=self.revision, **self.where), *retried(refs, patience.WAITS[:1])]
         return list(dict.fromkeys(told))
@@ -193,10 +201,8 @@ class _Push:
                 return self.open_pull()
             moved = [tip for tip in self.tips() if tip != self.head]
             for tip in moved:
-                if self.holds(tip):
-                    return self.as_commit(tip)
-                if earlier := self.below(tip):
-                    return self.as_commit(earlier)
+                if ours := self.ours(tip):
+                    return self.as_commit(ours)
         except TOLD:
             return None  # nothing to be seen: the failure itself is told
         if moved and (may_pass(error) or status_of(error) == 412):
@@ -206,16 +212,19 @@ class _Push:
             )
         return None
 
-    def below(self, tip: str) -> str | None:
-        """Our commit under one that somebody made on top of it."""
+    def since_head(self, tip: str) -> list[Any]:
+        """The commits on top of `head` up to `tip`, newest first; none where `tip` is older than `head`."""
         commits = retried(
             lambda: list(islice(self.api.list_repo_commits(revision=tip, **self.where), 50)), ()
         )
-        for commit in commits:
-            if commit.commit_id == self.head:
-                return None
-            if commit.title == self.message and self.holds(commit.commit_id):
-                return commit.commit_id
+        ids = [commit.commit_id for commit in commits]
+        return commits[: ids.index(self.head)] if self.head in ids else []
+
+    def ours(self, tip: str) -> str | None:
+        """Our commit at a tip or under what somebody made on top of it."""
+        for commit in self.since_head(tip):
+            if (commit.commit_id == tip or commit.title == self.message) and self.holds(commit.commit_id):
+                return str(commit.commit_id)
         return None
 
     def open_pull(self) -> Any | None:

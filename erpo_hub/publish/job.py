@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError, UserError
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, to_stderr
-from .patience import ask, pause, retried
+from .patience import call_hub, pause, retried
 from .source import install_source
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ def _start(
     from huggingface_hub import Volume
 
     found = install_source("tasks", package)
-    bucket = ask(lambda: api.create_bucket(f"{namespace}/erpo-runs", private=True, exist_ok=True))
+    bucket = call_hub(lambda: api.create_bucket(f"{namespace}/erpo-runs", private=True, exist_ok=True))
     requirement = found if isinstance(found, str) else f"erpo-hub[tasks] @ file://{RUNS}/wheels/{found.name}"
     if isinstance(found, Path):
         wheel: Any = [(found, f"wheels/{found.name}")]
-        ask(lambda: api.batch_bucket_files(bucket.bucket_id, add=wheel))
+        call_hub(lambda: api.batch_bucket_files(bucket.bucket_id, add=wheel))
     run = partial(
         api.run_uv_job,
         script or "erpo-hub",
@@ -108,7 +108,7 @@ def _start(
         volumes=[Volume(type="bucket", source=bucket.bucket_id, mount_path=RUNS)],
         namespace=namespace,
     )
-    return ask(run)
+    return call_hub(run)
 
 
 def training_command(

@@ -48,7 +48,7 @@ ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, http
 FAILURES = (*TOLD, *ODD)  # whatever a request of the client raises
 
 
-def ask(call: Callable[[], T]) -> T:
+def call_hub(call: Callable[[], T]) -> T:
     """The result of one call of the client under the deadlines. Raises one of `TOLD`, or UserError."""
     try:
         with patience():
@@ -74,7 +74,7 @@ def retried(call: Callable[[], T], waits: Sequence[float] | None = None) -> T:
     pauses = WAITS if waits is None else waits
     for attempt in range(len(pauses) + 1):
         try:
-            return ask(call)
+            return call_hub(call)
         except TOLD as error:
             if attempt == len(pauses) or not may_pass(error, attempt) or client_gave_up(error):
                 raise

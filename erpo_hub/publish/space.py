@@ -26,7 +26,7 @@ from . import commit
 from .check import folder_problems
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, prepare_repo, to_stderr, what_happened
-from .patience import ask, retried
+from .patience import call_hub, retried
 from .source import install_source
 
 if TYPE_CHECKING:
@@ -251,7 +251,9 @@ def _wait(api: HfApi, repo_id: str, oid: str, seconds: float, report: Callable[[
             raise UserError(f"{repo_id} is still {stage} after {seconds:.0f} s: look at its page on the Hub")
         time.sleep(POLL)
     if stage in FAILED:
-        lines = ask(lambda: list(islice(api.fetch_space_logs(repo_id, build=stage == "BUILD_ERROR"), 10_000)))
+        lines = call_hub(
+            lambda: list(islice(api.fetch_space_logs(repo_id, build=stage == "BUILD_ERROR"), 10_000))
+        )
         for line in lines[-40:]:
             report(line.rstrip("\n"))
         raise UserError(

@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 
 from ..methods.catalog import METHODS
 from ..traces.loading import EMBEDDED_MODEL, resolve_model
-from ..train.config import ERPOConfig
+from ..train.config import CHECKPOINTING, ERPOConfig
 from ..version import __version__
 from .format import Adapter, Arguments, BaseModel, Dataset, Hardware, RunRecord, read_as, write_record
 
@@ -42,7 +42,7 @@ _DERIVED_ARGUMENTS = _PRIVATE_ARGUMENTS | {
     "generation_batch_size",
     "use_cpu",
     "disable_tqdm",
-    "gradient_checkpointing",  # the old name of activation_checkpointing
+    *({"gradient_checkpointing"} - {CHECKPOINTING}),  # the old name where there is a new one
 }
 
 

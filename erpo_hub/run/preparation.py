@@ -24,7 +24,7 @@ from ..text import one_line
 from ..traces.asked import SHAPING, Asked, acting, encode, remember
 from ..traces.loading import EMBEDDED_MODEL, load_tokenizer, model_source, one_error
 from ..train.checks import check_room, longest_in_characters
-from ..train.config import ERPOConfig
+from ..train.config import CHECKPOINTING, ERPOConfig
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ EMBEDDED_DEFAULTS: dict[str, Any] = {
     "num_generations": 8,
     "max_completion_length": 64,
     "max_steps": 300,
-    "activation_checkpointing": False,
+    CHECKPOINTING: False,
     "save_steps": 100,
 }
 RUN_DEFAULTS: dict[str, Any] = {

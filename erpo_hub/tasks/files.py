@@ -11,11 +11,13 @@ import gzip
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import UserError
 
+MAX_UNPACKED = 1 << 30  # bytes that a packed file or a Parquet file may come to
 KINDS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv")  # all but .parquet may end in .gz too
 
 
@@ -47,7 +49,7 @@ def read_file(path: Path) -> list[dict[str, Any]]:
                 rows = _json(path, stream.read())
             else:
                 rows = _json_lines(path, stream)
-    except (OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+    except (OSError, EOFError, ValueError, RecursionError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as {kind[1:]} ({error}); correct the file") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path}: is not a list of rows; give objects with prompt and answer")
@@ -69,11 +71,33 @@ def read_saved(path: Path) -> Any:
 @contextmanager
 def _text(path: Path) -> Iterator[TextIO]:
     if path.suffix.lower() == ".gz":
-        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as stream:
+        with _Unpacked(path) as data, TextIOWrapper(data, encoding="utf-8-sig", newline="") as stream:
             yield stream
     else:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             yield stream
+
+
+class _Unpacked(gzip.GzipFile):
+    """A packed file that is not a bomb. Raises UserError where more comes out of it."""
+
+    left = MAX_UNPACKED
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._counted(super().read(self.left + 1 if size is None or size < 0 else size))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._counted(super().read1(size))
+
+    def _counted(self, data: bytes) -> bytes:
+        self.left -= len(data)
+        if self.left < 0:
+            raise _too_large(Path(self.name))
+        return data
+
+
+def _too_large(path: Path) -> UserError:
+    return UserError(f"{path}: comes to more than {MAX_UNPACKED >> 30} GiB; give it in parts")
 
 
 def _table(path: Path, stream: TextIO, delimiter: str) -> list[dict[str, Any]]:
@@ -104,8 +128,16 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    rows: list[dict[str, Any]] = []
+    size = 0
     try:
-        return pq.read_table(path).to_pylist()
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1000):
+                size += batch.nbytes
+                if size > MAX_UNPACKED:
+                    raise _too_large(path)
+                rows += batch.to_pylist()
+        return rows
     except pa.ArrowException as error:
         raise UserError(f"{path}: cannot be read as parquet ({error}); correct the file") from error
 
@@ -113,5 +145,5 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
 def _json_line(path: Path, number: int, line: str) -> Any:
     try:
         return json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: line {number} is not JSON ({error}); correct it") from error

@@ -21,7 +21,7 @@ from .answers import Found, extract_answer, find_answer, marked_answer
 from .golds import accepted_answers, gradable
 from .notation import tidy
 from .processes import FAILURES, Job, Processes
-from .verdict import is_words, quick_verdict
+from .verdict import is_words, quick_verdict, stated_number
 
 __all__ = ["Grader", "correctness_reward", "extract_answer", "format_reward", "gradable", "read_answer"]
 
@@ -172,14 +172,12 @@ def _candidate(found: Found | None, completion: str, gold: str) -> str:
 def read_answer(completion: str, gold: Any) -> str | None:
     """What the mathematics grader compares with the gold answer, so that no right answer goes unread.
 
-    As `extract_answer` without a gold answer; with one, words that stand without any mark are read, too.
+    As `extract_answer`; where the gold answer is not a number, what stands without a mark is read, too.
     """
     golds = _accepted(gold) if gold else ()
-    return (
-        _candidate(find_answer(completion), completion, golds[0]) or None
-        if golds
-        else extract_answer(completion)
-    )
+    if not golds or stated_number(tidy(golds[0])) is not None:
+        return extract_answer(completion)
+    return _candidate(find_answer(completion), completion, golds[0]) or None
 
 
 @lru_cache(maxsize=8192)

@@ -41,6 +41,16 @@ def prepare(kind: str) -> None:
     warm_up()
     if kind != "math":
         reasoning_gym_dataset(kind)
+    _cap_memory()
+
+
+def confine() -> None:
+    """The same for a process that is to make something and not to grade."""
+    _end_with_parent()
+    _cap_memory()
+
+
+def _cap_memory() -> None:
     try:
         import resource
     except ImportError:  # Windows

@@ -1,12 +1,16 @@
 """A dataset from the Hugging Face Hub, with the revision and licence that its card states.
 
-Nothing is guessed: where the Hub cannot be reached and the files come from the cache, both are None.
+Nothing is guessed: where the Hub cannot be reached and the files come from the cache, both are None. A card
+that leads out of its repository, to this machine's files or another's data, is refused.
 Leaves out what the columns mean (`tasks` reads them).
 """
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..client_http import httpx
@@ -32,6 +36,8 @@ def load(spec: Spec) -> HubData:
     Raises UserError where the dataset cannot be found or reached, UsageError for a wrong config or split.
     """
     info = _card(spec)
+    if info is not None:
+        _check_inside(spec.name, info.card_data)
     splits = _splits(spec, info)
     train = _split(spec, splits, spec.options.get("split", "train"))
     test_name = spec.options.get("test_split") or ("test" if "test" in splits else None)
@@ -42,8 +48,39 @@ def load(spec: Spec) -> HubData:
     return HubData(train, test, info.sha, ", ".join(licence) if isinstance(licence, list) else licence)
 
 
-def _card(spec: Spec) -> Any:
-    """The Hub's own record of the dataset, or None where the Hub does not answer."""
+def check_anyones(spec: Spec, max_gb: float) -> None:
+    """Raises UserError for a dataset that a stranger's record may not lead to: a private or a huge one."""
+    info = _card(spec, files=True)
+    if info is None:
+        return  # from the cache then, or not at all
+    if info.private:
+        raise UserError(f"{spec.name}: is private")
+    size = sum(file.size or 0 for file in info.siblings or ()) / 1e9
+    if size > max_gb:
+        raise UserError(f"{spec.name}: has {size:.1f} GB, more than {max_gb:g}; raise --max-gb")
+
+
+def _check_inside(name: str, card: Any) -> None:
+    configs = card.get("configs") if card else None
+    for config in configs if isinstance(configs, list) else []:
+        for key in ("data_files", "data_dir"):
+            for path in _texts(config.get(key) if isinstance(config, dict) else None):
+                out = path.startswith(("/", "~")) or any(sign in path for sign in ("::", ":/", "\\"))
+                if out or ".." in PurePosixPath(path).parts:
+                    raise UserError(f"{name}: its card leads out of the repository ({path!r:.80})")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a list or object of a card."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def _card(spec: Spec, *, files: bool = False) -> Any:
+    """The Hub's own record of the dataset, or None where the Hub does not answer. files: their sizes, too."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -54,7 +91,7 @@ def _card(spec: Spec) -> Any:
 
     revision = spec.options.get("revision")
     try:
-        return HfApi().dataset_info(spec.name, revision=revision)
+        return HfApi().dataset_info(spec.name, revision=revision, files_metadata=files)
     except RevisionNotFoundError as error:
         raise UserError(f"{spec.name}: has no revision {revision!r}; check it on the Hub") from error
     except RepositoryNotFoundError as error:
@@ -83,7 +120,7 @@ def _splits(spec: Spec, info: Any) -> Any:
         raise UserError(
             f"{spec.name}: no such dataset, or no access to it; check the id or log in"
         ) from error
-    except (DatasetsError, FileNotFoundError, ValueError) as error:
+    except (DatasetsError, FileNotFoundError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{spec.name}: cannot be read as a dataset ({one_line(error)})") from error
     except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
         raise UserError(

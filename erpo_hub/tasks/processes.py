@@ -15,14 +15,17 @@ import sys
 import threading
 import types
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
-from typing import Any
+from typing import Any, TypeVar
 
+from ..errors import UserError
+from ..text import one_line
 from . import gym as scoring
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 Job = tuple[Any, ...]  # a function of a module and its arguments; gives a score
 
 START_LIMIT = 120.0  # seconds for the first grading process to import its scorer
@@ -114,6 +117,28 @@ class Processes:
                     raise RuntimeError("no grading process could start; its own message is above")
                 self.pool = pool
             return self.pool
+
+
+def confined(function: Callable[..., Result], *args: Any, seconds: float, **options: Any) -> Result:
+    """`function(*args, **options)` in a process of its own with little memory: a stranger sets what it costs.
+
+    Raises UserError where it takes more than `seconds` or `gym.MEMORY_LIMIT`, or fails.
+    """
+    from pebble import ProcessExpired, ProcessPool
+
+    pool = ProcessPool(max_workers=1, initializer=scoring.confine, context=_CleanContext())
+    try:
+        return pool.schedule(function, args=args, kwargs=options, timeout=seconds).result()
+    except UserError:
+        raise
+    except (TimeoutError, ProcessExpired, MemoryError) as error:
+        limits = f"{seconds:g} s and {scoring.MEMORY_LIMIT >> 30} GiB"
+        raise UserError(f"making it takes more than {limits}") from error
+    except Exception as error:  # whatever a library makes of a stranger's options
+        raise UserError(one_line(error, 120)) from error
+    finally:
+        pool.stop()
+        pool.join()
 
 
 _Context: Any = type(multiprocessing.get_context("forkserver" if _FORKS else "spawn"))

@@ -77,7 +77,7 @@ def names_a_file(text: str) -> bool:
     """Whether a spec is, or is taken for, a path of this machine; a malformed one counts as one."""
     try:
         return parse_spec(text).source == "file"
-    except UserError:
+    except (UserError, OSError):  # the system's own refusal of a name
         return True
 
 

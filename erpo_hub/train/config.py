@@ -184,3 +184,11 @@ class ERPOConfig(GRPOConfig):
         """False where eqs. 2-7 reduce to GRPO's own advantages, which then stay untouched, bit for bit."""
         gated = self.entropy_gate and self.synthesis == "gated"
         return self.credit != "erpo" or self.progress_eta != 0 or gated
+
+
+# transformers renamed the argument; older releases know the first name only.
+CHECKPOINTING = next(
+    name
+    for name in ("activation_checkpointing", "gradient_checkpointing")
+    if name in ERPOConfig.__dataclass_fields__
+)

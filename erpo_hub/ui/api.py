@@ -71,7 +71,7 @@ def build(context: Context) -> None:
         """
 
         limits.check_prompt(prompt)
-        limits.check_prompt(completion)
+        limits.check_solution(completion)
         wanted = Score(prompt, completion, number("temperature", temperature, 0, 100))
         return runner.trace(context.seen_by(request).engines, model, wanted).to_dict()
 

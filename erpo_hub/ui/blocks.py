@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.exceptions import InvalidPathError
 
 from ..errors import UserError
-from .budget import Budget, SessionMemory
+from .budget import Budget, SessionMemory, drop_unread
 from .guard import NO_FILE, say_fault
 from .models.asking import explain
 from .models.streaming import MODEL_ERRORS
@@ -45,3 +45,4 @@ class Page(gr.Blocks):
             raise gr.Error(text, print_exception=False) from None
         finally:
             self._memory.keep(self.state_holder, options.get("session_hash"))
+            drop_unread(self._queue)

@@ -21,6 +21,7 @@ from ..traces.trace import Trace
 
 SESSIONS = 256  # kept; each costs about a megabyte beside its traces
 FILES = 4096
+UNREAD = 512  # messages of Gradio's queue that no page has fetched yet
 _SWEEP = threading.Lock()
 
 
@@ -89,6 +90,15 @@ class SessionMemory:
                 oldest, _ = holder.session_data.popitem(last=False)
                 holder.time_last_used.pop(oldest, None)
                 total -= self._sizes.pop(oldest, 0)
+
+
+def drop_unread(queue: Any) -> None:
+    """Bounds what nobody fetches: the session with most messages loses its oldest. queue: Gradio's."""
+    waiting = list(queue.pending_messages_per_session.values())
+    total = sum(messages.qsize() for messages in waiting)
+    while total > UNREAD:
+        max(waiting, key=lambda messages: messages.qsize()).get_nowait()
+        total -= 1
 
 
 def session_size(state: Any) -> int:

@@ -197,9 +197,10 @@ def _same_place(origin: str, host: str) -> bool:
 async def _checked_body(scope: Scope, receive: Receive, send: Send, headers: Headers) -> Receive | None:
     """A JSON body, read whole and looked over before any parser sees it; None where it was refused.
 
-    Other bodies, uploads, pass through: Gradio limits their size.
+    Uploads alone pass through: Gradio limits their size. Whatever else a body is called, some route takes it
+    for JSON.
     """
-    if "json" not in headers.get("content-type", ""):
+    if headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return receive
     parts, size = [], 0
     while True:
@@ -214,7 +215,7 @@ async def _checked_body(scope: Scope, receive: Receive, send: Send, headers: Hea
         if not message.get("more_body"):
             break
     body = b"".join(parts)
-    problem = body_problem(body)
+    problem = body_problem(body) if body else None
     if problem:
         await _refuse(scope, receive, send, problem, 422)
         return None

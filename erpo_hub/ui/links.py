@@ -22,8 +22,8 @@ from .view.token_view import question_message, trace_message
 _PRESS_ASK = "The link fills in this question: press Ask to have it answered."
 _GONE = f"This answer is not kept any more (answers are, for {answers.HOURS} hours at most): press Ask."
 _WELCOME = (
-    "The model was least certain at the open token: see what else it could have written there. Then open"
-    " another trace, or ask a question of your own."
+    "At the open token the model was least certain: see what else it could have written there. Then open"
+    " another solution, or ask."
 )
 SEARCH = "() => [window.location.search]"
 OPENED = "() => window.erpoAddress?.release()"

@@ -18,6 +18,7 @@ from .guard import Door, Guard
 from .library.labels import label_of
 from .library.library import EMBEDDED, Limits, add_examples, open_library
 from .library.run_folder import RunFolder
+from .models.line import SPACE
 from .models.pool import Engines
 from .view.theme import css, theme
 
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 
 _INTRO = """
 # erpo-hub inspector
-Every token of a solution, shaded by how uncertain the model was there. The tokens marked ◆ are its critical
-decision pivots: open one, take another way, and compare what GRPO and ERPO make of the same question.
+Every token of a solution, shaded by how uncertain the model was. Those marked ◆ are its pivots: open one.
 """
 
 
@@ -51,6 +51,8 @@ def build_demo(
     Raises UserError for a path with nothing to show.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    if not SPACE:  # uvicorn would believe what a tunnel's client says of its own address
+        os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     budget.folder()  # before Gradio asks where files go
     import gradio as gr
 
@@ -130,6 +132,7 @@ def launch_kwargs(door: Door | None = None, limits: Limits | None = None, **chan
         "run_history": False,
         "enable_monitoring": False,
         "max_file_size": "64mb",
+        "state_session_capacity": budget.SESSIONS,  # some routes make sessions without an event
         "max_threads": 100,  # who waits for a model through the API holds one
         "footer_links": ["api"],
         "app_kwargs": {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..card import markdown
-from ..text import p_equals, write_json
+from ..text import p_equals, printable, write_json
 from ..version import __version__
 
 REPRODUCED, NOISE = "reproduced", "within noise"
@@ -34,7 +34,7 @@ NBSP = "\u00a0"  # of a percentage
 
 def shown(value: object, limit: int = 200) -> str:
     """A stranger's text in one printable line."""
-    line = "".join(c if c.isprintable() or c == NBSP else ascii(c)[1:-1] for c in str(value))
+    line = printable(str(value), also=NBSP)
     return line if len(line) <= limit else line[:limit] + "…"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,15 @@ class Source:
         path = Path(where).expanduser()
         if path.is_dir():
             inner = path / "bundle"
-            return Fetched(inner if (inner / "run.json").is_file() else path)
+            folder = inner if (inner / "run.json").is_file() else path
+            _check_links(folder)
+            return Fetched(folder)
         if path.is_absolute() or where.startswith((".", "~")):
             raise UserError(f"no such folder: {where}; give a bundle or NAME/MODEL")
         return self.download(where, revision)
 
-    def download(self, repo_id: str, revision: str | None = None) -> Fetched:
-        """A repository, whatever folders there are here. Raises UserError."""
+    def download(self, repo_id: str, revision: str | None = None, *, public: bool = False) -> Fetched:
+        """A repository, whatever folders there are here; with `public`, no private one. Raises UserError."""
         from huggingface_hub import HfApi, snapshot_download
 
         check_repo_id(repo_id)
@@ -56,6 +59,8 @@ class Source:
             endpoint=self.endpoint, token=self.token, library_name="erpo-hub", library_version=__version__
         )
         try:
+            if public and retried(lambda: api.model_info(repo_id)).private:
+                raise UserError(f"{repo_id} is private: give it with --base, if you mean it")
             head = commit.head_of(api, repo_id, revision=revision)
             listing = commit.remote_files(api, repo_id, "model", head)
             self._check_size(repo_id, listing)
@@ -79,3 +84,12 @@ class Source:
             raise UserError(
                 f"{repo_id} has {size:.1f} GB to fetch, more than {self.max_gb:g}: raise --max-gb"
             )
+
+
+def _check_links(folder: Path) -> None:
+    """Raises UserError for a link that leads out of the folder, or out of the Hub client's cache of it."""
+    home = folder.resolve()
+    home = home.parent.parent if home.parent.name == "snapshots" else home
+    for path in islice(folder.rglob("*"), 100_000):
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            raise UserError(f"{folder}: {path.name!r} is a link out of it; put the file itself there")

@@ -79,6 +79,8 @@ class Judge:
     def __call__(self, name: str, recorded: Summary, model: Any, tokenizer: Any) -> Result:
         if recorded.n != len(self.task.test):
             return NotJudged(name, recorded, "it was judged on another number of questions")
+        if not all(0 <= share <= 1 for share in (recorded.accuracy, *recorded.per_question)):
+            return NotJudged(name, recorded, "its verdicts are not shares of right completions")
         if (recorded.max_new_tokens or 0) > MOST_TOKENS or recorded.k > MOST_COMPLETIONS:
             return NotJudged(name, recorded, "its completions are too long or too many to ask again")
         places = list(self.places)
@@ -111,7 +113,7 @@ def base_folder(record: RunRecord, source: Source, given: str | None) -> str:
         raise UserError("its base is a folder of the author's: give it with --base")
     if base.source == "embedded":
         return EMBEDDED_MODEL
-    return str(source.download(base.id, base.revision).folder)
+    return str(source.download(base.id, base.revision, public=True).folder)
 
 
 def load_trained(folder: Path, record: RunRecord, base: str | None) -> tuple[Any, Any]:

@@ -187,4 +187,7 @@ def files_claim(folder: Path, record: RunRecord) -> Claim:
 def _is_inside(folder: Path, name: str) -> bool:
     """Whether a name from the record is that of a file in the folder, with no way out of it."""
     apart = ".." in Path(name).parts or Path(name).is_absolute()
-    return not apart and (folder / name).is_file()
+    try:
+        return not apart and (folder / name).is_file()
+    except (OSError, ValueError):  # no name that this system could have
+        return False

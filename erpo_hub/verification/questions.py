@@ -1,7 +1,8 @@
 """The questions that a record says were judged, made again and compared by their digests.
 
 Left out: questions from the author's machine (a file, a data set passed from Python), which nobody else has;
-`task` gives them. A stranger's record is never followed to a file of this machine.
+`task` gives them. A stranger's record is never followed to a file of this machine or to private data, and
+what it asks to be made has a limit of time and memory.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from typing import Any
 
 from ..errors import UserError
 from ..record.format import Dataset, RunRecord
+from ..tasks import hub_data
+from ..tasks.processes import confined
 from ..tasks.prompts import question_digests, through_chat
-from ..tasks.specs import names_a_file
+from ..tasks.specs import names_a_file, parse_spec
 from ..tasks.tasks import Task, fingerprint, load_task
 from .claims import QUESTIONS, REPRODUCED, UNKNOWN, UNTRUE, Claim
 
 MOST = 200_000  # questions or rows
+LONGEST = 2000  # characters of a spec
+MAKING = 300.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,8 @@ class Asked:
     claim: Claim
 
 
-def find_questions(record: RunRecord, given: str | None = None) -> Asked:
-    """given: the spec of a task to use instead of the recorded one."""
+def find_questions(record: RunRecord, given: str | None = None, *, max_gb: float = 40.0) -> Asked:
+    """given: the spec of a task to use instead of the recorded one. max_gb: of a dataset on the Hub."""
     data, final = record.dataset, record.results.final
     if data is None or final is None:
         return _unknown("the record names no data, or nothing was judged")
@@ -39,7 +44,7 @@ def find_questions(record: RunRecord, given: str | None = None) -> Asked:
     tried: Task | None = None
     for choice in _choices(data, final.n):
         try:
-            tried = load_task(given or _pinned(data), eval_spec=None if given else data.held_out, **choice)
+            tried = load_task(given, **choice) if given else _made(data, choice, max_gb)
         except UserError as error:
             return _unknown(f"they can't be made again ({error})")
         if len(tried.test) >= final.n and _same(tried, record):
@@ -60,9 +65,21 @@ def _out_of_reach(data: Dataset, n: int, given: str | None) -> str | None:
     if data.source in ("file", "python"):
         return "they are from a file or a program of the author's; give them with --task"
     for spec in filter(None, (data.spec, data.held_out)):
-        if names_a_file(spec):
-            return f"{spec!r} is not a task that everybody has; give the questions with --task"
+        if len(spec) > LONGEST or names_a_file(spec):
+            return f"{spec!r:.200} is not a task that everybody has; give the questions with --task"
     return None
+
+
+def _made(data: Dataset, choice: dict[str, Any], max_gb: float) -> Task:
+    """The task that a stranger's record names. Raises UserError."""
+    spec = _pinned(data)
+    named = [parse_spec(one) for one in (spec, data.held_out) if one]
+    for one in named:
+        if one.source == "hub":
+            hub_data.check_anyones(one, max_gb)
+    if any(one.source == "reasoning-gym" for one in named):  # its options can ask for anything
+        return confined(load_task, spec, eval_spec=data.held_out, seconds=MAKING, **choice)
+    return load_task(spec, eval_spec=data.held_out, **choice)
 
 
 def _pinned(data: Dataset) -> str:

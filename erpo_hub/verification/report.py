@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..publish import commit
 from ..publish.failures import explain
 from ..publish.hub import check_repo_id, hub_api
-from ..publish.patience import FAILURES, ask
+from ..publish.patience import FAILURES, call_hub
 from ..publish.secrets import Secrets
 from .claims import FILE, Verification
 
@@ -33,7 +33,7 @@ def report(
         if pull_request:
             return _pull_request(api, repo_id, found, redact)
         title = f"erpo-hub verify: {found.verdict}"[:120]
-        posted = ask(
+        posted = call_hub(
             lambda: api.create_discussion(repo_id, redact(title), description=redact(found.markdown()))
         )
         return str(posted.url)

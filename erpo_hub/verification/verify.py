@@ -63,7 +63,7 @@ def verify(
         task, base, paired: the questions, the starting model and the paired run's model (a folder or
             NAME/MODEL), where the record does not lead to them.
         revision: of the repository. token, endpoint: of the Hub, as huggingface_hub takes them.
-        max_gb: of one repository that is fetched.
+        max_gb: of one repository or dataset that is fetched.
 
     Returns a `Verification`; `.contradicted` is empty where nothing is untrue. Raises UserError where
     there is no readable record, UsageError for n below 1.
@@ -75,7 +75,7 @@ def verify(
     there = source.get(str(model), revision)
     record = read_record(there.folder)
     claims = paper_claims(there.folder, record, there.repo_id)
-    asked = find_questions(record, task)
+    asked = find_questions(record, task, max_gb=max_gb)
     claims.append(asked.claim)
     found = Verification(there.repo_id or there.folder.resolve().name, claims, there.revision)
     if asked.task is None:

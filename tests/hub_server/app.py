@@ -372,7 +372,11 @@ def _read_routes(state: HubState, access: Access) -> APIRouter:
         repo = access.repo(request, kind, owner, name)
         commit = access.commit(repo, revision)
         when = "2026-01-01T00:00:00.000Z"
-        siblings = [{"rfilename": path} for path in sorted(commit.files)]
+        sized = "blobs" in request.query_params
+        siblings = [
+            {"rfilename": path} | ({"size": file.size} if sized else {})
+            for path, file in sorted(commit.files.items())
+        ]
         _, *front = (
             (commit.files["README.md"].data or b"").split(b"---") if "README.md" in commit.files else [b""]
         )

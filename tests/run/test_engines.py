@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from engines import environment
+from sharding import environment
 
 ROOT = Path(__file__).parents[2]
 ENGINES = {"ddp": {}, "fsdp2": environment(ROOT / "examples" / "recipes" / "fsdp2.yaml")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -136,7 +137,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(tiny_model, tmp_path, share
     folder = tmp_path / "run"
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     script = SCRIPT.format(paths=paths, model=tiny_model, folder=str(folder), limit=limit)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    env = {**os.environ, "MASTER_PORT": "0"}  # any free one: older accelerate holds this process's
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
     (line,) = [x for x in done.stdout.splitlines() if x.startswith("ONE LINE:")]
     assert "failed (" in line

@@ -53,7 +53,10 @@ def test_hub_datasets(tmp_path):
         }
         for path, text in {**files, "socratic-train.jsonl": rows}.items():
             commit = hub.push_as_someone_else("owner/sums", path, text.encode(), kind="datasets")
-        main, socratic, config, split, missing, revision, column = load_elsewhere(
+        hub.state.create("datasets", "owner/leads-out", "owner")
+        out = README.replace("main-train.jsonl", f"zip://*::{tmp_path}/mine.zip")
+        hub.push_as_someone_else("owner/leads-out", "README.md", out.encode(), kind="datasets")
+        main, socratic, config, split, missing, revision, column, leads_out = load_elsewhere(
             hub.url,
             tmp_path / "home",
             "owner/sums",
@@ -63,7 +66,9 @@ def test_hub_datasets(tmp_path):
             "owner/nothing",
             "owner/sums?revision=v9",
             "owner/sums?prompt=x",
+            "owner/leads-out",
         )
+    assert leads_out.startswith("owner/leads-out: its card leads out of the repository ('zip://")
     assert (main["id"], main["revision"], main["license"]) == ("owner/sums", commit.oid, "mit")
     assert main["samples"][0]["answer"].isdigit()
     assert 0 < main["test_rows"] < 30 == main["test_rows"] + main["train_rows"]

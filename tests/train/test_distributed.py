@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from distributed_run import MODES
-from engines import environment
+from sharding import environment
 
 from erpo_hub.methods.credit import alone
 from erpo_hub.train.processes import straddling_reduce

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from compat import EOS, KINDS, Kind, build, check_batches, logged, run
+from compat import EOS, KINDS, Kind, build, check_batches, logged, older, run
 from datasets import IterableDataset
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from tiny_models import chat_tokenizer, save_moe, save_tiny_model
@@ -56,6 +56,10 @@ def test_dataset_formats(make, tiny_model: str, columns: str, conversational: bo
     assert len(made.batches[0]["prompt_ids"]) == 8
 
 
+@pytest.mark.skipif(
+    older("1.9"),
+    reason="TRL 1.8's own trainer refuses streams: 'Iterable datasets are not yet supported in GRPOTrainer'",
+)
 def test_iterable_datasets(make) -> None:
     def stream():
         yield from sums(32)

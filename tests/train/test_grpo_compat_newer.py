@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-import trl
-from compat import EOS, ERPO, GRPO, KINDS, build, run
-from packaging.version import Version
+from compat import EOS, ERPO, GRPO, KINDS, build, older, run
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
-OLDER = Version(trl.__version__) < Version("1.15")
+OLDER = older("1.15")
 STOP = 7  # another token that ends a completion
 
 

@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-import trl
-from compat import KINDS, build, logged, run
+from compat import KINDS, build, logged, older, run
 from datasets import Dataset
-from packaging.version import Version
 from peft import LoraConfig
 from tiny_models import save_tool_caller
 
@@ -202,9 +200,15 @@ def test_no_room_for_the_tools_answer_or_what_follows(make, length: int) -> None
 def test_completions_with_tool_turns_are_logged(make, tmp_path: Path) -> None:
     import pandas as pd
 
-    run(make(HALF_CALL, THEN, tools=[multiply], log_completions=True, num_completions_to_print=1))
+    made = run(make(HALF_CALL, THEN, tools=[multiply], log_completions=True, num_completions_to_print=1))
     table = pd.read_parquet(tmp_path / "completions" / "completions_00001.parquet")
-    roles = [message["role"] for message in table["completion"][0]]
+    said = table["completion"][0]
+    if older("1.15"):  # which logs a completion as one text
+        batch = made.batches[0]
+        ids = batch["completion_ids"][0][batch["completion_mask"][0].bool()]
+        assert said == made.processing_class.decode(ids, skip_special_tokens=True)
+        return
+    roles = [message["role"] for message in said]
     assert roles == ["assistant", "tool", "assistant"]
 
 
@@ -281,11 +285,12 @@ class Costly(ScoredCounter):
         raise AssertionError("looked at to see whether it is a tool")
 
 
-@pytest.mark.skipif(Version(trl.__version__) < Version("1.15"), reason="older TRL evaluates properties")
+@pytest.mark.skipif(older("1.15"), reason="older TRL evaluates properties")
 def test_properties_of_an_environment_are_left_alone(make) -> None:
     run(make(ADD, DONE, environment_factory=Costly, reward_funcs=None))
 
 
+@pytest.mark.skipif(older("1.9"), reason="TRL 1.8's own trainer asks for a dataset here as well")
 def test_environment_without_a_dataset(make) -> None:
     made = make(ADD, DONE, environment_factory=ScoredCounter, reward_funcs=None)
     placeholder = type(made)(

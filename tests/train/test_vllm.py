@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from compat import ERPO, GRPO, KINDS, build, check_batches, logged, run
+from compat import ERPO, GRPO, KINDS, build, check_batches, logged, older, run
 from peft import LoraConfig
 from test_grpo_compat_tools import call, multiply, questions
 from tiny_models import save_tool_caller
@@ -23,6 +23,17 @@ from vllm_stand_in import Recording, install
 
 MODES = ["server", "colocate"]
 IS_MODES = ["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+NO_HOLES = older("1.11")  # TRL's own trainer dies there of a token without a log-prob: None is no number
+HOLES = [
+    "none",
+    *(
+        pytest.param(
+            holes,
+            marks=pytest.mark.skipif(NO_HOLES, reason="TRL's own trainer, before 1.11, needs every log-prob"),
+        )
+        for holes in ("some", "all")
+    ),
+]
 FORWARD, EXTRA = "TRL's old-log-prob forward", "one extra forward"
 # Options of every training here: two prompts, so that every batch asks for what was recorded.
 FEW: dict[str, Any] = {"dataset": sums(2), "learning_rate": 1e-3}
@@ -49,7 +60,7 @@ def sampled(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict:
     return batch
 
 
-def recorded(batch: dict, *, noise: float = 0.05, holes: str = "some") -> Recording:
+def recorded(batch: dict, *, noise: float = 0.05, holes: str = "none" if NO_HOLES else "some") -> Recording:
     """The batch as vLLM would hand it out, with log-probs of its own that differ by `noise` nats."""
     generator = torch.Generator().manual_seed(1)
     rows = []
@@ -78,7 +89,7 @@ def assert_same_advantages(got: dict, expected: dict) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("correction", "source"), [(True, FORWARD), (False, EXTRA)])
-@pytest.mark.parametrize("holes", ["none", "some", "all"])
+@pytest.mark.parametrize("holes", HOLES)
 def test_advantages_are_those_of_generate(
     tiny_model: str, tmp_path: Path, monkeypatch, sampled: dict, mode, correction, source, holes
 ) -> None:
@@ -126,7 +137,7 @@ def test_importance_sampling_modes(
     ratio = batch["importance_sampling_ratio"]
     assert ratio.shape == (8, 1 if is_mode.startswith("sequence") else batch["completion_ids"].shape[1])
     assert ratio.max() <= 3.0
-    assert (ratio[0] == 1).all()  # vLLM knew nothing about the first row
+    assert NO_HOLES or (ratio[0] == 1).all()  # vLLM knew nothing about the first row
     assert ratio[1:].std() > 0
     if kind is ERPO:
         assert_same_advantages(batch, sampled)
@@ -226,7 +237,7 @@ def test_tools(tmp_path: Path, monkeypatch, mode: str, correction: bool, source:
             asked = "tool_response" not in tokenizer.decode(prompt)
             text = call("multiply", a=3, b=4) if asked else f"it is {len(self.calls)}{'!' * next(count)}"
             ids = tokenizer(text)["input_ids"]
-            return ids, [math.nan, *[-1.0] * (len(ids) - 1)]
+            return ids, [-1.0 if NO_HOLES else math.nan, *[-1.0] * (len(ids) - 1)]
 
     count = itertools.count()
     options = {"vllm_mode": mode, "vllm_importance_sampling_correction": correction, "tools": [multiply]}

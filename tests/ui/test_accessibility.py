@@ -51,11 +51,11 @@ def test_every_tab(browser, server, size, scheme):
 def test_a_comparison_with_its_table_on_a_phone(browser, server, scheme):
     with watched(browser, server, f"?__theme={scheme}", **SIZES["phone"]) as page:
         open_tab(page, "Compare")
-        page.locator("#batch-n input[type=number]").fill("8")
-        page.locator("#batch-n input[type=number]").press("Enter")
-        page.locator("#batch-run").tap()
-        expect(page.locator("#batch-totals .facts-text")).to_contain_text("Finished", timeout=60_000)
-        page.locator("#batch-table").get_by_text(re.compile("both right|neither")).locator(
+        page.locator("#task-n input[type=number]").fill("8")
+        page.locator("#task-n input[type=number]").press("Enter")
+        page.locator("#task-run").tap()
+        expect(page.locator("#task-totals .facts-text")).to_contain_text("Finished", timeout=60_000)
+        page.locator("#task-table").get_by_text(re.compile("both right|neither")).locator(
             "visible=true"
         ).first.tap()
         expect(page.locator("#view-b .tv-badge")).to_be_visible(timeout=30_000)

@@ -134,6 +134,8 @@ def test_sorting_color_and_the_questions_over_training(browser, address: str) ->
         for color in view.locator(".gv-color option").all_inner_texts():
             view.locator(".gv-color").select_option(color)
             expect(view.locator(".gv-legend")).to_contain_text(color)
+        view.locator(".gv-color").select_option("the method's advantage")
+        expect(view.locator(".gv-legend")).to_contain_text("Blue pushes the token up")
         page.locator("#group-kind input").click()
         page.get_by_role("option", name="The same questions over training").click()
         expect(view.locator(".gv-row")).to_have_count(3)

@@ -56,7 +56,12 @@ def test_a_fork_streams_beside_the_original_with_its_beginning_dimmed(page):
 def test_a_shipped_trace_that_another_vocabulary_made_says_so(page):
     tokens(page).nth(4).click()
     page.locator("#view .tv-card .tv-fork").first.click()
-    expect(page.locator("#branch .tv-status[role=alert]")).to_contain_text("vocabulary")
+    told = page.locator("#branch .tv-status[role=alert]")
+    expect(told).to_contain_text("made wrote this solution and is not in the list of models")
+    ask(page, "builtin:tiny-reasoner", "Sum: 1 + 1 =")
+    wait_finished(page)
+    expect(page.locator("#view .tv-status")).to_contain_text("only learned sums like 7-2*3+4=")
+    expect(told).to_be_hidden()
 
 
 def test_stop_works_at_once_and_keeps_what_there_is(page):

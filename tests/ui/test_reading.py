@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
 from erpo_hub.traces.pivots import find_pivots
+from erpo_hub.ui.view.formulas import drawn
 from erpo_hub.ui.view.reading import read_nodes
 from erpo_hub.ui.view.token_view import trace_message
 
@@ -35,6 +38,8 @@ def test_the_first_screen_is_for_reading(browser, server, size):
             assert box["y"] >= 0
             assert box["y"] + box["height"] <= height, part
         assert page.locator("#view .tv-tokens").bounding_box()["y"] < height - 120
+        # the box scrolls away under a sheet
+        expect(page.locator("#view .tv-asked")).to_be_visible(visible=size == "phone")
         expect(page.locator("#gold")).to_be_hidden()
         page.locator("#drawer-open").click()
         expect(page.locator("#gold textarea")).to_be_visible()
@@ -166,8 +171,8 @@ def test_markdown_becomes_names_and_texts_only():
     )
     assert nodes[0] == ["h1", "", "A ", ["em", "", "b"]]
     assert nodes[1] == ["ul", "", ["li", "", "x_1"], ["li", "", "y"]]
-    assert nodes[2][2] == ["code", "tv-math tv-display-math", "$$x_1 * y_1$$"]
-    assert nodes[2][4] == ["code", "tv-math", "\\(a_b\\)"]
+    assert nodes[2][2][:3] == ["svg", "tv-math tv-display-math", "$$x_1 * y_1$$"]
+    assert nodes[2][4][:3] == ["svg", "tv-math", "\\(a_b\\)"]
     assert nodes[2][5] == " for $5 or $6"
     assert nodes[3] == ["pre", "", "if $x$:"]
     assert read_nodes("<img src=x onerror=alert(1)> [a](javascript:x) ![b](http://c)") == [
@@ -177,14 +182,39 @@ def test_markdown_becomes_names_and_texts_only():
     assert read_nodes("x" * 100_001) is None
 
 
+def test_formulas_are_outlines_of_numbers_or_stay_source():
+    assert [boxed for boxed, *_ in drawn(r"$x = \boxed{\frac12} \le 1$")] == [False, True, False]
+    for source in (r"\(a \implies b \pmod 5\)", r"\[\sqrt{x_1} \cdot \text{so} \tfrac{3}{4}\]", r"$\$5$"):
+        for boxed, *lengths, path in drawn(source):
+            assert re.fullmatch(r"[MLQCZ\d .-]+", path)
+            assert (boxed, all(isinstance(n, int) and n < 6000 for n in lengths)) == (False, True)
+    deep = "$" + r"\frac{1}{" * 40 + "x" + "}" * 40 + "$"
+    for source in (
+        r"$\begin{align}a&=b\end{align}$",
+        r"$\boxed{$",
+        r"$\hspace{1e9}x$",
+        "$é$",
+        "$$",
+        "x",
+        deep,
+    ):
+        assert drawn(source) is None
+
+
 def test_reading_mode_draws_markdown_and_runs_nothing(page):
-    pieces = ["# Title\n", "\n**bold** and $x^2$\n\n", *HOSTILE, "\n\n    def f():\n        pass\n"]
+    pieces = [
+        "# Title\n",
+        "\n**bold** and $x^2$ and $\\begin{a}$\n\n",
+        *HOSTILE,
+        "\n\n    def f():\n        pass\n",
+    ]
     receive(page, trace_message(make_trace(pieces)))
     page.locator("#view .tv-modes button", has_text="Reading").click()
     reading = page.locator("#view .tv-reading")
     expect(reading.locator("h1")).to_have_text("Title")
     expect(reading.locator("strong")).to_have_text("bold")
-    expect(reading.locator("code.tv-math").first).to_have_text("$x^2$")
+    expect(reading.get_by_role("img", name="$x^2$").locator("path")).to_have_attribute("d", re.compile("^M"))
+    expect(reading.locator("code.tv-math").first).to_have_text("$\\begin{a}$")
     expect(reading).to_contain_text("<script>alert(1)</script>")
     assert reading.locator("img, script, a").count() == 0
     page.locator("#view .tv-strongest").click()

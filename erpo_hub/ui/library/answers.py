@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 
-def saved_answers(
+def recorded_answers(
     folder: Path, questions: Sequence[dict[str, Any]], settings: dict[str, Any]
 ) -> list[dict[str, Any]] | None:
     """The final model's records of these questions (see evaluation.results), one completion each.

@@ -40,23 +40,26 @@ class Limits:
     questions: int = 512  # held-out questions of a comparison
     models: tuple[str, ...] | None = None
     budget: Budget = Budget(memory=2 << 30, disk=2 << 30)  # of all visitors together
+    solution_characters: int = 200_000  # of a solution to be scored, which a model reads in one pass
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, *, public: bool = False) -> Limits:
         """From ERPO_MAX_NEW_TOKENS, ERPO_MAX_PROMPT, ERPO_MAX_QUEUE, ERPO_MAX_BATCH and ERPO_MODELS,
         and, in MiB for all visitors together, ERPO_MAX_MEMORY and ERPO_MAX_DISK.
 
+        ERPO_MAX_PROMPT is of a question, and of a solution to be scored where it is more than the default.
         ERPO_MODELS is a list separated by commas. On a Space (SPACE_ID is set), and wherever the
         app is public, the defaults are small and only the app's own models are allowed. Raises UserError for
         a limit that is not a number.
         """
         public = public or bool(environment.get("SPACE_ID"))
-        base = cls(512, 2000, 32, 64, (), Budget(1 << 30, 512 << 20)) if public else cls()
+        base = cls(512, 2000, 32, 64, (), Budget(1 << 30, 512 << 20), 2000) if public else cls()
         names = environment.get("ERPO_MODELS")
         listed = tuple(n.strip() for n in names.split(",") if n.strip()) if names is not None else base.models
+        question = _number(environment, "ERPO_MAX_PROMPT", base.prompt_characters)
         return cls(
             _number(environment, "ERPO_MAX_NEW_TOKENS", base.max_new_tokens),
-            _number(environment, "ERPO_MAX_PROMPT", base.prompt_characters),
+            question,
             _number(environment, "ERPO_MAX_QUEUE", base.queue),
             _number(environment, "ERPO_MAX_BATCH", base.questions),
             listed,
@@ -64,22 +67,31 @@ class Limits:
                 _number(environment, "ERPO_MAX_MEMORY", base.budget.memory >> 20) << 20,
                 _number(environment, "ERPO_MAX_DISK", base.budget.disk >> 20) << 20,
             ),
+            max(question, base.solution_characters),
         )
 
     def check_prompt(self, prompt: str) -> None:
         """Raises UserError for what is not text, an empty prompt, and one that is too long."""
-        if isinstance(prompt, str) and len(prompt) > self.prompt_characters:  # first: the rest reads it all
-            raise UserError(
-                f"The question has {len(prompt):,} characters; {self.prompt_characters:,} are allowed here:"
-                " shorten it."
-            )
+        _check_length("The question", prompt, self.prompt_characters)
         check_text("The question", prompt)
         if not prompt.strip():
             raise UserError("The question is empty: write one, or take an example.")
 
+    def check_solution(self, text: str) -> None:
+        """Raises UserError for a solution to be scored that is not text, empty or too long."""
+        _check_length("The solution", text, self.solution_characters)
+        check_text("The solution", text)
+        if not text.strip():
+            raise UserError("There is no solution to score: give one.")
+
     def tokens(self, wanted: float) -> int:
         """How many tokens may be generated: what is wanted, within 1 and the limit."""
         return int(max(1, min(wanted, self.max_new_tokens)))
+
+
+def _check_length(name: str, text: Any, most: int) -> None:
+    if isinstance(text, str) and len(text) > most:  # first: what comes next reads it all
+        raise UserError(f"{name} has {len(text):,} characters; {most:,} are allowed here: shorten it.")
 
 
 def check_text(name: str, text: Any) -> None:

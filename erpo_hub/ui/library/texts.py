@@ -18,6 +18,14 @@ from ...tasks.rows import ANSWER_COLUMNS, PROMPT_COLUMNS
 
 COMPLETIONS = ("completion", "response", "output", "generation", "generated_text", "text")
 MAX_BYTES = 256 << 20
+_ODD = (
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    RecursionError,
+)  # what a row may bring about
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ def read_solutions(path: str | Path) -> list[Solution]:
     for number, row in enumerate(_rows(path), 1):
         try:
             found += _solutions(row)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except _ODD as error:
             raise UserError(f"{path}: entry {number}: {error}") from None
     if not found:
         raise UserError(f"{path}: contains no prompt with a completion")
@@ -47,7 +55,7 @@ def has_solutions(path: str | Path) -> bool:
     """Whether the first row of a file has a completion to score, and is not only a question."""
     try:
         return bool(_solutions(next(iter(_rows(Path(path))))))
-    except (UserError, KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration):
+    except (UserError, StopIteration, *_ODD):
         return False
 
 
@@ -60,9 +68,11 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{path}: not readable JSON ({error})") from None
-        yield from data if isinstance(data, list) else [data]
-        return
+            if not str(error).startswith("Extra data"):  # else lines of JSON under this name
+                raise UserError(f"{path}: not readable JSON ({error})") from None
+        else:
+            yield from data if isinstance(data, list) else [data]
+            return
     from ...tasks.files import read_file
 
     yield from read_file(path)
@@ -70,11 +80,14 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _solutions(row: dict[str, Any]) -> list[Solution]:
     """Raises ValueError and its like, which say what is missing."""
+    if not isinstance(row, dict):
+        raise ValueError("is not an object with a prompt and a completion")
     body = row.get("response")
     if isinstance(body, dict):  # OpenAI's batch output, or a log of request and response
         asked = row.get("request") or row.get("body") or row
         return _solutions({**asked, **(body.get("body") or body)})
-    gold = next((row[c] for c in ANSWER_COLUMNS if row.get(c) not in (None, "")), None)
+    answers = ("gold",) if "entropy" in row else ANSWER_COLUMNS  # a trace's `answer` is what it says itself
+    gold = next((row[c] for c in answers if row.get(c) not in (None, "")), None)
     gold = None if gold is None or isinstance(gold, dict | list) else str(gold)
     prompt = next((row[c] for c in PROMPT_COLUMNS if row.get(c)), None)
     texts = _texts(row)

@@ -6,10 +6,10 @@ share, has three quarters of the line. Who has least of his own before him comes
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,19 @@ class Visitor:
         address = getattr(client, "host", "") or ""
         if SPACE:
             address = request.headers.get("x-forwarded-for", address).split(",")[-1].strip()
-        return cls(getattr(request, "session_hash", None) or "", address)
+        return cls(getattr(request, "session_hash", None) or "", _household(address))
+
+
+def _household(address: str) -> str:
+    """An IPv4 address as it is; of an IPv6 one the half that its owner can't choose."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = getattr(found, "ipv4_mapped", None)
+    if found.version == 4 or mapped:
+        return str(mapped or found)
+    return str(ipaddress.ip_network((int(found), 64), strict=False))
 
 
 @dataclass(eq=False)
@@ -97,7 +109,7 @@ class Line:
 
 @dataclass
 class Turn:
-    """One visitor's place. Leave it with `leave`, whatever happens; `with` does."""
+    """One visitor's place. Leave it with `leave`, whatever happens."""
 
     line: Line
     ticket: _Ticket
@@ -132,13 +144,3 @@ class Turn:
             if self.ticket in self.line._tickets:
                 self.line._tickets.remove(self.ticket)
             self.line._admit()
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Waits for the turn, silently, and leaves at the end."""
-        try:
-            for _ in self.waits():
-                pass
-            yield
-        finally:
-            self.leave()

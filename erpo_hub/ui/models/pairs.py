@@ -47,16 +47,29 @@ def pair_messages(
 
 
 def score_answer(
-    context: Context, name: str, prompt: Any, completion: str, *, truncated: bool, temperature: float
+    context: Context,
+    name: str,
+    prompt: Any,
+    completion: str,
+    *,
+    truncated: bool,
+    temperature: float,
+    gold: str | None = None,
 ) -> Trace:
-    """The trace of a model's own earlier answer; the text is tokenized again, and ends as it did then."""
+    """The trace of a model's own earlier answer; the text is tokenized again, and ends as it did then.
+
+    gold: the right answer, beside which the answer is read. The verdict is the caller's, of back then.
+    """
+    from ...tasks.grading import read_answer
+
     engine = context.engines.get(name)
     tokens = list(engine.tokenizer(completion, add_special_tokens=False).input_ids)
     if not truncated:
         own = engine.tokenizer.eos_token_id
         tokens.append(own if own in engine.eos else min(engine.eos))
     trace = runner.trace(context.engines, name, Score(prompt, tokens, temperature))
-    return context.engines.grade(trace, None).replace(finish_reason="length" if truncated else "eos")
+    ended = "length" if truncated else "eos"
+    return trace.replace(answer=read_answer(trace.completion, gold), gold=gold or None, finish_reason=ended)
 
 
 def stream_pair(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ...traces.trace import Trace
+from ..library.labels import shortened
 from ..library.library import EMBEDDED, Library
 from ..library.run_folder import check_on_hub
 from .line import Line, Turn, Visitor
@@ -92,7 +93,16 @@ class Engines:
         """Name and engine that made the trace: the one of its name, else the chosen one. Raises UserError."""
         name = trace.model if trace.model in self.names() else (chosen or "")
         engine = self.get(name)
-        engine.check(trace)
+        try:
+            engine.check(trace)
+        except UserError:
+            if name == trace.model:
+                raise
+            raise UserError(
+                f"{shortened(trace.model)} wrote this solution and is not in the list of models, and {name}"
+                f" has another vocabulary. Ask {name} a question, or choose another model: its answer can be"
+                " forked."
+            ) from None
         return name, engine
 
     def preload(self) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
 
 from ...errors import UserError
 from ...traces.trace import Trace
@@ -28,6 +28,7 @@ except ImportError:  # not a ZeroGPU Space
 
 
 ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
+Said = TypeVar("Said")
 _lent: dict[str, Engines] = {}  # what the borrowed process finds
 
 
@@ -62,9 +63,33 @@ def stream(
 
 def trace(engines: Engines, name: str, request: TraceRequest) -> Trace:
     """The trace asked for, when its turn has come. Raises UserError: too many are asked."""
+    waiting = told(engines, name, request, say=str)
+    while True:
+        try:
+            next(waiting)
+        except StopIteration as end:
+            return end.value
+
+
+def told(
+    engines: Engines,
+    name: str,
+    request: TraceRequest,
+    stopped: threading.Event | None = None,
+    *,
+    say: Callable[[str], Said],
+) -> Generator[Said, None, Trace]:
+    """As `trace`: yields the place in the line through `say`, as long as there is a wait; returns the trace.
+
+    Raises UserError: too many are asked, or `stopped` was set before it was their turn.
+    """
     engine = None if ZERO_GPU else engines.get(name)  # what is not allowed or not there waits for nobody
-    with engines.turn().taken():
+    turn = engines.turn(stopped)
+    try:
+        yield from map(say, turn.waits())
         return _borrowed_trace(name, request) if engine is None else request.trace(engine)
+    finally:
+        turn.leave()
 
 
 @GPU

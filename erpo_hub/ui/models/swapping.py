@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from functools import partial
 from typing import Any
 
 from ...errors import UserError
@@ -17,7 +18,7 @@ from ..context import Context
 from ..view.transplant_view import swaps_message
 from . import runner
 from .asking import explain
-from .requests import Answer, Fork, SamplingSettings, Score
+from .requests import Answer, Fork, SamplingSettings, Score, TraceRequest
 from .streaming import MODEL_ERRORS
 
 MOST = 8  # swaps of one answer
@@ -28,7 +29,10 @@ def stream_swaps(
     context: Context, names: tuple[str, str], prompt: str, gold: str, tokens: float, rule: str,
     stopped: threading.Event,
 ) -> Iterator[str]:  # fmt: skip
-    """Messages for the view: what is going on, then everything at once. names: base and trained model."""
+    """Messages for the view: what is going on, then everything at once. names: base and trained model.
+
+    Every answer has a place in the line of its own: others come in between.
+    """
     try:
         context.limits.check_prompt(prompt)
         if rule not in RULES:
@@ -36,13 +40,14 @@ def stream_swaps(
         yield swaps_message("Preparing…")
         _check_vocabularies(context, names)
         greedy = SamplingSettings(0.0, 1.0, context.limits.tokens(tokens), 0)
-        trained = _answer(context, names[1], Answer(prompt, greedy), gold)
-        own = _row(trained, _read(context, names[0], prompt, trained), trained, [])
-        base = _answer(context, names[0], Answer(prompt, greedy), gold)
+        ask = partial(_asked, context, stopped)
+        trained = yield from ask(names[1], Answer(prompt, greedy), gold)
+        own = _row(trained, (yield from ask(names[0], _reading(prompt, trained))), trained, [])
+        base = yield from ask(names[0], Answer(prompt, greedy), gold)
         steps: list[dict[str, Any]] = []
         swaps: list[int] = []
         while True:
-            seen = _read(context, names[1], prompt, base)
+            seen = yield from ask(names[1], _reading(prompt, base))
             steps.append(_row(base, base, seen, swaps))
             at = _next(base, seen, rule, swaps)
             if at is None or len(swaps) == MOST:
@@ -52,7 +57,7 @@ def stream_swaps(
             swaps = [*swaps, at]
             yield swaps_message(f"{len(swaps)} swap{'s' * (len(swaps) > 1)}…")
             fork = Fork(base, at, seen.topk_ids[at][0], greedy.max_new_tokens)
-            base = _answer(context, names[0], fork, gold)
+            base = yield from ask(names[0], fork, gold)
         yield swaps_message(_summary(steps, own), names, prompt, gold, steps, own)
     except MODEL_ERRORS as error:
         yield swaps_message(explain(error), error=True)
@@ -64,13 +69,17 @@ def _check_vocabularies(context: Context, names: tuple[str, str]) -> None:
         raise UserError("The two models have different vocabularies: their tokens cannot be exchanged.")
 
 
-def _answer(context: Context, name: str, request: Answer | Fork, gold: str) -> Trace:
-    return context.engines.grade(runner.trace(context.engines, name, request), gold)
+def _asked(
+    context: Context, stopped: threading.Event, name: str, request: TraceRequest, gold: str = ""
+) -> Generator[str, None, Trace]:
+    """The graded trace of a request; yields the place in the line as messages."""
+    trace = yield from runner.told(context.engines, name, request, stopped, say=swaps_message)
+    return context.engines.grade(trace, gold)
 
 
-def _read(context: Context, name: str, prompt: str, text: Trace) -> Trace:
+def _reading(prompt: str, text: Trace) -> Score:
     """What a model says at every token of another's answer."""
-    return runner.trace(context.engines, name, Score(prompt, text.tokens, 1.0))
+    return Score(prompt, text.tokens, 1.0)
 
 
 def _disagreements(base: Trace, trained: Trace) -> list[int]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import UserError
 from ..context import Context
-from ..library.answers import saved_answers
+from ..library.answers import recorded_answers
 
 PART = 32  # questions between two looks at the stop signal
 KINDS = ("both right", "only first", "only second", "neither")
@@ -64,6 +64,9 @@ class TaskComparison:
         return sum(entropy * length for entropy, length in known) / tokens if tokens else None
 
 
+Said = tuple[str, TaskComparison | None]
+
+
 def compare_over_task(
     context: Context,
     names: tuple[str, str],
@@ -71,7 +74,7 @@ def compare_over_task(
     n: float,
     settings: dict[str, Any],
     stopped: threading.Event,
-) -> Iterator[tuple[str, TaskComparison | None]]:
+) -> Iterator[Said]:
     """Yields (what is going on, the rows so far). Raises UserError for a task or model that can't be used.
 
     settings: temperature, max_new_tokens, seed. Stopped early, the questions that both answered count.
@@ -89,20 +92,26 @@ def compare_over_task(
     comparison = TaskComparison(names, spec, settings)
     with Grader(task.grader) as grader:
 
-        def answers(i: int, part: range) -> list[dict[str, Any]]:
+        def answers(i: int, part: range) -> Generator[Said, None, list[dict[str, Any]]]:
             kept, engine = recorded[i], engines[i]
             if kept or engine is None:
                 return (kept or [])[part.start : part.stop]
             rows = dataclasses.replace(task, test=task.test.select(part))
             options: dict[str, Any] = {"tokenizer": engine.tokenizer, "grader": grader, "progress": False}
-            with context.engines.turn(stopped).taken():  # a part at a time: others come in between
+            turn = context.engines.turn(stopped)  # a part at a time: others come in between
+            try:
+                for text in turn.waits():
+                    yield text, comparison if comparison.rows else None
                 return evaluate(engine.model, rows, **options, **settings).questions
+            finally:
+                turn.leave()
 
         for start in range(0, total, PART):
             if stopped.is_set():
                 break
             part = range(start, min(start + PART, total))
-            comparison.rows += map(_row, part, answers(0, part), answers(1, part))
+            first = yield from answers(0, part)
+            comparison.rows += map(_row, part, first, (yield from answers(1, part)))
             yield f"{len(comparison.rows)} of {total} questions", comparison
     if not comparison.rows:
         raise UserError("Stopped before the first questions were answered.")
@@ -116,7 +125,7 @@ def _recorded(
     context: Context, name: str, questions: list[dict[str, Any]], settings: dict[str, Any]
 ) -> list[dict[str, Any]] | None:
     run = context.library.runs.get(name)
-    return saved_answers(run.folder, questions, settings) if run else None
+    return recorded_answers(run.folder, questions, settings) if run else None
 
 
 def _row(place: int, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:

@@ -115,8 +115,9 @@ def _trace(context: Context, side: Side, key: Any, n: int, prompt: Any, gold: st
         answer.completion,
         truncated=answer.truncated,
         temperature=side.temperature,
+        gold=gold,
     )
-    return trace.replace(gold=gold or None, correct=_verdict(answer))
+    return trace.replace(correct=_verdict(answer))
 
 
 def _verdict(answer: Answer) -> bool | None:

@@ -18,16 +18,17 @@ import gradio as gr
 from ...errors import UserError
 from ...traces.trace import Trace
 from ..context import Context
+from ..guard import NOT_OWNER
 from ..models.asking import (
     open_branch,
     stream_answer,
     stream_fork,
-    stream_score,
     stream_sensitivity,
 )
 from ..models.auditing import stream_audit
 from ..models.explored import Explored
 from ..models.requests import SamplingSettings
+from ..models.scoring import MOST, Scored, stream_file, stream_score
 from ..view.token_view import (
     ViewConfig,
     clear_message,
@@ -39,6 +40,7 @@ from ..view.token_view import (
 from . import downloads
 from .controls import ASKS, STOP_AT_ONCE, sampling_controls, stopper
 
+SOLUTIONS = [".json", ".jsonl", ".ndjson", ".parquet", ".csv", ".tsv"]
 WELCOME = "Open a trace, or choose a model and ask a question."
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 MODEL: dict[str, Any] = ASKS | {"trigger_mode": "multiple"}
@@ -81,6 +83,9 @@ def build(context: Context) -> Panel:
     panel = Panel(**asked, view=view, branch=branch, trace=gr.State(shown), explored=gr.State(None))
     _connect_opening(context, panel, buttons)
     _connect_asking(context, panel, buttons)
+    _connect_scoring(context, panel, buttons)
+    if not context.closed:
+        _connect_file(context, panel, buttons)
     _connect_token(context, panel, buttons)
     _connect_saving(context, panel, buttons)
     return panel
@@ -104,7 +109,7 @@ def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict
             with gr.Row():
                 run = gr.Button("Ask", variant="primary", elem_id="ask", min_width=70)
                 stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=70)
-            more = gr.Button("Model, answer, sampling ▾", size="sm", elem_id="drawer-open")
+            more = gr.Button("Model, answer, files ▾", size="sm", elem_id="drawer-open")
     # not an accordion: that leaves what is in it out of the page until it is opened
     with gr.Column(elem_id="drawer", elem_classes="erpo-closed" if shown else "erpo-opened"):
         with gr.Row(equal_height=False):
@@ -126,17 +131,32 @@ def _controls(context: Context, first: str | None) -> tuple[dict[str, Any], dict
             )
         with gr.Row(equal_height=False):
             pasted = gr.Textbox(
-                label="A solution of your own", info="Paste any text: the model scores it token by token.",
+                label="A solution of your own", info=_pasted_info(context.closed),
                 lines=2, max_lines=8, elem_id="pasted", scale=4,
             )  # fmt: skip
-            score = gr.Button("Score it", size="sm", min_width=100, scale=0, elem_id="score")
+            with gr.Column(scale=1, min_width=160):
+                score = gr.Button("Score the text", size="sm", elem_id="score")
+                file = gr.UploadButton(
+                    "Score a file of solutions", file_types=SOLUTIONS, size="sm", elem_id="score-file",
+                    render=not context.closed,
+                )  # fmt: skip
+        scored = gr.Dropdown(
+            label="Solutions of the file", info=f"The first {MOST} are scored by the model above.",
+            interactive=True, visible=False, elem_id="scored",
+        )  # fmt: skip
         with gr.Accordion("Sampling", open=False), gr.Row():
             settings = sampling_controls(library.limits, "ask")
     more.click(None, js=DRAWER, api_visibility="private")
     buttons = {"upload": upload, "example": example, "run": run, "stop": stop, "pairs": pairs}
-    buttons |= {"pasted": pasted, "score": score}
+    buttons |= {"pasted": pasted, "score": score, "solutions": file, "scored": scored}
     fields = {"shipped": shipped, "model": model, "prompt": prompt, "gold": gold, "settings": settings}
     return fields, buttons
+
+
+def _pasted_info(closed: bool) -> str:
+    text = "Paste any text: the model scores it token by token."
+    files = " A file has prompts and completions: JSON (vLLM's and OpenAI's, too), JSON lines, Parquet, CSV."
+    return text if closed else text + files
 
 
 def _tools() -> dict[str, Any]:
@@ -215,19 +235,55 @@ def _connect_asking(context: Context, panel: Panel, buttons: dict[str, Any]) -> 
         **QUIET,
     )
 
-    def score(
-        request: gr.Request, name: str, prompt: str, gold: str, text: str, heat: float
-    ) -> Iterator[tuple]:
-        for message, trace in stream_score(context.seen_by(request), name, prompt, gold, text, heat):
-            yield message, trace if trace else gr.skip(), None
-
-    given = [panel.model, panel.prompt, panel.gold, buttons["pasted"], panel.settings[0]]
-    shown = [panel.view, panel.trace, panel.shipped]
-    buttons["score"].click(stop, queue=False, **QUIET).then(score, given, shown, **QUIET, **MODEL)
     buttons["stop"].click(stop, queue=False, js=STOP_AT_ONCE, **QUIET)
     buttons["link"].click(
         None, [panel.shipped, *inputs], buttons["link_text"], js=COPY_LINK, api_visibility="private"
     )
+
+
+def _connect_scoring(context: Context, panel: Panel, buttons: dict[str, Any]) -> None:
+    """A pasted solution."""
+
+    def score(
+        request: gr.Request, name: str, prompt: str, gold: str, text: str, heat: float
+    ) -> Iterator[tuple]:
+        stopped, seen = context.stop_signals.start(request.session_hash), context.seen_by(request)
+        for message, trace in stream_score(seen, name, prompt, gold, text, heat, stopped):
+            yield message, trace if trace else gr.skip(), None
+
+    given = [panel.model, panel.prompt, panel.gold, buttons["pasted"], panel.settings[0]]
+    shown = [panel.view, panel.trace, panel.shipped]
+    scored = buttons["score"].click(stopper(context), queue=False, **QUIET)
+    scored.then(score, given, shown, **QUIET, **MODEL)
+
+
+def _connect_file(context: Context, panel: Panel, buttons: dict[str, Any]) -> None:
+    """The solutions of a file, and their list; for the owner only."""
+    file, listed, kept = buttons["solutions"], buttons["scored"], gr.State(None)
+    filled = [panel.view, panel.trace, panel.shipped, panel.prompt, panel.gold]
+
+    def score_file(request: gr.Request, name: str, path: str, heat: float) -> Iterator[tuple]:
+        if not context.owner(request):  # what a file unpacks to has no limit
+            yield clear_message(NOT_OWNER, error=True), *(gr.skip(),) * 6
+            return
+        stopped = context.stop_signals.start(request.session_hash)
+        for message, found in stream_file(context.seen_by(request), name, path, heat, stopped):
+            if found is None:
+                yield message, *(gr.skip(),) * 6
+                continue
+            trace = found.traces[0]
+            listed = gr.Dropdown(found.entries(), value=0, visible=True)
+            yield message, trace, None, *_question(context, trace), found, listed
+
+    def open_scored(found: Any, index: Any) -> tuple:
+        if not isinstance(found, Scored) or type(index) is not int or not 0 <= index < len(found.traces):
+            gone = "Those solutions are not kept any more: upload the file again."
+            return clear_message(gone, error=True), None, None, gr.skip(), gr.skip()
+        trace = found.traces[index]
+        return found.message(index), trace, None, *_question(context, trace)
+
+    file.upload(score_file, [panel.model, file, panel.settings[0]], [*filled, kept, listed], **QUIET, **MODEL)
+    listed.input(open_scored, [kept, listed], filled, **QUIET)
 
 
 def _connect_token(context: Context, panel: Panel, buttons: dict[str, Any]) -> None:

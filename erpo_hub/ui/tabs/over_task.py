@@ -31,16 +31,16 @@ def build(context: Context, controls: dict[str, Any], views: list[gr.HTML]) -> N
     gr.Markdown("## Over a whole task\nBoth models answer the same held-out questions. Open one by its row.")
     asked = _settings(context)
     with gr.Row():
-        run = gr.Button("Compare over the task", variant="primary", elem_id="batch-run")
-        stop = gr.Button("Stop", variant="stop", elem_id="batch-stop")
-    totals = facts_table("batch-totals", "Totals")
-    kind = gr.Radio([ALL, *KINDS], value=ALL, label="Show", elem_id="batch-kind", visible=False)
+        run = gr.Button("Compare over the task", variant="primary", elem_id="task-run")
+        stop = gr.Button("Stop", variant="stop", elem_id="task-stop")
+    totals = facts_table("task-totals", "Totals")
+    kind = gr.Radio([ALL, *KINDS], value=ALL, label="Show", elem_id="task-kind", visible=False)
     table = gr.Dataframe(
         headers=HEADERS,
         datatype=TYPES,  # type: ignore[arg-type]
         interactive=False,
         visible=False,
-        elem_id="batch-table",
+        elem_id="task-table",
         label="Questions",
         max_height=420,
         show_search="search",
@@ -69,16 +69,16 @@ def _settings(context: Context) -> list[gr.components.Component]:
     free = not context.closed
     with gr.Row():
         spec = gr.Dropdown(
-            specs, value=specs[0], label="Task", allow_custom_value=free, elem_id="batch-task", scale=2
+            specs, value=specs[0], label="Task", allow_custom_value=free, elem_id="task-spec", scale=2
         )
-        n = gr.Slider(1, limits.questions, start["n"], step=1, label="Questions", elem_id="batch-n")
+        n = gr.Slider(1, limits.questions, start["n"], step=1, label="Questions", elem_id="task-n")
     with gr.Row():
         temperature = gr.Slider(
             0, 2, start["temperature"], step=0.05, label="Temperature (0: greedy)",
-            elem_id="batch-temperature",
+            elem_id="task-temperature",
         )  # fmt: skip
         tokens = gr.Slider(1, limits.max_new_tokens, start["max_new_tokens"], step=1, label="Tokens at most")
-        seed = gr.Number(0, label="Seed", precision=0, elem_id="batch-seed")
+        seed = gr.Number(0, label="Seed", precision=0, elem_id="task-seed")
     return [spec, n, temperature, tokens, seed]
 
 
@@ -153,10 +153,11 @@ def _scored(context: Context, comparison: TaskComparison, row: dict[str, Any], i
     """The trace of one side's completion."""
     temperature = comparison.settings["temperature"] or 1.0
     text, cut = row["completions"][i], row["truncated"][i]
+    name, gold = comparison.names[i], row["gold"]
     trace = score_answer(
-        context, comparison.names[i], row["prompt"], text, truncated=cut, temperature=temperature
+        context, name, row["prompt"], text, truncated=cut, temperature=temperature, gold=gold
     )
-    return trace.replace(gold=row["gold"], correct=row["correct"][i])
+    return trace.replace(correct=row["correct"][i])
 
 
 def _table(comparison: TaskComparison | None, kind: str) -> Any:

@@ -14,7 +14,7 @@ from ..context import Context
 from ..library.library import EMBEDDED
 from ..models.swapping import RULES, stream_swaps
 from ..view.transplant_view import transplant_view
-from .controls import stopper
+from .controls import ASKS, stopper
 
 
 def build(context: Context, controls: dict[str, Any]) -> list[gr.Dropdown]:
@@ -50,8 +50,6 @@ def build(context: Context, controls: dict[str, Any]) -> list[gr.Dropdown]:
         )
 
     inputs = [first, second, controls["prompt"], controls["gold"], controls["settings"][2], rule]
-    run.click(halt, queue=False, **quiet).then(
-        swap, inputs, view, concurrency_id="model", concurrency_limit=1, trigger_mode="multiple", **quiet
-    )
+    run.click(halt, queue=False, **quiet).then(swap, inputs, view, trigger_mode="multiple", **ASKS, **quiet)
     stop.click(halt, queue=False, **quiet)
     return [first, second]

@@ -183,6 +183,7 @@ function hint(view) {
   const both = view.data.columns.includes("difference");
   const same = both && view.data.rows.every((row) => row.columns.difference.every((d) => Math.abs(d) < 1e-4));
   if (view.color === "difference" && same) return "Every token has its completion's advantage here.";
+  if (view.color === "the method's advantage" && both && !same) return "Blue pushes the token up, orange down. GRPO pushes every token of a completion by its adv.; the method gives each its own.";
   if (view.color === "difference") return "What the method adds to GRPO's advantage: blue pushes the token up, orange down.";
   return "";
 }

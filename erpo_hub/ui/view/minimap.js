@@ -128,7 +128,7 @@ function paintMap(view) {
 function sayMap(view, seen) {
   const { canvas, mapText } = view.parts, n = view.data.tokens.length, [from, to] = mapRange(view);
   const whole = from === 0 && to === n;
-  const shown = whole ? n.toLocaleString("en") + " tokens" : "tokens " + (from + 1).toLocaleString("en") + "–" + to.toLocaleString("en") + " of " + n.toLocaleString("en");
+  const shown = whole ? n.toLocaleString("en") + (n === 1 ? " token" : " tokens") : "tokens " + (from + 1).toLocaleString("en") + "–" + to.toLocaleString("en") + " of " + n.toLocaleString("en");
   const text = n ? shown + ", highest entropy " + inUnit(view.sorted[n - 1], view.options.unit) : "";
   if (mapText.textContent !== text) mapText.textContent = text;
   const at = seen ? Math.floor((seen[0] + seen[1]) / 2) : 0;

@@ -1,20 +1,24 @@
 """A solution's text as something to read: Markdown parsed here, drawn in the page node by node.
 
 What leaves here are names of elements and texts, never HTML: the page makes the nodes and writes texts
-with `textContent` (token_reading.js). Mathematics stays as its LaTeX source, told apart as code. Raw HTML,
-pictures and links are text.
+with `textContent` (token_reading.js). Mathematics is outlines (formulas.py), or its LaTeX source, told apart
+as code, where that can't be drawn. Raw HTML, pictures and links are text.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from .formulas import drawn
+
 CHARACTERS = 100_000  # of a text that are parsed; a longer one is shown plain
-Node = str | list[Any]  # a text, or [element, class, *nodes]
+SECONDS = 2.0  # for the formulas of a text; what is left then stays source
+Node = str | list[Any]  # a text, [element, class, *nodes], or ["svg", class, source, *pieces] of a formula
 
 # $$..$$, \[..\], \(..\) and $..$ without space inside its ends or a digit after it ("$5 and $6" is money)
 _MATH = re.compile(
@@ -36,7 +40,7 @@ def read_nodes(text: Any) -> list[Node] | None:
     parts = [part if i % 2 else _keep(part, formulas) for i, part in enumerate(_CODE.split(text))]
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 20, "breaks": True})
     parser.enable(["table", "strikethrough"]).disable(["link", "image", "autolink", "reference"])
-    return _tree(parser.parse("".join(parts)), formulas)
+    return _tree(parser.parse("".join(parts)), formulas, time.monotonic() + SECONDS)
 
 
 def _keep(text: str, formulas: list[tuple[str, bool]]) -> str:
@@ -49,13 +53,13 @@ def _keep(text: str, formulas: list[tuple[str, bool]]) -> str:
     return _MATH.sub(kept, text)
 
 
-def _tree(tokens: list[Token], formulas: list[tuple[str, bool]]) -> list[Node]:
-    """Markdown's flat list of openings and closings as nested nodes."""
+def _tree(tokens: list[Token], formulas: list[tuple[str, bool]], until: float) -> list[Node]:
+    """Markdown's flat list of openings and closings as nested nodes. until: when drawing formulas ends."""
     root: list[Node] = []
     stack: list[list[Any]] = [root]
     for token in tokens:
         if token.type == "inline":
-            stack[-1].extend(_tree(token.children or [], formulas))
+            stack[-1].extend(_tree(token.children or [], formulas, until))
         elif token.nesting == 1:
             node: list[Any] = [token.tag, ""]
             if not token.hidden:  # a paragraph of a tight list
@@ -73,18 +77,20 @@ def _tree(tokens: list[Token], formulas: list[tuple[str, bool]]) -> list[Node]:
         elif token.type == "hr":
             stack[-1].append(["hr", ""])
         else:
-            stack[-1].extend(_with_formulas(token.content, formulas))
+            stack[-1].extend(_with_formulas(token.content, formulas, until))
     return root
 
 
-def _with_formulas(text: str, formulas: list[tuple[str, bool]]) -> list[Node]:
+def _with_formulas(text: str, formulas: list[tuple[str, bool]], until: float) -> list[Node]:
     nodes: list[Node] = []
     for i, part in enumerate(_KEPT_FORM.split(text)):
         if i % 2 == 0:
             nodes += [part] if part else []
         else:
             source, alone = formulas[int(part)]
-            nodes.append(["code", "tv-math tv-display-math" if alone else "tv-math", source])
+            name = "tv-math tv-display-math" if alone else "tv-math"
+            pieces = drawn(source) if time.monotonic() < until else None
+            nodes.append(["svg", name, source, *pieces] if pieces else ["code", name, source])
     return nodes
 
 

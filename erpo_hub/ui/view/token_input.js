@@ -167,6 +167,7 @@ function drawHead(view) {
   const { parts, data } = view, { meta } = data, n = data.tokens.length;
   parts.title.textContent = shortText(meta.name || view.config.label, 80);
   parts.promptText.textContent = meta.prompt ? visibleLines(meta.prompt) : "";
+  parts.asked.textContent = view.config.folded_question && meta.prompt ? shortText(meta.prompt, 80) : "";
   parts.prompt.hidden = !meta.prompt || view.config.only_tools || (view.config.folded_question && meta.prompt.length < 240 && meta.prompt.split("\n").length < 4);
   parts.stats.textContent = "";
   const add = (className, text) => parts.stats.appendChild(make("span", className, text));

@@ -30,7 +30,26 @@ async function drawReading(view) {
 // [tag, class, ...children] or a text.
 function readable(node) {
   if (typeof node === "string") return document.createTextNode(node.replace(INVISIBLE, ""));
+  if (node[0] === "svg") return formula(node);
   const [tag, name, ...children] = node, made = make(READABLE.has(tag) ? tag : "span", name || "");
   made.append(...children.map(readable));
   return made;
+}
+
+// A formula: outlines from numbers (formulas.py), in hundredths of an em, with the source for who can't see them.
+function formula([, name, source, ...pieces]) {
+  const box = make("span", name + " tv-drawn"), made = (tag) => document.createElementNS("http://www.w3.org/2000/svg", tag);
+  box.setAttribute("role", "img");
+  box.setAttribute("aria-label", source);
+  box.title = source;
+  for (const [boxed, width, height, depth, d] of pieces) {
+    const svg = made("svg"), path = made("path");
+    svg.setAttribute("viewBox", [0, 0, +width, +height].join(" "));
+    svg.style.cssText = `width: ${width / 100}em; height: ${height / 100}em; vertical-align: ${-depth / 100}em`;
+    path.setAttribute("d", d);
+    svg.append(path);
+    if (boxed) svg.classList.add("tv-boxed");
+    box.append(svg);
+  }
+  return box;
 }

@@ -1,0 +1,94 @@
+"""What a stranger's repository may not do to whoever verifies it: cost, links, private data."""
+
+# ruff: noqa: F811 (pytest fixtures are imported by name)
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tampering import sealed
+
+from erpo_hub import verify
+from erpo_hub.errors import UserError
+from erpo_hub.record.format import read_record
+from erpo_hub.tasks import hub_data
+from erpo_hub.tasks.specs import parse_spec
+from erpo_hub.verification import questions
+from erpo_hub.verification.claims import UNKNOWN
+from erpo_hub.verification.fetch import Source
+from erpo_hub.verification.judging import base_folder
+from tests.hub_server import HubServer
+from tests.hub_server.fixtures import hub  # noqa: F401
+from tests.hub_server.server import BOB
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "reasoning-gym:chain_sum?max_digits=10000",  # numbers too long to be written
+        "reasoning-gym:chain_sum?max_terms=1000000000",  # seconds and memory
+        "builtin:expressions?append=" + "z" * 100_000,  # hundreds of megabytes
+        "x" * 5000,  # no name of a file
+    ],
+)
+def test_questions_that_cost_too_much_are_not_made(spec, bundle, monkeypatch):
+    monkeypatch.setattr(questions, "MAKING", 2.0)
+    sealed(bundle, lambda run: run["dataset"].update(spec=spec, source="hub"))
+    asked = questions.find_questions(read_record(bundle))
+    assert asked.task is None
+    assert asked.claim.status == UNKNOWN
+
+
+def test_numbers_and_names_out_of_bounds_end_in_no_traceback(bundle):
+    def odd(run: dict) -> None:
+        run["files"] |= {"x" * 5000: "0", "a\0b": "0", "../" * 2000 + "etc/passwd": "0"}
+        run["results"]["final"]["per_question"] = [1e308] * run["results"]["final"]["n"]
+
+    sealed(bundle, odd)
+    found = verify(bundle, n=2, seed=0, progress=False)
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert "record changed" in found.verdict
+
+
+def test_a_link_out_of_the_folder_is_refused(bundle, tmp_path):
+    (tmp_path / "elsewhere.md").write_text("not for others")
+    (bundle / "README.md").unlink()
+    (bundle / "README.md").symlink_to(tmp_path / "elsewhere.md")
+    with pytest.raises(UserError, match="a link out of it"):
+        verify(bundle, progress=False)
+
+
+def test_a_record_leads_to_no_private_repository_and_to_no_huge_dataset(
+    hub: HubServer, bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from huggingface_hub import constants
+
+    hub.state.create("models", "bob/secret", "bob", private=True)
+    sealed(bundle, lambda run: run["base_model"].update(id="bob/secret", source="hub"))
+    with pytest.raises(UserError, match="bob/secret is private"):
+        base_folder(read_record(bundle), Source(BOB, hub.url), None)
+    assert not any("/tree/" in line or "/resolve/" in line for line in hub.requests)
+
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_TOKEN", BOB)
+    hub.state.create("datasets", "bob/private", "bob", private=True)
+    hub.state.create("datasets", "bob/large", "bob")
+    hub.push_as_someone_else("bob/large", "x.jsonl", b"x" * 10_000, kind="datasets")
+    with pytest.raises(UserError, match="is private"):
+        hub_data.check_anyones(parse_spec("bob/private"), 1.0)
+    with pytest.raises(UserError, match="raise --max-gb"):
+        hub_data.check_anyones(parse_spec("bob/large"), 1e-6)
+    hub_data.check_anyones(parse_spec("bob/large"), 1.0)
+
+
+def test_an_error_that_quotes_a_stranger_does_not_steer_the_terminal(monkeypatch, capsys):
+    import sys
+
+    from erpo_hub.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["erpo-hub", "verify", "./no\x1b[2Jsuch\u202efolder"])
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit):
+        main.main()
+    assert "no\\x1b[2Jsuch\\u202efolder" in capsys.readouterr().err
