@@ -63,6 +63,8 @@ def test_the_staged_folder_runs_in_a_clean_environment(browser, tmp_path):
         with watched(browser, url) as page:
             page.wait_for_selector("#view .tv-tok")
             assert page.locator("#model input").input_value() == "builtin:tiny-reasoner"
+            # It opens on the recorded solution of another model; this one knows only sums.
+            page.locator("#prompt textarea").fill("7-2*3+4=")
             page.locator("#ask").click()
             page.locator("#view .tv-status", has_text="Finished.").wait_for(timeout=90_000)
             assert page.locator("#view .tv-title").text_content() == "builtin:tiny-reasoner"
