@@ -376,7 +376,7 @@ def test_a_pasted_solution_is_scored(page):
     page.locator("#prompt textarea").fill("3+4=")
     page.locator("#gold textarea").fill("7")
     page.locator("#score").click()
-    expect(page.locator("#view .tv-status[role=alert]")).to_contain_text("paste one")
+    expect(page.locator("#view .tv-status[role=alert]")).to_contain_text("There is no solution to score")
     page.locator("#pasted textarea").fill("7")
     page.locator("#score").click()
     expect(page.locator("#view .tv-badge")).to_have_text("✓ correct")
