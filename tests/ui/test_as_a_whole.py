@@ -96,6 +96,7 @@ def test_rows_filter_open_and_the_address_brings_them_back(browser):
             expect(page.locator("#view-a .tv-badge")).to_contain_text("correct")
             expect(page.locator("#view-b .tv-badge")).to_contain_text("wrong")
             page.wait_for_url("**kind=only-0&question=*")
+            page.wait_for_timeout(1000)  # a stream that a reload cuts off is an error on the console
             page.reload()
             expect(page.locator("#overview .ov")).to_have_attribute("data-kind", "only-0")
             expect(page.locator("#view-a .tv-prompt-text")).to_have_text(question)
