@@ -131,14 +131,17 @@ def browser():
 
 
 @contextlib.contextmanager
-def watched(browser, url: str, path: str = "", *, refused: str = "never", **options: object):
+def watched(
+    browser, url: str, path: str = "", *, refused: str | tuple[str, ...] = "never", **options: object
+):
     """A page that fails its test on a console error, a script error, or a request to another origin.
 
-    refused: what the browser's own line about an answer that the test provokes contains.
+    refused: what the browser's own lines about what the test provokes contain.
     """
     page = _context(browser, {"viewport": {"width": 1360, "height": 950}} | options).new_page()
     page.set_default_timeout(15_000)
     problems: list[str] = []
+    expected = (refused,) if isinstance(refused, str) else refused
 
     def request(r) -> None:
         if not r.url.startswith((url, "data:", "blob:")):
@@ -146,7 +149,11 @@ def watched(browser, url: str, path: str = "", *, refused: str = "never", **opti
 
     page.on(
         "console",
-        lambda m: m.type == "error" and refused not in m.text and problems.append(f"console: {m.text}"),
+        lambda m: (
+            m.type == "error"
+            and not any(part in m.text for part in expected)
+            and problems.append(f"console: {m.text}")
+        ),
     )
     page.on("pageerror", lambda e: problems.append(f"script: {e}"))
     page.on("dialog", lambda d: (problems.append("a dialog opened"), d.dismiss()))
