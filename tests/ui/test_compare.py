@@ -38,7 +38,8 @@ def test_the_paired_run_is_chosen_and_two_solutions_are_marked_where_they_part(c
         expect(compare.locator(f"{view} .tv-badge")).to_have_text(
             re.compile("✓ correct|✗ wrong"), timeout=30_000
         )
-        expect(compare.locator(f"{view} .tv-diverge")).to_have_count(1)
+        # Once the slow one has come as far as where they part.
+        expect(compare.locator(f"{view} .tv-diverge")).to_have_count(1, timeout=60_000)
         expect(compare.locator(f"{view} .tv-stats")).to_contain_text("≠ differs from token")
         expect(compare.locator(f"{view} .tv-stats")).to_contain_text("mean entropy")
     places = [compare.locator(f"{v} .tv-diverge").get_attribute("data-c") for v in ("#view-a", "#view-b")]
