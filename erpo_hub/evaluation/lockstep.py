@@ -118,14 +118,6 @@ def _ended(ids: list[int], decoding: Decoding) -> bool:
     return len(ids) >= decoding.max_new_tokens or bool(ids and ids[-1] in decoding.eos_ids)
 
 
-def _padded(rows: list[list[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Ids and mask (B, P), padded on the left."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
-
-
 def _columns(lead: Tensor, follow: Tensor) -> dict[str, Tensor]:
     """What a `Walk` records of one position, (B,) each; lead, follow: logits (B, V)."""
     logp, logq = (torch.log_softmax(x.float(), dim=-1) for x in (lead, follow.to(lead.device)))
