@@ -19,7 +19,6 @@ import torch
 
 from erpo_hub.methods.erpo import token_advantages
 
-MARKS = ("<!-- advantages:begin -->", "<!-- advantages:end -->")
 SETTINGS = {
     "erpo": {},
     "erpo, additive": {"synthesis": "additive"},
@@ -93,9 +92,9 @@ def main() -> None:
         )
     print("\n".join(lines))
     if arguments.write:
-        from step_overhead import write_into
+        from pages import write_between
 
-        write_into(arguments.write, "\n".join(lines) + "\n", MARKS)
+        write_between(arguments.write, "advantages", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

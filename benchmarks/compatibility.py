@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from pages import write_between
+
 ROOT = Path(__file__).parents[1]
 PAGE, DATA = ROOT / "docs" / "compatibility.md", ROOT / "docs" / "compatibility.json"
 SHOWN = ("trl", "transformers", "huggingface-hub", "accelerate", "peft", "datasets")
@@ -188,10 +190,7 @@ def main() -> None:
     print(text)
     if given.write:
         DATA.write_text(json.dumps(data, indent=1) + "\n")
-        page = PAGE.read_text(encoding="utf-8")
-        begin, end = "<!-- compatibility:begin -->", "<!-- compatibility:end -->"
-        before, after = page.split(begin)[0], page.split(end)[1]
-        PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+        write_between(PAGE, "compatibility", text)
 
 
 if __name__ == "__main__":

@@ -30,12 +30,11 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.doctor_cases import FAULTS, HEALTHY, Bench, Case  # noqa: E402
-from benchmarks.step_overhead import write_into  # noqa: E402
+from benchmarks.pages import write_between  # noqa: E402
 from erpo_hub import RunDoctor  # noqa: E402
 from erpo_hub.train.history import Facts, History  # noqa: E402
 from erpo_hub.train.rules import RULES  # noqa: E402
 
-MARKS = ("<!-- doctor:begin -->", "<!-- doctor:end -->")
 WITHIN = 20  # steps after which a visible fault should be named
 
 
@@ -222,7 +221,7 @@ def main() -> None:
         page += f"\n{replayed()}\n"
     print("\n" + page)
     if arguments.write:
-        write_into(arguments.write, page, MARKS)
+        write_between(arguments.write, "doctor", page)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
 sys.path[:0] = [str(ROOT), str(TESTS)]
 
+from pages import write_between  # noqa: E402
 from sharding import deepspeed_environment, environment  # noqa: E402
 
 ENGINES: dict[str, dict[str, str]] = {
@@ -142,10 +143,7 @@ def main() -> None:
             print(*cells, sep=" | ", flush=True)
     if given.write:
         DATA.write_text(json.dumps(data, indent=1) + "\n")
-        text = PAGE.read_text(encoding="utf-8")
-        begin, end = "<!-- engines:begin -->", "<!-- engines:end -->"
-        before, after = text.split(begin)[0], text.split(end)[1]
-        PAGE.write_text(f"{before}{begin}\n{table(data)}\n{end}{after}", encoding="utf-8")
+        write_between(PAGE, "engines", table(data))
 
 
 if __name__ == "__main__":
