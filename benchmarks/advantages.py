@@ -2,9 +2,9 @@
 
 python benchmarks/advantages.py [--rows 64 --tokens 16384] [--write docs/performance.md]
 
-CPU seconds of one thread, which other work on the machine stretches less than the clock's. Freed memory stays with
-the process: otherwise it depends on where a process happens to put its arrays which of the two pays for pages that
-go back to the system and come again, and either ratio from 1 to 4 can be had.
+CPU seconds of one thread, which other work on the machine stretches less than the clock's. Freed memory stays
+with the process: otherwise it depends on where a process happens to put its arrays which of the two pays for
+pages that go back to the system and come again, and any ratio from 1 to 4 can be had.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ import torch
 from erpo_hub.methods.erpo import token_advantages
 
 MARKS = ("<!-- advantages:begin -->", "<!-- advantages:end -->")
-KEEP = {
-    "MALLOC_TRIM_THRESHOLD_": "1000000000",
-    "MALLOC_MMAP_THRESHOLD_": "1000000000",
-}  # glibc reads them at start
+# glibc reads them when a process starts
+KEEP = {name: str(10**9) for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")}
 SETTINGS = {
     "erpo": {},
     "erpo, additive": {"synthesis": "additive"},
