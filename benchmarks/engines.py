@@ -150,9 +150,9 @@ def main() -> None:
             cells = row(name, model, Path(folder))
             data[name] = {"cells": cells, "with": f"{datetime.now(UTC).date()}, {installed}"}
             print(*cells, sep=" | ", flush=True)
-    if given.write:
-        DATA.write_text(json.dumps(data, indent=1) + "\n")
-        write_between(PAGE, "engines", table(data))
+            if given.write:  # each as it is done: a later one may take long
+                DATA.write_text(json.dumps(data, indent=1) + "\n")
+                write_between(PAGE, "engines", table(data))
 
 
 if __name__ == "__main__":
