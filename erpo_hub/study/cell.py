@@ -162,7 +162,8 @@ def _finite(row: dict[str, Any]) -> dict[str, float | None]:
 def _cost(trainer: Any, history: list[dict]) -> dict[str, Any]:
     args, steps = trainer.args, trainer.state.global_step
     discarded = [row.get("erpo/sampling_discarded") or 0 for row in history]  # of dynamic sampling, a step
-    generated = steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
+    used = steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
+    generated = used // args.num_iterations  # each is used for so many updates
     return {
         "train_seconds": history[-1]["elapsed"] if history else None,
         "steps": steps,
