@@ -82,7 +82,7 @@ def run_cell(cell: dict[str, Any], folder: Path) -> dict[str, Any]:
             model, tokenizer, _ = load_model(cell["model"])
             _fit_threads(model)
         else:
-            trainer, history = _train(cell, folder, task, grader)
+            trainer, history = train_cell(cell, folder, task, grader)
             result |= {"history": history, "cost": _cost(trainer, history)}
             model = trainer.accelerator.unwrap_model(trainer.model)
             tokenizer = trainer.processing_class
@@ -123,7 +123,8 @@ class _Clock(TrainerCallback):
         self.elapsed[state.global_step] = time.perf_counter() - self.start
 
 
-def _train(cell: dict[str, Any], folder: Path, task: Any, grader: Any) -> tuple[Any, list[dict]]:
+def train_cell(cell: dict[str, Any], folder: Path, task: Any, grader: Any) -> tuple[Any, list[dict]]:
+    """The trainer, its training done, and the rows that it logged."""
     from ..tasks.grading import correctness_reward
     from ..traces.loading import model_source
     from ..train.trainer import ERPOTrainer
