@@ -54,7 +54,7 @@ def measure(args: argparse.Namespace, name: str) -> dict[str, Any]:
         probe = dataclasses.replace(task, test=task.train.select(range(study.PROBE)))
         found = evaluate(
             str(folder / "warm"), probe, n=QUESTIONS, k=study.GROUP, temperature=1.0, grader=grader,
-            plain=True, max_new_tokens=settings.max_completion_length, batch_size=64, progress=False,
+            **study.decoding(settings),
         ).summary()  # fmt: skip
     right = found["per_question"]
     result = {

@@ -150,7 +150,7 @@ def warm_up(args: argparse.Namespace, task: Task, grader: Grader, folder: Path) 
         if step % 5 and step < args.warm_steps:
             continue
         result = evaluate(
-            model, probe, tokenizer=tokenizer, grader=grader, temperature=1.0, **_decoding(args)
+            model, probe, tokenizer=tokenizer, grader=grader, temperature=1.0, **decoding(args)
         )
         found = {name: result.summary()[name] for name in ("accuracy", "mean_entropy")}  # nats a token
         log.append({"step": step, "loss": loss.item(), **found})
@@ -187,8 +187,9 @@ def _supervised_loss(model: Any, tokenizer: Any, prompts: list[str], answers: li
 # -- judging ----------------------------------------------------------------------------------------
 
 
-def _decoding(args: argparse.Namespace) -> dict[str, Any]:
-    return {"max_new_tokens": args.max_completion_length, "batch_size": 64, "progress": False}
+def decoding(args: argparse.Namespace) -> dict[str, Any]:
+    asked = {"max_new_tokens": args.max_completion_length, "plain": True}  # as the warm-up asks
+    return asked | {"batch_size": 64, "progress": False}
 
 
 def judge(
@@ -206,7 +207,7 @@ def judge(
         lm, tokenizer = _loaded(model)
         result = evaluate(
             lm, task, tokenizer=tokenizer, grader=grader, n=args.questions,
-            resume_path=path.with_suffix(".jsonl"), **settings, **_decoding(args),
+            resume_path=path.with_suffix(".jsonl"), **settings, **decoding(args),
         )  # fmt: skip
         result.model = name
         result.to_json(path)
@@ -238,6 +239,7 @@ def train(args: argparse.Namespace, task: Task, method: str, seed: int) -> Path:
         task,
         algorithm=method,
         push=False,
+        plain=True,
         peft_config=LoraConfig(
             r=args.lora_r, lora_alpha=2 * args.lora_r, target_modules="all-linear", task_type="CAUSAL_LM"
         ),
