@@ -71,10 +71,21 @@ def there(rows: Sequence[Row]) -> list[Row]:
     return [r for r in rows if any(one["name"] == r[1] for one in data(r[0])["rows"])]
 
 
+def finished(studies: Sequence[str]) -> list[str]:
+    """Those of which there is data."""
+    return [study for study in studies if (EVIDENCE / f"{study}.parquet").exists()]
+
+
 def unfinished(study: str) -> str:
     """What is missing of a study that is still running; nothing of a finished one."""
     missing, done = data(study)["missing"], sum(one["seeds"] for one in data(study)["rows"])
     return f"**Not finished: {done} of {done + len(missing)} cells so far.** " if missing else ""
+
+
+def seeds_so_far(study: str) -> str:
+    """How many seeds each row of an unfinished study has."""
+    rows = [f"{one['name']} {one['seeds']}" for one in data(study)["rows"] if one["name"] != "untrained"]
+    return f"Seeds so far: {', '.join(rows)}." if data(study)["missing"] else ""
 
 
 def against(
@@ -260,6 +271,16 @@ def alpha(study: str) -> float:
     return averaging.best_alpha(read_cells(EVIDENCE / f"{study}.parquet"))
 
 
+def averages(study: str, seeds: str) -> str:
+    """A line for each method and alpha, the base first."""
+    names = ["untrained"] + [averaging.row_name(m, a) for m in averaging.METHODS for a in averaging.ALPHAS]
+    return methods([(study, name) for name in names], ("sampled", "greedy", "length", "entropy"), seeds)
+
+
+def searched_rows(study: str) -> list[Row]:
+    return [(study, one["name"]) for one in data(study)["rows"]]
+
+
 def searched(study: str) -> dict[str, str]:
     """By form: the settings that the validation seeds chose, in words."""
     found = pivot_only.chosen(read_cells(EVIDENCE / f"{study}.parquet"))
@@ -295,7 +316,8 @@ def pages() -> dict[Path, str]:
     functions = (
         level, clipped, gain, bounds, whole, p, p_holm, shows, other, other_p, by_seed, ahead, counted_out,
         by_cut_off, methods, differences, measures, others, short, headline, credit, credits, over_time,
-        ranks, predicts, predicts_rest, scored_forms, there, unfinished, alpha, searched,
+        ranks, predicts, predicts_rest, scored_forms, there, finished, unfinished, seeds_so_far,
+        alpha, averages, searched, searched_rows,
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in functions}
     written = {}
