@@ -84,6 +84,16 @@ def test_cells_run_once_and_more_seeds_are_added(stand_in, tmp_path):
     assert sorted(started(out)[5:]) == ["erpo 2", "grpo 2"]
 
 
+def test_a_report_on_the_way_trains_nothing_and_says_what_is_missing(stand_in, tmp_path):
+    out = tmp_path / "out"
+    compare(ROWS, 1, out_dir=out, workers=2, n_sampled=20, n_greedy=20)
+    before = started(out)
+    report = compare(ROWS, 2, out_dir=out, workers=2, n_sampled=20, n_greedy=20, train=False)
+    assert started(out) == before
+    assert sorted(report.data["missing"]) == ["cells/erpo/seed-1", "cells/grpo/seed-1"]
+    assert [row["seeds"] for row in report.data["rows"]] == [1, 1, 1]
+
+
 def test_report_holds_the_numbers_of_the_cells(stand_in, tmp_path):
     out = tmp_path / "out"
     report = compare(ROWS, [3, 5, 8], out_dir=out, n_sampled=40, n_greedy=20)
