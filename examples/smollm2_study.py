@@ -149,9 +149,7 @@ def warm_up(args: argparse.Namespace, task: Task, grader: Grader, folder: Path) 
         optimizer.step()
         if step % 5 and step < args.warm_steps:
             continue
-        result = evaluate(
-            model, probe, tokenizer=tokenizer, grader=grader, temperature=1.0, **decoding(args)
-        )
+        result = evaluate(model, probe, tokenizer=tokenizer, grader=grader, temperature=1.0, **decoding(args))
         found = {name: result.summary()[name] for name in ("accuracy", "mean_entropy")}  # nats a token
         log.append({"step": step, "loss": loss.item(), **found})
         print(f"warm-up {log[-1]}", flush=True)
