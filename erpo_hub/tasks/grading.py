@@ -33,20 +33,10 @@ _HEDGED = re.compile(
     r"least|most|more|less|than|under|over|below|above|base|fewer|times|plus|minus)\b"
 )
 _LETTER = re.compile(r"\(?[A-J]\)?")
-_JUDGES = [
-    "answers",
-    "forms",
-    "golds",
-    "grading",
-    "gym",
-    "joins",
-    "notation",
-    "prose",
-    "sets",
-    "units",
-    "verdict",
+_JUDGES = (
+    "answers", "forms", "golds", "grading", "gym", "joins", "notation", "prose", "sets", "units", "verdict",
     "words",
-]
+)  # fmt: skip
 MAX_INLINE = 50_000  # characters; a longer completion is read in a grading process
 
 
