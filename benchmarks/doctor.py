@@ -19,6 +19,7 @@ import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from textwrap import fill
 from typing import Any
 
@@ -112,7 +113,7 @@ def table(faults: list[dict], healthy: list[dict], left_out: list[str], command:
     named = sum((d := delay(row)) is not None and d <= WITHIN for row in faults)
     alarms = sum(bool(row["findings"]) for row in healthy)
     seconds, doctor = (sum(row[key] for row in healthy) for key in ("seconds", "doctor_seconds"))
-    worst = max((row["doctor_seconds"] / row["seconds"] for row in healthy), default=0.0)
+    shares = [row["doctor_seconds"] / row["seconds"] for row in healthy] or [0.0]
     steps = sum(row["steps"] for row in healthy)
     usual = next((row for row in healthy if "64 completions" in row["name"]), None)
     at_default = (
@@ -121,8 +122,8 @@ def table(faults: list[dict], healthy: list[dict], left_out: list[str], command:
     summary = (
         f"**{named} of {len(faults)} planted faults** named within {WITHIN} steps of being visible, "
         f"**{alarms} of {len(healthy)} healthy runs** with a finding ({steps} steps). The doctor's CPU time "
-        f"over that of the healthy runs' steps: **{doctor / max(seconds, 1e-9):.3%}**, in the run with the "
-        f"largest share {worst:.3%}{at_default}."
+        f"over that of a run's steps: **median {median(shares):.3%}, worst {max(shares):.3%}**, of all "
+        f"runs together {doctor / max(seconds, 1e-9):.3%}{at_default}."
     )
     lines = [
         f"`{command}`",

@@ -26,8 +26,11 @@ KINDS = (  # of tampering, each found by its name
     "another grader",
     "accuracy overstated",
     "baseline understated",
+    "length misstated",
+    "entropy misstated",
+    "swaps misstated",
 )
-CARD, RECORD, WEIGHTS, QUESTIONS, GRADER, OVERSTATED, UNDERSTATED = KINDS
+CARD, RECORD, WEIGHTS, QUESTIONS, GRADER, OVERSTATED, UNDERSTATED, LENGTH, ENTROPY, SWAPS = KINDS
 FILE = "verification.json"
 NBSP = "\u00a0"  # of a percentage
 
@@ -43,8 +46,8 @@ class Claim:
     """One thing that the card or its record says.
 
     status: one of the four above. kind: which of `KINDS` a contradiction is. p: of the test, after Holm's
-    adjustment over all tested claims; None where nothing was tested by chance. recorded, found: accuracies in
-    [0, 1] over the n questions that were asked again.
+    adjustment over all tested claims; None where nothing was tested by chance.
+    recorded, found: accuracy or share in [0, 1], tokens or nats, over the n questions that were asked again.
     """
 
     name: str
@@ -66,6 +69,19 @@ class Claim:
         if self.status == UNTRUE and self.p is not None:
             told = f"{told} ({p_equals(self.p)})"
         return f"{told}: {self.kind}" if self.kind else told
+
+
+@dataclass(frozen=True)
+class Test:
+    """A claim with the p of the difference found.
+
+    exact: what was found is what was recorded. doubt: p below which some of the questions leave one.
+    """
+
+    claim: Claim
+    p: float
+    exact: bool
+    doubt: float
 
 
 @dataclass
