@@ -33,8 +33,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.doctor_cases import FAULTS, HEALTHY, Bench, Case  # noqa: E402
 from benchmarks.step_overhead import write_into  # noqa: E402
 from erpo_hub import RunDoctor  # noqa: E402
-from erpo_hub.train.history import Facts, History  # noqa: E402
-from erpo_hub.train.rules import RULES  # noqa: E402
+from erpo_hub.train.history import Facts  # noqa: E402
+from erpo_hub.train.replay import replay  # noqa: E402
 
 MARKS = ("<!-- doctor:begin -->", "<!-- doctor:end -->")
 WITHIN = 20  # steps after which a visible fault should be named
@@ -158,12 +158,8 @@ def replayed() -> str:
             if not log or (key := (row["method"], row["seed"], str(log[:2]))) in seen:
                 continue  # some runs are in several studies
             seen.add(key)
-            history, facts, kinds = History(), Facts(max_steps=int(log[-1]["step"])), set()
-            for numbers in log:
-                history.add(int(numbers["step"]), {k: v for k, v in numbers.items() if k != "step"})
-                kinds |= {kind for kind, rule in RULES.items() if rule(history, facts)}
-            if kinds:
-                found.append((row["method"], row["seed"], sorted(kinds)))
+            if said := replay(log, Facts(max_steps=int(log[-1]["step"]))):
+                found.append((row["method"], row["seed"], sorted(one.kind for one in said)))
     randoms = [row for row in found if "random rewards" in row[0]]
     said = "; ".join(f"{method}, seed {seed}: {', '.join(kinds)}" for method, seed, kinds in found)
     trained = sum("random rewards" in method for method, _, _ in seen)

@@ -1,9 +1,9 @@
-"""The commands of the command line that look into a model: transplant, verify, decode."""
+"""The commands of the command line that look into a model or a run: transplant, verify, doctor, decode."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -114,6 +114,41 @@ def verify(
         typer.echo(f"reported: {tell(found, model, pull_request=create_pr, token=token)}")
     if found.contradicted:
         raise typer.Exit(1)
+
+
+@commands.command()
+def doctor(
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run or bundle, or of any trainer's checkpoints; or its file.")
+    ],
+) -> None:
+    """Is this run healthy? What the run doctor found while it trained, or would have found in its log.
+
+    Example: `erpo-hub doctor runs/demo/erpo`, or `erpo-hub doctor trl-run/checkpoint-500`
+    """
+    from ..record.format import FILE, read_record
+    from ..train.history import Facts
+    from ..train.replay import STATE, read_state, replay
+
+    found: list[Any] | None = None
+    if run.name != STATE and (run.is_file() or (run / FILE).is_file()):
+        record = read_record(run)
+        log, found = record.history, record.findings
+        given = record.arguments.all
+        facts = Facts(
+            max_steps=record.cost.steps or len(log),
+            lora=record.adapter is not None,
+            half=record.prompt.dtype in ("bfloat16", "float16"),
+            completion_limit=given.get("max_completion_length"),
+        )
+    else:
+        log, facts = read_state(run)
+    watched = "while it trained" if found is not None else "in its log: no doctor was on"
+    found = replay(log, facts) if found is None else found
+    for one in found:
+        since = f"since step {one.step}" if one.step else "from the start"
+        typer.echo(f"{one.what} ({one.kind}, {since}, {one.certainty}): {one.change}")
+    typer.echo(f"{len(found) or 'nothing'} found over {len(log):,} logged steps, {watched}")
 
 
 @commands.command()

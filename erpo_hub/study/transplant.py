@@ -187,6 +187,8 @@ def transplant(
 
     Raises UserError for models with different vocabularies, UsageError for settings that cannot work.
     """
+    if n is not None and n < 1:
+        raise UsageError(f"n={n}: give 1 or more questions")
     if not swaps or min(swaps) < 1:
         raise UsageError(f"swaps={list(swaps)}: give numbers of at least 1")
     task = _loaded(task, n) if isinstance(task, str) else task

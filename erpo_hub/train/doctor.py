@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from transformers import TrainerCallback
 
 from ..text import one_line
 from . import examined
-from .findings import CHANGES, IMPLIED, Finding
+from .findings import CHANGES, Finding
 from .history import Facts, History, Sign
-from .rules import RULES
+from .replay import new_findings
 
 logger = logging.getLogger(__name__)
 
@@ -172,16 +172,15 @@ class RunDoctor(TrainerCallback):
         for note in self._noted:
             self._history.add(note.step, self._read(note))
         self._noted.clear()
-        known = {finding.kind for finding in self.findings}
-        for kind, rule in RULES.items():
-            if kind not in known and known.isdisjoint(IMPLIED.get(kind, ())):
-                self._tell(kind, rule(self._history, self._facts), state)
-                known = {finding.kind for finding in self.findings}
+        for finding in new_findings(self._history, self._facts, [one.kind for one in self.findings]):
+            self._say(replace(finding, found_at=state.global_step), state)
 
     def _tell(self, kind: str, sign: Sign | None, state: Any) -> None:
-        if sign is None or any(finding.kind == kind for finding in self.findings):
-            return
-        finding = Finding(kind, sign.step, sign.certainty, sign.what, CHANGES[kind], state.global_step)
+        if sign is not None and all(finding.kind != kind for finding in self.findings):
+            step = state.global_step
+            self._say(Finding(kind, sign.step, sign.certainty, sign.what, CHANGES[kind], step), state)
+
+    def _say(self, finding: Finding, state: Any) -> None:
         self.findings.append(finding)
         if state.is_world_process_zero:
             logger.warning("doctor: step %d: %s", state.global_step, finding)

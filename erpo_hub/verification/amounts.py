@@ -63,7 +63,7 @@ def _amounts(result: Judged) -> list[_Amount]:
     if s.truncated is not None:
         cut = [_mean(q["truncated"]) for q in questions]
         made.append(_Amount("cut off at the limit", "", LENGTH, s.truncated, [], cut, share=True))
-    if s.mean_entropy is not None and sum(lengths):
+    if s.mean_entropy is not None and any(lengths):
         rate = _ratio(felt, were) if felt and were else s.mean_entropy
         claimed = _parts(felt, were, rate) if felt and were else []
         found = _parts(result.now.entropies, lengths, rate)
@@ -71,7 +71,7 @@ def _amounts(result: Judged) -> list[_Amount]:
             _Amount("entropy", "nats a token", ENTROPY, s.mean_entropy, claimed, found, close=ROUNDING)
         )
     pivots = [float(sum(q["pivots"])) for q in questions]
-    if s.pivot_entropy is not None and sum(pivots):
+    if s.pivot_entropy is not None and any(pivots):
         at = [_at_pivots(q) for q in questions]
         found = _parts(at, pivots, s.pivot_entropy)
         made.append(_Amount("entropy at pivots", "nats", ENTROPY, s.pivot_entropy, [], found, close=ROUNDING))

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..card import markdown
-from ..text import p_equals, printable, write_json
+from ..errors import UserError
+from ..record.typed import Misfit, from_json, parse
+from ..text import one_line, p_equals, printable, write_json
 from ..version import __version__
 
 REPRODUCED, NOISE = "reproduced", "within noise"
@@ -32,7 +34,18 @@ KINDS = (  # of tampering, each found by its name
 )
 CARD, RECORD, WEIGHTS, QUESTIONS, GRADER, OVERSTATED, UNDERSTATED, LENGTH, ENTROPY, SWAPS = KINDS
 FILE = "verification.json"
+MOST_BYTES = 1 << 20
 NBSP = "\u00a0"  # of a percentage
+
+
+def read_verification(path: Path) -> Verification:
+    """What `Verification.to_json` wrote. Raises UserError for any other file."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError("it is too large")
+        return from_json(Verification, parse(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError, Misfit) as error:
+        raise UserError(f"{path} is not what verify wrote ({one_line(error)}): run it again") from error
 
 
 def shown(value: object, limit: int = 200) -> str:

@@ -126,8 +126,11 @@ def _odd_swaps(found: TransplantResult) -> Iterator[str]:
     for row in found.recovered:
         first = found.at(FIRST, row.swaps)
         here, theirs = _verdicts(row.correct), _verdicts(first.correct if first else row.correct)
-        ours = (float(here.mean()), *crossed_ratio(here - base, trained - base))
-        ours += crossed_ratio(here - base, theirs - base)
+        gained, of_first = (
+            crossed_ratio(here - base, trained - base),
+            crossed_ratio(here - base, theirs - base),
+        )
+        ours = (float(here.mean()), *gained, *of_first)
         listed = (row.accuracy, row.share, row.interval, row.of_first, row.of_first_interval)
         if not all(_near(a, b) for a, b in zip(ours, listed)):
             yield f"{row.swaps} by {row.rule}: its verdicts give other numbers"

@@ -63,7 +63,8 @@ def swap_questions(record: RunRecord, given: str | None = None, *, max_gb: float
     theirs = replace(data, spec=found.task, held_out=None)
     if reason := _out_of_reach(theirs, found.n, given):
         return reason
-    for choice in ({}, {"test_size": found.n}):
+    choices: list[dict[str, Any]] = [{}, {"test_size": found.n}]
+    for choice in choices:
         try:
             task = load_task(given, **choice) if given else _made(theirs, choice, max_gb)
         except UserError as error:

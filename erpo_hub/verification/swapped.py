@@ -53,7 +53,7 @@ def swap_tests(result: Swapped) -> list[Test]:
         _curves(result),
         _share("positions changed by training", recorded.changed, changed, tokens, result),
     ]
-    if recorded.at_pivots is not None and sum(changed):
+    if recorded.at_pivots is not None and any(changed):
         tests.append(_share("changes at pivots", recorded.at_pivots, at_pivots, changed, result))
     return tests
 

@@ -92,11 +92,11 @@ def verify(
         with Grader(asked.task.grader) as grader:
             judge = Judge(asked.task, places[0], grader, batch_size, progress)
             look = _Look(there, record, source, judge, swapped, base, paired, given=task is not None)
-            seen = look(*places, chance.ALPHA / 2 if some else chance.ALPHA)
+            seen = look(places[0], places[1], chance.ALPHA / 2 if some else chance.ALPHA)
             if some and seen.doubt:
                 logger.warning("%d questions leave a doubt: asking all %d", len(places[0]), of[0])
                 places = [list(range(available)) for available in of]
-                seen = look(*places, chance.ALPHA / 2)
+                seen = look(places[0], places[1], chance.ALPHA / 2)
         claims += seen.claims
         found.asked = _how(places[0], of[0], seed, seen)
     found.versions, found.hardware = facts.versions(), vars(facts.hardware())
@@ -135,7 +135,7 @@ class _Look:
         if grader.status == UNKNOWN and "judged otherwise" in grader.detail:
             reason = "graded by another version, which judges the same answers otherwise"
             tested = {name: NotJudged(name, result.recorded, reason) for name, result in results.items()}
-            swaps: Swapped | Claim | None = self.record.transplant and Claim(NAME, UNKNOWN, reason)
+            swaps: Swapped | Claim | None = Claim(NAME, UNKNOWN, reason) if self.record.transplant else None
         else:
             swaps = self._swaps(swap_places)
         if isinstance(swaps, Swapped):
