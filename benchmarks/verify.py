@@ -3,7 +3,7 @@
     python benchmarks/verify.py --write            # ten minutes on two cores; writes the page's tables
     python benchmarks/verify.py --bundle FOLDER    # with the bundle of a run that there is
 
-One real run of the embedded model, judged on 2,000 questions, its swapped tokens measured on as many. Its
+One real run of the embedded model, judged on 2,000 questions, its swapped tokens on 500. Its
 bundle is checked as it is and tampered with in ten ways (tests/tampering.py), and judged with other
 arithmetic in place of other hardware. Then cards are simulated (verify_cards.py): the real run's questions
 drawn anew, changed by hardware at a given rate, and misstated or not.
@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from tampering import TAMPERINGS  # noqa: E402
 
-from benchmarks.verify_cards import CARDS, FLIPS, LIES, NONE, QUESTIONS, SHIFTS, cards, measure  # noqa: E402
+from benchmarks.verify_cards import CARDS, FLIPS, LIES, NONE, QUESTIONS, SHIFTS, SWAPPED, cards, measure  # noqa: E402
 from erpo_hub import load_task, train_and_push, transplant, verify  # noqa: E402
 from erpo_hub.evaluation.statistics import wilson_interval  # noqa: E402
 from erpo_hub.publish.addition import add_transplant  # noqa: E402
@@ -70,7 +70,7 @@ def make_bundle(folder: Path) -> Path:
         max_steps=40,
         save_strategy="no",
     ).bundle_dir
-    found = transplant(MODEL, str(bundle), TASK, n=QUESTIONS)
+    found = transplant(MODEL, str(bundle), TASK, n=SWAPPED)
     add_transplant(bundle, found.result(), found.figure)
     return bundle
 

@@ -27,7 +27,7 @@ from erpo_hub.verification.measured import measured_claims
 from erpo_hub.verification.questions import find_questions, swap_questions
 from erpo_hub.verification.swapped import Swapped, swap_again, swap_tests
 
-QUESTIONS, CARDS = 2000, 200
+QUESTIONS, SWAPPED, CARDS = 2000, 500, 200
 FLIPS = (0.0, 0.01, 0.02, 0.04)
 SHIFTS = (0.0, HARDWARE)
 FURTHER = 3  # answers that change without their verdict, for each that changes with it
@@ -47,9 +47,9 @@ class Lie:
 LIES = (
     Lie({OVERSTATED: "accuracy 3 points higher"}, points=0.03),
     Lie(
-        {LENGTH: "lengths 5 % shorter", ENTROPY: "entropies 5 % lower", SWAPS: "a swap 3 points better"},
+        {LENGTH: "lengths 5 % shorter", ENTROPY: "entropies 5 % lower", SWAPS: "a swap 8 points better"},
         shorter=0.05,
-        swapped=0.03,
+        swapped=0.08,
     ),
 )
 NONE = Lie({})
@@ -123,21 +123,22 @@ def cards(real: Real, lie: Lie, flips: float, shift: float, asked: int) -> Itera
     trained model's accuracy and raises the base's; then lengths and entropies are up by `DRIFT` too.
     """
     draws = np.random.default_rng(0)
-    everywhere = np.arange(QUESTIONS)
     for _ in range(CARDS):
-        places = np.sort(draws.choice(QUESTIONS, asked, replace=False))
+        places, swap_places = (
+            np.sort(draws.choice(of, min(asked, of), replace=False)) for of in (QUESTIONS, SWAPPED)
+        )
         chosen = draws.integers(0, QUESTIONS, QUESTIONS)
         check = _card(real, lie, flips, shift, chosen, draws)
-        kinds, doubt = check(places, ALPHA / 2 if asked < QUESTIONS else ALPHA)
+        kinds, doubt = check(places, swap_places, ALPHA / 2 if asked < QUESTIONS else ALPHA)
         further = doubt and asked < QUESTIONS
         if further:
-            kinds, _ = check(everywhere, ALPHA / 2)
+            kinds, _ = check(np.arange(QUESTIONS), np.arange(SWAPPED), ALPHA / 2)
         yield kinds, further
 
 
 def _card(
     real: Real, lie: Lie, flips: float, shift: float, chosen: np.ndarray, draws: np.random.Generator
-) -> Callable[[np.ndarray, float], Verdict]:
+) -> Callable[[np.ndarray, np.ndarray, float], Verdict]:
     """A check of one card, as a function of the questions asked and the level."""
     models = []
     for name, points, down in (("accuracy", lie.points, shift), ("baseline", 0.0, -shift)):
@@ -145,16 +146,17 @@ def _card(
         now = _elsewhere(each, draws, flips, down)
         shorter = lie.shorter if name == "accuracy" else 0.0
         models.append((name, _misstated(each, points, shorter, draws), now))
-    swaps = real.swaps.verdicts[:, chosen], real.swaps.each[chosen]
-    moved = draws.random(QUESTIONS) < flips * (1 + FURTHER)
-    other = np.where(moved, draws.permutation(QUESTIONS), np.arange(QUESTIONS))
+    drawn = draws.integers(0, SWAPPED, SWAPPED)
+    swaps = real.swaps.verdicts[:, drawn], real.swaps.each[drawn]
+    moved = draws.random(SWAPPED) < flips * (1 + FURTHER)
+    other = np.where(moved, draws.permutation(SWAPPED), np.arange(SWAPPED))
     after = swaps[0][:, other], swaps[1][other]
     recorded = _recorded(real.swaps, *swaps, lie.swapped, draws)
 
-    def check(places: np.ndarray, level: float) -> Verdict:
+    def check(places: np.ndarray, swap_places: np.ndarray, level: float) -> Verdict:
         results: dict[str, Any] = {name: _judged(name, was, now, places) for name, was, now in models}
         tests, _ = amount_tests(results)
-        tests += swap_tests(_swapped(real.swaps, recorded, *after, places))
+        tests += swap_tests(_swapped(real.swaps, recorded, *after, swap_places))
         claims, doubt = measured_claims(results, tests, level=level)
         return {claim.kind for claim in claims if claim.status == UNTRUE}, doubt
 
@@ -211,13 +213,13 @@ def _recorded(
     said = verdicts.copy()
     row = real.rows.index((FIRST, min(swaps for _, swaps in real.rows)))
     able = np.flatnonzero(said[row] == 0)
-    said[row, draws.choice(able, round(better * QUESTIONS), replace=False)] = 1
+    said[row, draws.choice(able, round(better * SWAPPED), replace=False)] = 1
     texts = ["".join(map(str, one)) for one in said.tolist()]
     rows = [Recovered(rule, swaps, 0.0, correct=text) for (rule, swaps), text in zip(real.rows, texts)]
     tokens, changed, at_pivots = each.sum(0)
     both = float(said[-2].mean()), float(said[-1].mean())
     return TransplantResult(
-        "", "", QUESTIONS, both, changed / tokens, at_pivots / changed, rows, (texts[-2], texts[-1])
+        "", "", SWAPPED, both, changed / tokens, at_pivots / changed, rows, (texts[-2], texts[-1])
     )
 
 
