@@ -13,6 +13,14 @@ from .hub import Token
 commands = typer.Typer()
 
 
+def _make(folder: Path) -> None:
+    """Before the work, whose result would have no place otherwise."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"--out: {error.filename or folder} is a file; choose another folder") from error
+
+
 @commands.command()
 def transplant(
     base: Annotated[
@@ -51,7 +59,7 @@ def transplant(
 
     quiet()
     if out:
-        out.mkdir(parents=True, exist_ok=True)
+        _make(out)
     console = Console(stderr=True)
     with console.status("decoding") as status:
         made = 0
@@ -101,9 +109,12 @@ def verify(
     from ..verification.report import report as tell
     from ..verification.verify import verify as run
 
+    if out.is_dir():
+        raise UsageError(f"--out {out}: a folder stands there; give the file to write")
     if (report or create_pr) and Path(model).expanduser().is_dir():
         raise UsageError("--report: a folder has no repository to tell; give NAME/MODEL")
     quiet()
+    _make(out.parent)
     found = run(
         model, n=n, full=full, seed=seed, task=task, base=base, paired=paired, revision=revision, token=token,
         max_gb=max_gb, batch_size=batch_size,
@@ -189,7 +200,7 @@ def decode(
     if card:
         load_record(Path(model))  # no bundle should not cost a study
     if out:
-        out.mkdir(parents=True, exist_ok=True)
+        _make(out)
     with Console(stderr=True).status("decoding") as status:
         found = compare_decoding(
             model, task, DEFAULT if strategies is None else strategies, n=n, target=target, stop=stop,

@@ -24,7 +24,7 @@ from ..evaluation.statistics import crossed_comparison, crossed_ratio
 from ..record.recovery import FIRST, Recovered, TransplantResult, shown
 from ..tasks.grading import Grader
 from ..tasks.prompts import question_digests
-from ..tasks.tasks import Task, load_task
+from ..tasks.tasks import Task, with_questions
 from ..text import p_value, percent, write_json
 from ..traces.pivots import find_pivots
 from .swaps import BACK, CONTROLS, RULES, Answers, Curve
@@ -191,7 +191,7 @@ def transplant(
         raise UsageError(f"n={n}: give 1 or more questions")
     if not swaps or min(swaps) < 1:
         raise UsageError(f"swaps={list(swaps)}: give numbers of at least 1")
-    task = _loaded(task, n) if isinstance(task, str) else task
+    task = with_questions(task, n) if isinstance(task, str) else task
     runs = trained if isinstance(trained, list) else [trained]
     base_model, tokenizer, base_name = _model(base)
     loaded = [_model(run) for run in runs]
@@ -242,13 +242,6 @@ def _counts(one: Walk) -> list[int]:
     found = one.disagreements()
     uncertain = set(find_pivots(one.follow_entropy))
     return [len(one.ids), len(found), sum(t in uncertain for t in found)]
-
-
-def _loaded(spec: str, n: int | None) -> Task:
-    """The task; with more held-out questions where it makes them, and none that training may have seen."""
-    task = load_task(spec)  # another size of the others could hold out what training had
-    made = task.source == "builtin" and n and n > len(task.test)
-    return load_task(spec, test_size=n) if made else task
 
 
 def _empty(rules: Iterable[str], swaps: Sequence[int]) -> dict[str, dict[int, list]]:

@@ -46,6 +46,8 @@ def find_questions(record: RunRecord, given: str | None = None, *, max_gb: float
         try:
             tried = load_task(given, **choice) if given else _made(data, choice, max_gb)
         except UserError as error:
+            if given:  # the reader's own, so theirs to mend
+                raise
             return _unknown(f"they can't be made again ({error})")
         if len(tried.test) >= final.n and _same(tried, record):
             return Asked(_first(tried, final.n), _found(record, tried))
