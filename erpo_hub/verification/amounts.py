@@ -108,6 +108,7 @@ def _test(one: _Amount, result: Judged) -> Test:
         p = chance.total_moved_p(recorded, result.recorded.n, one.found, least=max(0.0, least))
         exact = every and abs(found - recorded) <= one.close * max(1.0, abs(recorded))
     said = f"{_shown(recorded, one)} recorded and {_shown(found, one)} found on {len(one.found)} questions"
+    said += "" if one.claimed else "; only the mean of all is recorded"
     name = f"{_of(one.name, result)} ({_shown(one.recorded, one)})"
     claim = Claim(name, NOISE, said, one.kind, recorded=recorded, found=found, n=len(one.found))
     return Test(claim, p, exact, chance.ODD)
