@@ -18,7 +18,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +77,21 @@ def read_cells(file: Path) -> list[dict[str, Any]]:
     return list(map(_cell, pq.read_table(file).to_pylist()))
 
 
-def unpack(file: Path, folder: Path) -> list[Path]:
-    """Write a cell.json for each cell, as `erpo-hub compare` does. Returns all folders, missing ones too."""
+def unpack(file: Path, folder: Path, rows: Sequence[str] = ()) -> list[Path]:
+    """Write a cell.json for each cell, as `erpo-hub compare` does. Returns all folders, missing ones too.
+
+    rows: only these rows of the study; default all.
+    """
     from erpo_hub.study.compare import cell_folder
 
     folders = []
     for found in read_cells(file):
+        if rows and found["cell"]["name"] not in rows:
+            continue
         folders.append(cell_folder(folder, found["cell"]))
         folders[-1].mkdir(parents=True, exist_ok=True)
         (folders[-1] / "cell.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
-    return folders + [folder / name for name in _about(file)["missing"]]
+    return folders if rows else folders + [folder / name for name in _about(file)["missing"]]
 
 
 def rebuild(file: Path) -> None:
@@ -184,6 +189,7 @@ def main() -> None:
     one = commands.add_parser("unpack", help="write the folder that `erpo-hub compare --out` goes on with")
     one.add_argument("study")
     one.add_argument("folder", type=Path)
+    one.add_argument("--rows", nargs="+", default=[], help="only these; default all")
     arguments = parser.parse_args()
     if arguments.command == "report":
         for file in _studies(arguments.study or _names()):
@@ -195,7 +201,8 @@ def main() -> None:
             credit_rank.write()
     elif arguments.command == "unpack":
         (file,) = _studies([arguments.study])
-        print(f"{len(unpack(file, arguments.folder))} cells in {arguments.folder}")
+        found = unpack(file, arguments.folder, arguments.rows)
+        print(f"{len(found)} cells in {arguments.folder}")
     elif arguments.source.suffix == ".jsonl":
         target = EVIDENCE / "credit" / f"{arguments.name or arguments.source.stem}.parquet"
         print(f"{pack_credit(arguments.source, target)} questions in {target}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,12 @@ import jinja2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
+import averaging
+import pivot_only
 import study_details
 from evidence import EVIDENCE, ROOT, read_cells
+from evidence_credit import credit, credits, predicts, predicts_rest, ranks, scored_forms
+from evidence_text import interval, number, table
 
 from erpo_hub.evaluation.statistics import holm
 from erpo_hub.study.report import report_data
@@ -62,6 +66,28 @@ def row(study: str, name: str, seeds: str = "") -> dict[str, Any]:
     return next(one for one in data(study, "grpo" if seeds else "", seeds)["rows"] if one["name"] == name)
 
 
+def there(rows: Sequence[Row]) -> list[Row]:
+    """Those of which a training is finished."""
+    return [r for r in rows if any(one["name"] == r[1] for one in data(r[0])["rows"])]
+
+
+def finished(studies: Sequence[str]) -> list[str]:
+    """Those of which there is data."""
+    return [study for study in studies if (EVIDENCE / f"{study}.parquet").exists()]
+
+
+def unfinished(study: str) -> str:
+    """What is missing of a study that is still running; nothing of a finished one."""
+    missing, done = data(study)["missing"], sum(one["seeds"] for one in data(study)["rows"])
+    return f"**Not finished: {done} of {done + len(missing)} cells so far.** " if missing else ""
+
+
+def seeds_so_far(study: str) -> str:
+    """How many seeds each row of an unfinished study has."""
+    rows = [f"{one['name']} {one['seeds']}" for one in data(study)["rows"] if one["name"] != "untrained"]
+    return f"Seeds so far: {', '.join(rows)}." if data(study)["missing"] else ""
+
+
 def against(
     study: str, name: str, measure: str = "sampled", baseline: str = "grpo", seeds: str = ""
 ) -> dict[str, Any]:
@@ -71,15 +97,6 @@ def against(
 
 
 # --- a number in a sentence ---
-
-
-def number(value: float | None, digits: int, sign: str = "") -> str:
-    text = "–" if value is None else f"{value:{sign}.{digits}f}"
-    return text.replace("-", "−")
-
-
-def interval(low: float, high: float, digits: int = 1) -> str:
-    return f"[{number(low, digits, '+')},\u00a0{number(high, digits, '+')}]"  # never broken
 
 
 def level(study: str, name: str, column: str, seeds: str = "", error: bool = False) -> str:
@@ -120,8 +137,8 @@ def p(study: str, name: str, measure: str, key: str = "p_value", baseline: str =
     return p_value(against(study, name, measure, baseline)[key])
 
 
-def p_holm(tests: Sequence[tuple[str, str, str]], of: int) -> str:
-    """The adjusted p of test number `of` among these (study, row, measure)."""
+def p_holm(tests: Sequence[Sequence[str]], of: int) -> str:
+    """The adjusted p of test number `of` among these (study, row, measure[, baseline[, seeds]])."""
     return p_value(holm([against(*test)["p_value"] for test in tests])[of])
 
 
@@ -131,9 +148,10 @@ def shows(study: str, name: str, measure: str, baseline: str = "grpo") -> str:
     return number(100 * found, 1) if found else "–"
 
 
-def other(study: str, name: str, column: str, seeds: str = "") -> str:
+def other(study: str, name: str, column: str, seeds: str = "", baseline: str = "grpo") -> str:
     """Difference of length, entropy or zero variance ± its standard error over the seeds."""
-    found, (unit, digits) = against(study, name, seeds=seeds)[column], DIGITS.get(column, (100, 1))
+    found = against(study, name, "sampled", baseline, seeds)[column]
+    unit, digits = DIGITS.get(column, (100, 1))
     return f"{number(unit * found['difference'], digits, '+')} ± {unit * found['error']:.{digits}f}"
 
 
@@ -165,11 +183,6 @@ def by_cut_off(study: str, name: str) -> str:
 
 
 # --- tables ---
-
-
-def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    rule = ":--|" + "--:|" * (len(head) - 1)
-    return "\n".join([f"| {' | '.join(head)} |", f"|{rule}", *(f"| {' | '.join(line)} |" for line in body)])
 
 
 def methods(rows: Sequence[Row], columns: Sequence[str] = LEVELS, seeds: str = "", error: bool = True) -> str:
@@ -250,74 +263,31 @@ def _bold(text: str, adjusted: float) -> str:
     return f"**{text}**" if adjusted < 0.05 else text
 
 
-# --- credit and collapse ---
+# --- averaged weights and training without RL ---
 
 
-@cache
-def credit_summary(policy: str) -> dict[str, list[float]]:
-    return json.loads((EVIDENCE / "credit" / f"{policy}.summary.json").read_text(encoding="utf-8"))
+def alpha(study: str) -> float:
+    """The one that the validation trainings of an averaging study chose."""
+    return averaging.best_alpha(read_cells(EVIDENCE / f"{study}.parquet"))
 
 
-def credit(policy: str, measure: str) -> str:
-    """A cosine or a share in %, with its interval over questions."""
-    value, low, high = credit_summary(policy)[measure]
-    if "share" in measure:
-        return f"{100 * value:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
-    return f"{number(value, 2, '+')} {interval(low, high, 2)}"
+def averages(study: str, seeds: str) -> str:
+    """A line for each method and alpha, the base first."""
+    names = ["untrained"] + [averaging.row_name(m, a) for m in averaging.METHODS for a in averaging.ALPHAS]
+    return methods([(study, name) for name in names], ("sampled", "greedy", "length", "entropy"), seeds)
 
 
-def credits(policies: dict[str, str], measures: dict[str, str]) -> str:
-    """A line a measure (its words here), a column a policy."""
-    body = [[words, *(credit(policy, key) for policy in policies)] for key, words in measures.items()]
-    return table(["", *policies.values()], body)
+def searched_rows(study: str) -> list[Row]:
+    return [(study, one["name"]) for one in data(study)["rows"]]
 
 
-@cache
-def _ranking() -> dict[str, Any]:
-    return json.loads((EVIDENCE / "credit" / "ranking.json").read_text(encoding="utf-8"))
+def searched(study: str) -> dict[str, str]:
+    """By form: the settings that the validation seeds chose, in words."""
+    found = pivot_only.chosen(read_cells(EVIDENCE / f"{study}.parquet"))
+    return {form: pivot_only.in_words(settings) for form, settings in found.items()}
 
 
-def ranks(policies: dict[str, str]) -> str:
-    """A line a method, best on the first policy first: cosine with the credit and its interval."""
-    tables = [_ranking()["ranking"][policy] for policy in policies]
-    body = []
-    for name in tables[0]["scores"]:
-        scores = [table["scores"][name][:3] for table in tables]
-        body.append([name, *(f"{number(x, 2, '+')} {interval(low, high, 2)}" for x, low, high in scores)])
-    for key, words in (
-        ("continuations", "halves of the continuations"),
-        ("questions", "halves of the questions"),
-    ):
-        agree = [number(table[f"retest_{key}"], 2) for table in tables]
-        body.append([f"*rank correlation between {words}*", *agree])
-    return table(["", *policies.values()], body)
-
-
-def predicts(measure: str) -> str:
-    """Rank correlation of score and gain, its interval, and the number of forms."""
-    found = _ranking()["prediction"][measure]
-    return f"{number(found['correlation'], 2, '+')} {interval(*found['interval'], 2)}"
-
-
-def predicts_rest(measure: str) -> str:
-    found = _ranking()["prediction"][measure]
-    text = number(found["correlation_without_the_worst"], 2, "+")
-    return f"{text} over the {found['forms_without_the_worst']} within 5 points of GRPO"
-
-
-def scored_forms() -> str:
-    found = _ranking()["prediction"]["forms"]
-    body = [
-        [
-            name,
-            str(f["seeds"]),
-            number(f["score"], 3),
-            number(f["sampled"], 1, "+"),
-            number(f["greedy"], 1, "+"),
-        ]
-        for name, f in sorted(found.items(), key=lambda item: -item[1]["score"])
-    ]
-    return table(["form", "trainings", "score", "sampled minus GRPO", "greedy minus GRPO"], body)
+# --- a curve ---
 
 
 def over_time(study: str, name: str, steps: Sequence[int], window: int) -> str:
@@ -346,7 +316,8 @@ def pages() -> dict[Path, str]:
     functions = (
         level, clipped, gain, bounds, whole, p, p_holm, shows, other, other_p, by_seed, ahead, counted_out,
         by_cut_off, methods, differences, measures, others, short, headline, credit, credits, over_time,
-        ranks, predicts, predicts_rest, scored_forms,
+        ranks, predicts, predicts_rest, scored_forms, there, finished, unfinished, seeds_so_far,
+        alpha, averages, searched, searched_rows,
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in functions}
     written = {}

@@ -1,11 +1,13 @@
 """How often the grader is wrong, by kind of case, beside plain math-verify and TRL's `accuracy_reward`.
 
-    python benchmarks/grading.py tests/tasks/grading_cases.jsonl
+    python benchmarks/grading.py tests/tasks/grading_cases.jsonl [--write]
+    python benchmarks/grading.py --speed [--write]
 
 A line of a case file holds completion, gold, expected (1 right, 0 wrong) and kind. `"comparable": false`
 marks cases that only this package's rules decide (arithmetic left undone, gold answers that are lists).
 Prints a Markdown table: of each kind the cases, and for each grader "right ones refused + wrong ones
-accepted". A row that TRL skips (None) counts as refused. Also how many answers a second the grader reads.
+accepted". A row that TRL skips (None) counts as refused. `--speed` measures answers a second
+instead, best of five, on a machine that does nothing else. `--write` puts the table in docs/grading.md.
 """
 
 from __future__ import annotations
@@ -20,38 +22,84 @@ from typing import Any
 
 from erpo_hub.tasks.grading import Grader
 
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "grading.md"
+CASES = ROOT / "tests" / "tasks" / "grading_cases.jsonl"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("cases", type=Path, nargs="+", help="JSON lines")
+    parser.add_argument("cases", type=Path, nargs="*", default=[CASES], help="JSON lines")
     parser.add_argument("--wrong", action="store_true", help="print the cases that our grader gets wrong")
     parser.add_argument("--ours", action="store_true", help="leave the other two graders out")
+    parser.add_argument("--speed", action="store_true", help="answers a second, and nothing else")
+    parser.add_argument("--write", action="store_true", help=f"-> {PAGE.relative_to(ROOT)}")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     cases = [
         json.loads(line) for path in args.cases for line in path.read_text(encoding="utf-8").splitlines()
     ]
-    verdicts, rate, failures = ours(cases)
+    if args.speed:
+        text = speeds(cases)
+        print(text)
+        if args.write:
+            write("speed", text)
+        return
+    verdicts, failures = ours(cases)
     graders: dict[str, list[bool]] = {"erpo-hub": verdicts}
     if not args.ours:
         graders |= {"math-verify": math_verify(cases), "TRL": trl(cases)}
-    print(table(cases, graders))
-    print(f"\n{rate:.0f} answers/s, failures in the grading processes: {failures}")
+    text = table(cases, graders)
+    print(text)
+    print(f"\nfailures in the grading processes: {failures}")
+    if args.write:
+        write("cases", text)
     if args.wrong:
         for case, verdict in zip(cases, verdicts):
             if verdict != bool(case["expected"]):
                 print(json.dumps(case, ensure_ascii=False)[:400])
 
 
-def ours(cases: list[dict]) -> tuple[list[bool], float, dict[str, int]]:
-    """Verdicts, answers a second (the start of the processes not counted), and the failures counted."""
+def ours(cases: list[dict]) -> tuple[list[bool], dict[str, int]]:
+    """Verdicts, and the failures counted."""
     with Grader() as grader:
-        grader.grade([r"\boxed{\frac{\sqrt{2}}{2}}"], [r"2^{-1/2}"])
-        started = time.perf_counter()
         scores = grader.grade([case["completion"] for case in cases], [case["gold"] for case in cases])
-        return [bool(s) for s in scores], len(cases) / (time.perf_counter() - started), grader.failures()
+        return [bool(s) for s in scores], grader.failures()
+
+
+def speeds(cases: list[dict], repeats: int = 5) -> str:
+    """A Markdown table: answers a second of three mixes, the start of the processes not counted."""
+    mixes = {
+        "all kinds of the case file": [(case["completion"], case["gold"]) for case in cases],
+        "GSM8K, `#### n`": [(f"{n} + {n} = {2 * n}\n#### {2 * n}", str(2 * n)) for n in range(20_000)],
+        "radicals, all in a process": [
+            (rf"\boxed{{\frac{{{n}\sqrt{{2}}}}{{3}}}}", rf"{n}\cdot\frac{{2}}{{3\sqrt{{2}}}}")
+            for n in range(1, 101)
+        ],
+    }
+    lines = ["| answers | how many | answers a second |", "|---|---:|---:|"]
+    for name, answers in mixes.items():
+        rates = []
+        for _ in range(repeats):
+            with Grader() as grader:  # a new one: its processes remember what they parsed
+                grader.grade([r"\boxed{\frac{\sqrt{2}}{2}}"], [r"2^{-1/2}"])
+                started = time.perf_counter()
+                grader.grade(*map(list, zip(*answers)))
+                rates.append(len(answers) / (time.perf_counter() - started))
+        lines.append(f"| {name} | {len(answers)} | {max(rates):,.0f} |")
+    return "\n".join(lines)
+
+
+def write(part: str, text: str) -> None:
+    """Put a table between its marks in the page."""
+    begin, end = f"<!-- grading-{part}:begin -->", f"<!-- grading-{part}:end -->"
+    page = PAGE.read_text(encoding="utf-8")
+    before, found, rest = page.partition(begin)
+    if not found or end not in rest:
+        raise SystemExit(f"{PAGE} has no {begin} ... {end}")
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 def math_verify(cases: list[dict]) -> list[bool]:

@@ -53,6 +53,7 @@ def load_engine(folder: str):
 def measure(engine, index: int, expression: str, gold: str) -> dict:
     """One trace, its sensitivities, and the audit of its strongest pivots and of their neighbours."""
     from erpo_hub.tasks.answers import extract_answer
+    from erpo_hub.traces.audit import ForkSettings
 
     started = time.perf_counter()
     options = {"max_new_tokens": MAX_NEW_TOKENS, "temperature": TEMPERATURE, "seed": index, "chat": False}
@@ -75,8 +76,7 @@ def measure(engine, index: int, expression: str, gold: str) -> dict:
             grade=lambda text: float(extract_answer(text) == gold),
             extract=extract_answer,
             pivots=PIVOTS,
-            choices=CHOICES,
-            seed=index,
+            forks=ForkSettings(CHOICES, seed=index),
         )
         row["audit"] = compared.to_dict()
     return {**row, "seconds": round(time.perf_counter() - started, 1)}

@@ -38,8 +38,8 @@ from erpo_hub.errors import UserError  # noqa: E402
 from erpo_hub.publish import bundle as bundle_module  # noqa: E402
 from erpo_hub.publish import patience  # noqa: E402
 from erpo_hub.publish.bundle import build_bundle, check_bundle  # noqa: E402
-from erpo_hub.publish.hub import push_bundle  # noqa: E402
 from tests.hub_server import HubServer  # noqa: E402
+from tests.hub_server.pushing import push_with  # noqa: E402
 from tests.hub_server.sample_run import example_run, example_trace, fake_weights  # noqa: E402
 from tests.hub_server.server import ALICE, BOB  # noqa: E402
 
@@ -74,7 +74,7 @@ class Scene:
         """The line that the user sees."""
         said: list[str] = []
         try:
-            push_bundle(
+            push_with(
                 self.bundle, REPO, endpoint=self.hub.url, report=said.append, **(self.options | options)
             )
         except UserError as error:

@@ -27,6 +27,7 @@ _HOME = {
     "evaluate": "evaluation.sampling",
     "compare": "study.compare",
     "push_bundle": "publish.hub",
+    "Publishing": "publish.hub",
     "render_card": "card.card",
     "transplant": "study.transplant",
     "verify": "verification.verify",
@@ -42,6 +43,7 @@ __all__ = [
     "ERPOTrainer",
     "Engine",
     "Grader",
+    "Publishing",
     "RunDoctor",
     "Search",
     "Trace",
@@ -65,7 +67,7 @@ if TYPE_CHECKING:
     from .card.card import render_card
     from .evaluation.sampling import evaluate
     from .methods.credit import Credit, CreditBatch
-    from .publish.hub import push_bundle
+    from .publish.hub import Publishing, push_bundle
     from .run.conductor import TrainResult, train_and_push
     from .study.compare import compare
     from .study.decode import compare_decoding

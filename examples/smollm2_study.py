@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import gc
 import json
+import random
 import shutil
 import time
 from importlib.metadata import version
@@ -45,6 +46,8 @@ METHODS: dict[str, dict[str, Any]] = {"grpo": {}, "erpo": {"synthesis": "additiv
 SHIPPED, WARM = "as shipped", "after warm-up"
 GROUP = 8  # completions of a question
 PROBE = 64  # training questions that decide when the warm-up ends; they are not used to learn from
+WORKED = ("in-order", "any-order", "own-words")  # the last two leave choices, so entropy
+OPENINGS = ("First", "Now", "Then", "Next", "So", "Well", "Here", "OK")
 COMPARED = ("torch", "transformers", "trl", "peft", "reasoning-gym")
 
 
@@ -66,6 +69,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--target", type=float, default=0.4, help="sampled accuracy that ends the warm-up")
     parser.add_argument("--warm-steps", type=int, default=200, help="at most so many supervised steps")
     parser.add_argument("--warm-rate", type=float, default=1e-4, help="their learning rate")
+    parser.add_argument("--worked", choices=WORKED, default="in-order", help="how the worked answers go")
     parser.add_argument("--traces", type=int, default=12, help="traces of each method (default 12)")
     return parser.parse_args(argv)
 
@@ -99,6 +103,23 @@ def worked(prompt: str) -> str:
     return " " + "\n".join(lines)
 
 
+def worked_in_any_order(prompt: str, rng: random.Random, words: bool = False) -> str:
+    """`Sum: 4 + 3 - 2 =` -> ` 3 - 2 = 1`, `4 + 1 = 5`: two terms at a time, whichever.
+
+    words: each line begins with one of eight words (`Now, 3 - 2 = 1`).
+    """
+    first, *rest = prompt.removeprefix("Sum: ").removesuffix(" =").split()
+    terms = [int(first), *(int(sign + term) for sign, term in zip(rest[::2], rest[1::2]))]
+    lines = []
+    while len(terms) > 1:
+        i, j = sorted(rng.sample(range(len(terms)), 2))
+        a, b = terms[i], terms.pop(j)
+        terms[i] = a + b
+        opening = f"{rng.choice(OPENINGS)}, " if words else ""
+        lines.append(f"{opening}{a} {'-' if b < 0 else '+'} {abs(b)} = {a + b}")
+    return " " + "\n".join(lines)
+
+
 # -- the warm-up ------------------------------------------------------------------------------------
 
 
@@ -110,10 +131,17 @@ def warm_up(args: argparse.Namespace, task: Task, grader: Grader, folder: Path) 
     probe = dataclasses.replace(task, test=task.train.select(range(PROBE)))
     prompts = task.train["prompt"][PROBE:]
     log: list[dict[str, float]] = []
+    rng = random.Random(0)
     for step in range(1, args.warm_steps + 1):
         batch = [prompts[i] for i in torch.randint(len(prompts), (16,))]
         model.train()
-        loss = _supervised_loss(model, tokenizer, batch)
+        answers = [
+            worked(prompt)
+            if args.worked == "in-order"
+            else worked_in_any_order(prompt, rng, args.worked == "own-words")
+            for prompt in batch
+        ]
+        loss = _supervised_loss(model, tokenizer, batch, answers)
         optimizer.param_groups[0]["lr"] = args.warm_rate * min(1.0, step / 10)
         optimizer.zero_grad()
         loss.backward()
@@ -121,10 +149,9 @@ def warm_up(args: argparse.Namespace, task: Task, grader: Grader, folder: Path) 
         optimizer.step()
         if step % 5 and step < args.warm_steps:
             continue
-        result = evaluate(
-            model, probe, tokenizer=tokenizer, grader=grader, temperature=1.0, **_decoding(args)
-        )
-        log.append({"step": step, "loss": loss.item(), "accuracy": result.summary()["accuracy"]})
+        result = evaluate(model, probe, tokenizer=tokenizer, grader=grader, temperature=1.0, **decoding(args))
+        found = {name: result.summary()[name] for name in ("accuracy", "mean_entropy")}  # nats a token
+        log.append({"step": step, "loss": loss.item(), **found})
         print(f"warm-up {log[-1]}", flush=True)
         if log[-1]["accuracy"] >= args.target:
             break
@@ -136,11 +163,11 @@ def warm_up(args: argparse.Namespace, task: Task, grader: Grader, folder: Path) 
     partial.rename(folder)
 
 
-def _supervised_loss(model: Any, tokenizer: Any, prompts: list[str]) -> torch.Tensor:
-    """Mean negative log-likelihood (nats a token) of the worked answers."""
+def _supervised_loss(model: Any, tokenizer: Any, prompts: list[str], answers: list[str]) -> torch.Tensor:
+    """Mean negative log-likelihood (nats a token) of the answers."""
     rows = [
-        (tokenizer(p)["input_ids"], [*tokenizer(worked(p))["input_ids"], tokenizer.eos_token_id])
-        for p in prompts
+        (tokenizer(p)["input_ids"], [*tokenizer(answer)["input_ids"], tokenizer.eos_token_id])
+        for p, answer in zip(prompts, answers)
     ]
     width = max(len(p) + len(c) for p, c in rows)
     ids = torch.full(
@@ -158,8 +185,9 @@ def _supervised_loss(model: Any, tokenizer: Any, prompts: list[str]) -> torch.Te
 # -- judging ----------------------------------------------------------------------------------------
 
 
-def _decoding(args: argparse.Namespace) -> dict[str, Any]:
-    return {"max_new_tokens": args.max_completion_length, "batch_size": 64, "progress": False}
+def decoding(args: argparse.Namespace) -> dict[str, Any]:
+    asked = {"max_new_tokens": args.max_completion_length, "plain": True}  # as the warm-up asks
+    return asked | {"batch_size": 64, "progress": False}
 
 
 def judge(
@@ -177,7 +205,7 @@ def judge(
         lm, tokenizer = _loaded(model)
         result = evaluate(
             lm, task, tokenizer=tokenizer, grader=grader, n=args.questions,
-            resume_path=path.with_suffix(".jsonl"), **settings, **_decoding(args),
+            resume_path=path.with_suffix(".jsonl"), **settings, **decoding(args),
         )  # fmt: skip
         result.model = name
         result.to_json(path)
@@ -209,6 +237,7 @@ def train(args: argparse.Namespace, task: Task, method: str, seed: int) -> Path:
         task,
         algorithm=method,
         push=False,
+        plain=True,
         peft_config=LoraConfig(
             r=args.lora_r, lora_alpha=2 * args.lora_r, target_modules="all-linear", task_type="CAUSAL_LM"
         ),

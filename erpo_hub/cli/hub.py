@@ -98,7 +98,7 @@ def push(
     """
     from ..publish.base import rebased
     from ..publish.bundle import check_bundle
-    from ..publish.hub import push_bundle
+    from ..publish.hub import Publishing, push_bundle
     from ..publish.traces_dataset import push_traces
 
     if check_only:
@@ -125,21 +125,8 @@ def push(
         return
     if repo_id is None:
         raise UsageError("where to? erpo-hub push BUNDLE NAME/MODEL")
-    commit = push_bundle(
-        bundle,
-        repo_id,
-        private=private,
-        token=token,
-        create_pr=create_pr,
-        revision=revision,
-        message=message,
-        force=force,
-        space=space,
-        base_model=base_model,
-        include=include or [],
-        evidence=evidence,
-        collection=collection,
-    )
+    how = Publishing(revision, message, force, base_model, include or [], space, evidence, collection)
+    commit = push_bundle(bundle, repo_id, private=private, token=token, create_pr=create_pr, publishing=how)
     typer.echo(commit.pr_url or commit.commit_url)
 
 
@@ -160,16 +147,16 @@ def space(
 
     Example: `erpo-hub space me/inspector me/qwen-erpo me/qwen-grpo --traces me/qwen-traces`
     """
-    from ..publish.space import ZERO_GPU, deploy_space
+    from ..publish.space import ZERO_GPU, SpaceSettings, deploy_space
 
+    settings = SpaceSettings(
+        hardware or ZERO_GPU, _pairs("--variable", variable), _pairs("--secret", secret), package
+    )
     made = deploy_space(
         repo_id,
         models=models,
         traces=traces,
-        hardware=hardware or ZERO_GPU,
-        variables=_pairs("--variable", variable),
-        secrets=_pairs("--secret", secret),
-        package=package,
+        settings=settings,
         private=private,
         token=token,
         dry_run=dry_run,
@@ -201,16 +188,7 @@ def job(
 
     Example: `erpo-hub job me/qwen-erpo --timeout 6h -- Qwen/Qwen2.5-0.5B-Instruct openai/gsm8k`
     """
-    from ..publish.job import submit_job
+    from ..publish.job import JobSettings, submit_job
 
-    submit_job(
-        context.args,
-        repo_id,
-        timeout=timeout,
-        flavor=flavor,
-        token=token,
-        script=script,
-        package=package,
-        resume=resume,
-        follow=follow,
-    )
+    settings = JobSettings(timeout, flavor, script, package)
+    submit_job(context.args, repo_id, settings, resume=resume, follow=follow, token=token)

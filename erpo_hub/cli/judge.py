@@ -107,6 +107,7 @@ def compare(
     workers: Annotated[int | None, typer.Option(help="Cells at a time.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A small version, minutes on two cores.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="No chat template around text prompts.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Train nothing: report what is finished.")] = False,
 ) -> None:
     """Train methods over seeds at equal completions and write one report. Resumable.
 
@@ -128,6 +129,7 @@ def compare(
         quick=quick,
         grid=grid,
         plain=plain or None,
+        train=not report,
         **overrides,
     )
     typer.echo((out / "report.md").read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,41 @@ MAX_CARD = 1 << 20  # bytes of a card on the Hub that is merged
 _OURS = re.compile(r"(figures|traces|\.eval_results)/.+|[^/]+\.safetensors|[^/]+\.safetensors\.index\.json")
 
 
+@dataclass(frozen=True)
+class Publishing:
+    """How a bundle is published, beside where and by whom.
+
+    revision: a branch, made from main where it is missing. message: of the commit.
+    force: replace a card that people have edited inside its generated blocks, or did not get from erpo-hub.
+    base_model: the Hub id of an adapter's base that the run had from a folder or from this package; it is put
+        into adapter_config.json, the record and the card.
+    include: names of files in the folder that erpo-hub did not make and that are to be published too.
+    space: a Space that shows this model; the card's worked example links to it.
+    evidence: a dataset of traces on the Hub; `.eval_results` name it as their source, else the traces in the
+        model's own repository.
+    collection: title of a collection of the repository's owner that gets the model, `evidence` and `space`;
+        made where it is missing.
+    """
+
+    revision: str | None = None
+    message: str | None = None
+    force: bool = False
+    base_model: str | None = None
+    include: Collection[str] = ()
+    space: str | None = None
+    evidence: str | None = None
+    collection: str | None = None
+
+    def flags(self) -> list[str]:
+        """The same as options of `erpo-hub push`."""
+        given = {"--revision": self.revision, "--message": self.message, "--space": self.space}
+        given |= {"--base-model": self.base_model, "--evidence": self.evidence}
+        given |= {"--collection": self.collection}
+        flags = [part for option, value in given.items() if value for part in (option, value)]
+        flags += [part for name in self.include for part in ("--include", name)]
+        return [*flags, *(["--force"] if self.force else [])]
+
+
 def push_bundle(
     folder: str | Path,
     repo_id: str,
@@ -44,14 +80,7 @@ def push_bundle(
     private: bool | None = None,
     token: str | None = None,
     create_pr: bool = False,
-    revision: str | None = None,
-    message: str | None = None,
-    force: bool = False,
-    space: str | None = None,
-    base_model: str | None = None,
-    include: Collection[str] = (),
-    evidence: str | None = None,
-    collection: str | None = None,
+    publishing: Publishing | None = None,
     endpoint: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> CommitInfo:
@@ -61,63 +90,50 @@ def push_bundle(
         folder: what `build_bundle` wrote. Left as it is, whatever happens.
         private: of a repository that is made; an existing one keeps its setting.
         create_pr: propose the commit as a pull request, for a repository you can't write to.
-        revision: a branch, made from main where it is missing.
-        force: replace a card that people have edited inside its generated blocks, or did not get from
-        erpo-hub.
-        space: a Space that shows this model; the card's worked example links to it.
-        base_model: the Hub id of an adapter's base that the run had from a folder or from this package; it is
-        put into adapter_config.json, the record and the card.
-        include: names of files in the folder that erpo-hub did not make and that are to be published too.
-        evidence: a dataset of traces on the Hub; `.eval_results` name it as their source, else the traces in
-        the model's own repository.
-        collection: title of a collection of the repository's owner that gets the model, `evidence` and
-        `space`; made where it is missing.
         endpoint: the Hub's address; default HF_ENDPOINT, else https://huggingface.co.
         report: is told in one line what happened; default: stderr.
 
     Returns the commit (`.pr_url` for a pull request). Raises UserError in one line: what, where, what to do.
     """
-    folder, report = Path(folder), report or to_stderr
+    folder, report, how = Path(folder), report or to_stderr, publishing or Publishing()
     check_repo_id(repo_id)
-    for other in filter(None, (space, base_model, evidence)):
+    for other in filter(None, (how.space, how.base_model, how.evidence)):
         check_repo_id(other)
-    if create_pr and revision not in (None, "main"):
+    if create_pr and how.revision not in (None, "main"):
         raise UsageError("create_pr proposes a change to main: leave revision out")
-    if problems := check_bundle(folder, token=token, include=include):
+    if problems := check_bundle(folder, token=token, include=how.include):
         more = f" (and {len(problems) - 1} more: `erpo-hub push --check-only`)" if len(problems) > 1 else ""
         raise UserError(f"{folder} can't be published: {problems[0]}{more}")
-    files: dict[str, Path | bytes] = {**published_files(folder, include)}
-    files |= rebased(folder, base_model, force=force)
-    given = {"--revision": revision, "--message": message, "--space": space, "--base-model": base_model}
-    given |= {"--evidence": evidence, "--collection": collection}
-    options = [part for option, value in given.items() if value for part in (option, value)]
-    options += [part for name in include for part in ("--include", name)]
-    options += ["--private" if private else "--public"] if private is not None else []
-    options += [o for o, on in (("--create-pr", create_pr), ("--force", force)) if on]
+    files: dict[str, Path | bytes] = {**published_files(folder, how.include)}
+    files |= rebased(folder, how.base_model, force=how.force)
+    options = how.flags() + (["--private" if private else "--public"] if private is not None else [])
+    options += ["--create-pr"] if create_pr else []
     again = shlex.join(["erpo-hub", "push", str(folder), repo_id, *options])
     with no_commit_on_failure(repo_id, kept=f"the bundle is kept in {folder}", again=again):
         api = hub_api(token, endpoint)
-        if base_model:
-            refuse_unknown_base(api, base_model)
-        prepare_repo(api, repo_id, private=private, revision=revision, create_pr=create_pr)
+        if how.base_model:
+            refuse_unknown_base(api, how.base_model)
+        prepare_repo(api, repo_id, private=private, revision=how.revision, create_pr=create_pr)
         repo_id = full_name(api, repo_id)
-        files |= with_source(files, f"{api.endpoint}/{f'datasets/{evidence}' if evidence else repo_id}")
-        head = commit.head_of(api, repo_id, revision=revision)
+        shown = f"datasets/{how.evidence}" if how.evidence else repo_id
+        files |= with_source(files, f"{api.endpoint}/{shown}")
+        head = commit.head_of(api, repo_id, revision=how.revision)
         outcome = commit.commit_once(
             api,
             repo_id,
-            _content(api, files, repo_id, head, force, space),
+            _content(api, files, repo_id, head, how),
             head=head,
-            message=message or _message(folder),
-            revision=revision,
+            message=how.message or _message(folder),
+            revision=how.revision,
             create_pr=create_pr,
         )
     report(what_happened(outcome, repo_id))
-    if collection:
+    if how.collection:
         parts = [Item(repo_id, "model", note_of(read_record(folder)))]
-        parts += [Item(name, kind) for name, kind in ((evidence, "dataset"), (space, "space")) if name]
+        others: list[tuple[str | None, str]] = [(how.evidence, "dataset"), (how.space, "space")]
+        parts += [Item(name, kind) for name, kind in others if name]
         owner = repo_id.partition("/")[0]
-        report(f"in the collection {add_to_collection(api, collection, parts, owner, private=private)}")
+        report(f"in the collection {add_to_collection(api, how.collection, parts, owner, private=private)}")
     return outcome.info
 
 
@@ -208,14 +224,13 @@ def _content(
     files: dict[str, Path | bytes],
     repo_id: str,
     head: str,
-    force: bool,
-    space: str | None,
+    how: Publishing,
 ) -> commit.Content:
     """The bundle's files, its card merged with the Hub's, and what an earlier bundle left there to delete."""
     remote = commit.remote_files(api, repo_id, "model", head)
     text, record = (_bytes(files[name]).decode("utf-8") for name in ("README.md", "run.json"))
-    card = with_address(text, json.loads(record), repo_id, space)
-    files = files | {"README.md": keep_edits(api, repo_id, card, head, force).encode()}
+    card = with_address(text, json.loads(record), repo_id, how.space)
+    files = files | {"README.md": keep_edits(api, repo_id, card, head, how.force).encode()}
     stale = [path for path in remote if _OURS.fullmatch(path) and path not in files]
     return commit.Content(files, tuple(sorted(stale)) if "run.json" in remote else ())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,18 +28,32 @@ RUNS = "/runs"
 _TIMEOUT = re.compile(r"[1-9]\d*(\.\d+)?[smhd]?")
 
 
+@dataclass(frozen=True)
+class JobSettings:
+    """What a job runs on and what it runs.
+
+    timeout: after which the Hub ends the job: seconds, or "90m", "6h", "2d". The Hub's own is 30 min.
+    script: a PEP 723 script or its URL in place of the `erpo-hub train` command, given the same arguments.
+    package: how the job installs erpo-hub: a requirement, or a wheel, which is sent to the bucket. Default:
+        what is installed here (see source.py).
+    env: variables of the job.
+    """
+
+    timeout: str | int
+    flavor: str = "a10g-small"
+    script: str | None = None
+    package: str | Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
 def submit_job(
     arguments: Sequence[str],
     repo_id: str,
+    settings: JobSettings,
     *,
-    timeout: str | int,
-    flavor: str = "a10g-small",
-    token: str | None = None,
-    script: str | None = None,
-    package: str | Path | None = None,
-    env: Mapping[str, str] | None = None,
     resume: bool = False,
     follow: bool = True,
+    token: str | None = None,
     endpoint: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> JobInfo:
@@ -46,30 +61,28 @@ def submit_job(
 
     Args:
         arguments: those of `erpo-hub train`, model and dataset first, without --push-to and --output-dir.
-        timeout: after which the Hub ends the job: seconds, or "90m", "6h", "2d". Required: the Hub's own is
-        30 min.
-        token: becomes the job's secret HF_TOKEN; default: the saved one. Required one way or the other.
-        script: a PEP 723 script or its URL in place of the `erpo-hub train` command, given the same
-        arguments.
-        package: how the job installs erpo-hub: a requirement, or a wheel, which is sent to the bucket.
-        Default: what is installed here (see source.py).
         resume: go on with the run that an earlier job to the same `repo_id` left.
         follow: show the job's log until it ends. Ctrl-C stops the showing, not the job.
+        token: becomes the job's secret HF_TOKEN; default: the saved one. Required one way or the other.
 
     Raises UsageError for a wrong timeout, UserError when the Hub refuses or the job fails.
     """
     report = report or to_stderr
     check_repo_id(repo_id)
-    if not _TIMEOUT.fullmatch(str(timeout)):
-        raise UsageError(f"timeout {timeout!r}: write seconds, or a number with s, m, h or d, such as 6h")
+    if not _TIMEOUT.fullmatch(str(settings.timeout)):
+        raise UsageError(
+            f"timeout {settings.timeout!r}: write seconds, or a number with s, m, h or d, such as 6h"
+        )
     if taken := sorted({"--push-to", "--output-dir", "--output_dir", "--resume"} & set(arguments)):
         raise UsageError(f"{taken[0]} is set by the job itself: leave it out")
     api = hub_api(token, endpoint)
-    again = resume_command(arguments, repo_id, timeout, flavor, script)
-    with no_commit_on_failure(repo_id, kept="no job was started", again="the same command", hardware=flavor):
+    again = resume_command(arguments, repo_id, settings)
+    with no_commit_on_failure(
+        repo_id, kept="no job was started", again="the same command", hardware=settings.flavor
+    ):
         namespace = retried(lambda: str(api.whoami()["name"]))
-        job = _start(api, namespace, arguments, repo_id, timeout, flavor, script, package, env, resume)
-    report(f"job {job.id} started on {flavor}, for at most {timeout}: {job.url}")
+        job = _start(api, namespace, arguments, repo_id, settings, resume)
+    report(f"job {job.id} started on {settings.flavor}, for at most {settings.timeout}: {job.url}")
     report(f"if it ends too early, go on with: {again}")
     if follow:
         _follow(api, job, namespace, again, report)
@@ -81,16 +94,12 @@ def _start(
     namespace: str,
     arguments: Sequence[str],
     repo_id: str,
-    timeout: str | int,
-    flavor: str,
-    script: str | None,
-    package: str | Path | None,
-    env: Mapping[str, str] | None,
+    settings: JobSettings,
     resume: bool,
 ) -> JobInfo:
     from huggingface_hub import Volume
 
-    found = install_source("tasks", package)
+    found = install_source("tasks", settings.package)
     bucket = call_hub(lambda: api.create_bucket(f"{namespace}/erpo-runs", private=True, exist_ok=True))
     requirement = found if isinstance(found, str) else f"erpo-hub[tasks] @ file://{RUNS}/wheels/{found.name}"
     if isinstance(found, Path):
@@ -98,13 +107,13 @@ def _start(
         call_hub(lambda: api.batch_bucket_files(bucket.bucket_id, add=wheel))
     run = partial(
         api.run_uv_job,
-        script or "erpo-hub",
-        script_args=training_command(arguments, repo_id, resume=resume, script=script is not None),
+        settings.script or "erpo-hub",
+        script_args=training_command(arguments, repo_id, resume=resume, script=settings.script is not None),
         dependencies=[requirement],
-        env=dict(env or {}),
+        env=dict(settings.env),
         secrets={"HF_TOKEN": api.token},
-        flavor=flavor,
-        timeout=timeout,
+        flavor=settings.flavor,
+        timeout=settings.timeout,
         volumes=[Volume(type="bucket", source=bucket.bucket_id, mount_path=RUNS)],
         namespace=namespace,
     )
@@ -122,11 +131,10 @@ def training_command(
     return [*command, *arguments, *where, *checkpoints, *(["--resume"] if resume else [])]
 
 
-def resume_command(
-    arguments: Sequence[str], repo_id: str, timeout: str | int, flavor: str, script: str | None = None
-) -> str:
+def resume_command(arguments: Sequence[str], repo_id: str, settings: JobSettings) -> str:
     """The command that goes on with a job's run in another job."""
-    options = ["--timeout", str(timeout), "--flavor", flavor, *(["--script", script] if script else [])]
+    options = ["--timeout", str(settings.timeout), "--flavor", settings.flavor]
+    options += ["--script", settings.script] if settings.script else []
     return shlex.join(["erpo-hub", "job", repo_id, *options, "--resume", "--", *arguments])
 
 

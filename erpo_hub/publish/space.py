@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -39,20 +40,35 @@ FAILED = {"BUILD_ERROR", "RUNTIME_ERROR", "CONFIG_ERROR", "NO_APP_FILE"}
 STARTING = {"BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING"}
 
 
+@dataclass(frozen=True)
+class SpaceSettings:
+    """What a Space runs on and how it is built.
+
+    hardware: a flavor of the Hub; ZeroGPU by default. variables, secrets: of the Space, by name.
+    package: how the Space installs erpo-hub: a requirement ("erpo-hub[app]==0.1.0", "erpo-hub[app] @
+        git+https://...@commit") or a wheel, which is staged beside the app. Default: what is installed here
+        (see source.py).
+    source: the template's folder; default the one that comes with erpo-hub.
+    wait: seconds to wait for the build; 0 doesn't.
+    """
+
+    hardware: str = ZERO_GPU
+    variables: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    package: str | Path | None = None
+    source: str | Path | None = None
+    wait: float = 900.0
+
+
 def deploy_space(
     repo_id: str,
     *,
     models: Sequence[str],
     traces: str | None = None,
-    hardware: str = ZERO_GPU,
-    variables: Mapping[str, str] | None = None,
-    secrets: Mapping[str, str] | None = None,
-    package: str | Path | None = None,
+    settings: SpaceSettings | None = None,
     private: bool | None = None,
     token: str | None = None,
     dry_run: str | Path | None = None,
-    wait: float = 900.0,
-    source: str | Path | None = None,
     endpoint: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> CommitInfo | Path:
@@ -60,38 +76,32 @@ def deploy_space(
 
     Args:
         models: one or two model repositories to show. traces: a dataset of traces.
-        hardware: a flavor of the Hub; ZeroGPU by default. variables, secrets: settings of the Space.
-        package: how the Space installs erpo-hub: a requirement ("erpo-hub[app]==0.1.0",
-            "erpo-hub[app] @ git+https://...@commit") or a wheel, which is staged beside the app.
-            Default: what is installed here (see source.py).
-        wait: seconds to wait for the build; 0 doesn't.
-        source: the template; default the one that comes with erpo-hub.
+        dry_run: write the folder here and send nothing.
 
     Raises UserError in one line: refused hardware (402, 403), a build that failed, a template that is not
     there.
     """
-    report = report or to_stderr
+    report, settings = report or to_stderr, settings or SpaceSettings()
     check_repo_id(repo_id)
-    settings = _settings(models, traces, variables)
+    _check_shown(models, traces)
     if dry_run is not None:
-        return stage_space(
-            Path(dry_run), repo_id, models, traces, hardware, package, private, source, endpoint
-        )
+        return stage_space(Path(dry_run), repo_id, models, traces, settings, private, endpoint)
     with no_commit_on_failure(repo_id, kept="nothing was committed", again="the same command"):
         api = hub_api(token, endpoint)
     with tempfile.TemporaryDirectory() as scratch:
         folder = stage_space(
-            Path(scratch) / "space", repo_id, models, traces, hardware, package, private, source, api.endpoint
+            Path(scratch) / "space", repo_id, models, traces, settings, private, api.endpoint
         )
         if problems := folder_problems(folder, token=token):
             raise UserError(f"the Space can't be published: {problems[0]}")
         content = commit.Content(
             {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
         )
+        variables = {"ERPO_MODELS": ",".join(models), "ERPO_TRACES": traces or "", **settings.variables}
         with no_commit_on_failure(
-            repo_id, kept="nothing was committed", again="the same command", hardware=hardware
+            repo_id, kept="nothing was committed", again="the same command", hardware=settings.hardware
         ):
-            _prepare(api, repo_id, hardware, settings, dict(secrets or {}), private)
+            _prepare(api, repo_id, settings.hardware, variables, dict(settings.secrets), private)
             outcome = commit.commit_once(
                 api,
                 repo_id,
@@ -101,20 +111,17 @@ def deploy_space(
                 repo_type="space",
             )
     report(what_happened(outcome, repo_id))
-    if wait:
+    if settings.wait:
         with no_commit_on_failure(repo_id, kept="the Space was published", again="the same command"):
-            _wait(api, repo_id, outcome.info.oid, wait, report)
+            _wait(api, repo_id, outcome.info.oid, settings.wait, report)
     return outcome.info
 
 
-def _settings(
-    models: Sequence[str], traces: str | None, variables: Mapping[str, str] | None
-) -> dict[str, str]:
+def _check_shown(models: Sequence[str], traces: str | None) -> None:
     if not 1 <= len(models) <= 2:
         raise UsageError(f"a Space shows one or two models, not {len(models)}")
     for name in [*models, *([traces] if traces else [])]:
         check_repo_id(name)
-    return {"ERPO_MODELS": ",".join(models), "ERPO_TRACES": traces or ""} | dict(variables or {})
 
 
 def _prepare(
@@ -155,14 +162,12 @@ def stage_space(
     repo_id: str,
     models: Sequence[str],
     traces: str | None,
-    hardware: str = ZERO_GPU,
-    package: str | Path | None = None,
+    settings: SpaceSettings,
     private: bool | None = None,
-    source: str | Path | None = None,
     endpoint: str | None = None,
 ) -> Path:
     """Writes the files of the Space into a new folder and returns it. Raises UserError."""
-    template = template_folder(source)
+    template = template_folder(settings.source)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: choose another folder for the Space")
     shutil.copytree(
@@ -170,9 +175,10 @@ def stage_space(
     )
     front, text = split_front_matter((folder / "README.md").read_text(encoding="utf-8"))
     (folder / "README.md").write_text(
-        f"---\n{to_yaml(_front_matter(front, models, traces, hardware))}\n---\n{text}", encoding="utf-8"
+        f"---\n{to_yaml(_front_matter(front, models, traces, settings.hardware))}\n---\n{text}",
+        encoding="utf-8",
     )
-    requirement = _requirement(folder, repo_id, package, private, endpoint)
+    requirement = _requirement(folder, repo_id, settings.package, private, endpoint)
     _pin(folder / "requirements.txt", requirement)
     return folder
 

@@ -82,7 +82,7 @@ def run_cell(cell: dict[str, Any], folder: Path) -> dict[str, Any]:
             model, tokenizer, _ = load_model(cell["model"])
             _fit_threads(model)
         else:
-            trainer, history = _train(cell, folder, task, grader)
+            trainer, history = train_cell(cell, folder, task, grader)
             result |= {"history": history, "cost": _cost(trainer, history)}
             model = trainer.accelerator.unwrap_model(trainer.model)
             tokenizer = trainer.processing_class
@@ -123,7 +123,8 @@ class _Clock(TrainerCallback):
         self.elapsed[state.global_step] = time.perf_counter() - self.start
 
 
-def _train(cell: dict[str, Any], folder: Path, task: Any, grader: Any) -> tuple[Any, list[dict]]:
+def train_cell(cell: dict[str, Any], folder: Path, task: Any, grader: Any) -> tuple[Any, list[dict]]:
+    """The trainer, its training done, and the rows that it logged."""
     from ..tasks.grading import correctness_reward
     from ..traces.loading import model_source
     from ..train.trainer import ERPOTrainer
@@ -162,7 +163,8 @@ def _finite(row: dict[str, Any]) -> dict[str, float | None]:
 def _cost(trainer: Any, history: list[dict]) -> dict[str, Any]:
     args, steps = trainer.args, trainer.state.global_step
     discarded = [row.get("erpo/sampling_discarded") or 0 for row in history]  # of dynamic sampling, a step
-    generated = steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
+    used = steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
+    generated = used // args.num_iterations  # each is used for so many updates
     return {
         "train_seconds": history[-1]["elapsed"] if history else None,
         "steps": steps,

@@ -61,6 +61,7 @@ def compare(
     train_size: int | None = None,
     baseline: str | None = None,
     plain: bool | None = None,
+    train: bool = True,
     progress: bool = True,
     **overrides: Any,
 ) -> Report:
@@ -83,6 +84,7 @@ def compare(
         train_size: rows to train on; default what the task has.
         baseline: the row that others are compared with; default "grpo", else the first.
         plain: text prompts stay bare; by default a model with a chat template is asked through it.
+        train: False reports what is finished of the plan, and what is missing.
         overrides: `ERPOConfig` fields for every cell.
 
     Returns the report, also written to out_dir as report.md, report.json and figures/*.png.
@@ -103,7 +105,8 @@ def compare(
     cells = _cells(plan, overrides)
     _check_arguments(cells)
     out = Path(out_dir)
-    todo = [cell for cell in cells if not _is_finished(out, cell)]
+    unfinished = [cell for cell in cells if not _is_finished(out, cell)]
+    todo = unfinished if train else []
     failed = _run_cells(out, todo, workers or _default_workers(), len(cells), progress)
     report = build_report(out, baseline=plan["baseline"], cells=[cell_folder(out, cell) for cell in cells])
     if failed:

@@ -17,7 +17,8 @@ MAX_BOX = 10_000  # characters scanned for the brace that closes a box
 
 _RUN_ON = re.compile(
     r"\n\s{0,9}(?:\#{1,6}\s|\*\*)?(?:Question|Problem|Exercise|Q|Human|User|Instruction|Example)"
-    r"\s?\d{0,4}\s?[:.]|[ \t](?:Question|Problem)\s?\d{0,4}:|"
+    r"\s?\d{0,4}(?:\*\*)?\s?[:.]|\n\s{0,9}\#{1,6}\s(?:Question|Problem|Exercise)\b|"
+    r"[ \t](?:Question|Problem)\s?\d{0,4}:|"
     r"<\|(?:im_end|endoftext|eot_id|end_of_text|im_start)\|>|</s>|<end_of_turn>"
 )
 _HASH = re.compile(r"^[ \t]{0,9}####[ \t]*(?=\S)(.{0,1000})|[^\n#]####[ \t]+(.{0,1000})", re.MULTILINE)
@@ -25,7 +26,8 @@ _ANSWER_IS = re.compile(
     r"\banswers?\b\**(?:[ \t]+(?:to|of|for|in)\b[^\n.:$]{0,40}?|\s?\([^()\n]{0,30}\))?\**\s{0,3}"
     r"(?:(?:is|are|was|will be|would be|must be|should be|equals|becomes)\b"
     r"(?:[ \t]+(?:therefore|thus|then|hence))?|=|:|：)"
-    r"|答案(?:是|为|：|:)|答え[はが：:]|(?:الجواب|الإجابة)(?: هو| هي|:)"
+    r"|答案(?:是|为|：|:)|答[：:]|选(?:择)?[：:]?\s?(?=[(（]?[A-J])"
+    r"|答え[はが：:]|(?:الجواب|الإجابة)(?: هو| هي|:)"
     r"|\brespuesta(?: es|:)|\bréponse(?: est|\s?:)|\bAntwort(?: ist| lautet|:)",
     re.IGNORECASE,
 )
@@ -36,6 +38,20 @@ _OPTION_IS = re.compile(
 )
 _NEGATIVE = re.compile(r"(?<![\d)%] )\b(?:minus|negative) (?=[\d$\\])")
 _HASHED_NUMBER = re.compile(r"\n#### (-?\d{1,30}(?:\.\d{1,30})?)\s*$", re.ASCII)
+_NOT = re.compile(r"\b(?:not|isn't|wrong|incorrect|neither|except)\b", re.IGNORECASE)
+_ARROW = re.compile(r"(?:(?<=\s)|^)(?:[-=]+>|[→⇒⟹])\s+", re.MULTILINE)
+_SIGN = re.compile(r"(?<=\d) [:x] (?=\$?\d)")  # "4 x 5", "5 : 7"
+_SIGNS = {" : ": ":", " x ": " × "}
+_BOXES = ("\\boxed", "\\fbox", "\\framebox")
+_TIMES_TEN = re.compile(r"(?<=\d)\s?[xX×✕*]\s?10(?=\s?(?:\^|\*\*)\s?[-+{(\d]|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹])")
+_LETTERS = re.compile(
+    r"\(([A-J])\)|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+([A-J])\b|(?<![\w'])([B-H])(?=[\s.,;:*]|$)"
+)
+_EXCLUDED = re.compile(
+    r"(?:\bnot|\bcannot|n't)\s+(?:equal(?:\s+to)?\s+|be\s+)?[$\\(*]{0,3}[-+]?\d[\d.,/]*\d?[$\\)*]{0,3}(?=\W|$)"
+)
+_RESULT = re.compile(r"[A-Za-z' ]{2,40}[:=]\s*(?=[-+$\\\d*])(.*)")  # "#### Total: 18", where nothing follows
+_PART = re.compile(r"(?:step|part|case|solution)\b", re.IGNORECASE)
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _CONNECTED = re.compile(r"[\s$,;.*\\()\[\]]{0,20}(?:and|or)?[\s$,;*\\()\[\]]{0,20}")
 
@@ -75,14 +91,28 @@ def find_answer(text: str) -> Found | None:
         return Found(boxed, "box")
     if "\\boxed" in shown[-MAX_BOX:] and _unclosed(shown):
         return None
-    shown = _NEGATIVE.sub("-", shown[-MAX_TEXT:])
-    return _marked(shown) or _unmarked(shown)
+    shown = _SIGN.sub(lambda m: _SIGNS[m.group()], _ARROW.sub(":\n", shown))
+    shown = _TIMES_TEN.sub(r"\\times 10", _NEGATIVE.sub("-", shown[-MAX_TEXT:]))
+    return _marked(shown) or _unmarked(_EXCLUDED.sub("", shown))
 
 
 def marked_answer(text: str) -> str | None:
     r"""The content of the last box or, without one, the answer behind GSM8K's `####`."""
     boxed = _boxed(text)
     return boxed if boxed is not None else _hashed(text[-MAX_TEXT:])
+
+
+def only_choice(text: str) -> str | None:
+    """The one choice that the last line names, without any mark: "I would pick (B) since 12 > 10"."""
+    line = (_shown(text) or "").rstrip().rpartition("\n")[2][-MAX_LINE:]
+    if concluded := re.search(
+        r"\b(?:so|thus|hence|therefore),?\s+(?:(?:it|this|the answer) (?:is|must be|has to be) )?"
+        r"\(?([A-J])\)?\.?$",
+        line,
+    ):
+        return concluded[1]
+    letters = {letter for groups in _LETTERS.findall(line) for letter in groups if letter}
+    return letters.pop() if len(letters) == 1 and not _NOT.search(line) else None
 
 
 def is_stated(text: str) -> bool:
@@ -130,7 +160,7 @@ def _boxed(text: str) -> str | None:
     contents: list[str] = []
     end = edge = len(text)
     for _ in range(MAX_PLACES):
-        start = max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))
+        start = max(text.rfind(name, 0, end) for name in _BOXES)
         if start < 0:
             break
         content, length = _box(text[start : start + MAX_BOX])
@@ -154,7 +184,7 @@ def _boxed(text: str) -> str | None:
 
 def _box(tail: str) -> tuple[str | None, int]:
     """The content of the box that opens `tail`, and the box's length; (None, 0) where it does not close."""
-    command = 6 if tail.startswith("\\boxed") else 5
+    command = next(len(name) for name in _BOXES if tail.startswith(name))
     rest = tail[command:].lstrip()
     skipped = len(tail) - len(rest)
     if rest[:1] == "{":
@@ -194,7 +224,9 @@ def _hashed(text: str) -> str | None:
     """GSM8K's mark: `####` and an answer. The word of a heading ("#### Step 1") is not an answer."""
     for match in last_matches(_HASH, text):
         line = (match[1] or match[2] or "").strip().strip("*").strip()
-        label = re.match(r"(?:final )?answer\b\s*[:=]?\s*(.*)", line, re.IGNORECASE)
+        label = re.match(r"(?:final )?answer\b\s*[:=]?\s*(.*)", line, re.IGNORECASE) or (
+            None if text[match.end() :].strip() or _PART.match(line) else _RESULT.match(line)
+        )
         line = label[1].strip("* ") if label else line
         if not line or re.match(r"[#\-]", line) and not re.match(r"-\s*[\d.$\\]", line):
             continue
@@ -205,7 +237,7 @@ def _hashed(text: str) -> str | None:
                 line[-1] == ":"
                 or (later and not choice_letter(line))
                 or (len(words) > 4)
-                or re.match(r"(?:step|part|case|solution)\b", line, re.I)
+                or _PART.match(line)
             ):
                 continue
         if re.match(r"(?:\d+[.)]|\([a-z\d]\))\s+[A-Za-z*]", line) or re.match(

@@ -17,14 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from . import gym as scoring
-from .answers import Found, extract_answer, find_answer, marked_answer
+from .answers import Found, extract_answer, find_answer, marked_answer, only_choice
 from .golds import accepted_answers, gradable
 from .notation import tidy
 from .processes import FAILURES, Job, Processes
+from .prose import last_value
 from .verdict import is_words, quick_verdict, stated_number
+from .words import last_in_words, number_in_words
 
 __all__ = ["Grader", "correctness_reward", "extract_answer", "format_reward", "gradable", "read_answer"]
 
+_SENTENCE = re.compile(r"[A-Za-z]+,? [a-z]+.*\d")
+_HEDGED = re.compile(
+    r"\b(?:not|n't|no|either|one of|any of|maybe|perhaps|could|or|between|"
+    r"least|most|more|less|than|under|over|below|above|base|fewer|times|plus|minus)\b"
+)
+_LETTER = re.compile(r"\(?[A-J]\)?")
+_JUDGES = (
+    "answers", "forms", "golds", "grading", "gym", "joins", "notation", "prose", "sets", "units", "verdict",
+    "words",
+)  # fmt: skip
 MAX_INLINE = 50_000  # characters; a longer completion is read in a grading process
 
 
@@ -38,7 +50,7 @@ def grader_version() -> str:
 
     digest = hashlib.sha256(version("math-verify").encode())
     try:
-        for name in ("answers", "golds", "grading", "gym", "notation", "prose", "verdict"):
+        for name in _JUDGES:
             digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     except OSError:
         return ""
@@ -162,11 +174,28 @@ def _judged(completion: str, golds: tuple[str, ...]) -> float | Job:
 
 def _candidate(found: Found | None, completion: str, gold: str) -> str:
     """The answer to compare with a gold one: words stated without any mark are the last line."""
-    if found is not None and (found.mark or not is_words(tidy(gold))):
-        return found.text
+    plain = tidy(gold)
+    if found is not None and (found.mark or not (is_words(plain) or _LETTER.fullmatch(plain))):
+        return _number_of(found) if stated_number(plain) else found.text
+    if _LETTER.fullmatch(plain) and (letter := only_choice(completion)):
+        return letter
     if found is None and ("<think>" in completion or "\\boxed" in completion):
         return ""
-    return completion.rstrip().rpartition("\n")[2].strip()[-1000:]
+    line = completion.rstrip().rpartition("\n")[2].strip()[-1000:]
+    return line if is_words(plain) else last_in_words(line) or line
+
+
+def _number_of(found: Found) -> str:
+    """The number of a sentence behind a mark, "Tina makes $990"; other answers as they stand."""
+    text = found.text
+    if (
+        found.mark in ("", "box")
+        or not _SENTENCE.match(text)
+        or _HEDGED.search(text)
+        or number_in_words(text)
+    ):
+        return text
+    return last_value(text) or text
 
 
 def read_answer(completion: str, gold: Any) -> str | None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .notation import MAX_ANSWER, plain_characters, tidy
-from .verdict import as_set
+from .sets import as_set, both_signs
 
 MEMORY_LIMIT = 4 << 30  # bytes of address space: a runaway power ends in MemoryError, not in the machine
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
@@ -124,7 +124,7 @@ def score_math(candidate: str, golds: Sequence[str]) -> float:
 
 
 def _spelled_set(answer: str) -> str:
-    return as_set(tidy(answer))
+    return both_signs(as_set(tidy(answer)))
 
 
 def _equal(gold: list[Any], found: list[Any]) -> bool:

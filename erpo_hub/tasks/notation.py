@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from .units import GLUED, UNITS
+from .words import SCALE, number_in_words
+
 MAX_ANSWER = 2_000  # characters; a longer answer is compared as text only, never parsed
 MAX_BITS = 20_000  # of a power that is worked out here: 9^{9^9} is not
 
@@ -62,18 +65,28 @@ _STYLE = (  # commands that only change how their argument looks, and those that
 )
 _STYLED = re.compile(rf"\\(?:{_STYLE})\*?\s*\{{([^{{}}]*)\}}")
 _BARE_STYLE = re.compile(
-    rf"\\(?:{_STYLE}|left|right|[bB]igg?[lr]?|limits|nolimits|checkmark|hfill|blacksquare)(?![A-Za-z])"
+    rf"\\(?:{_STYLE}|left|right|[bB]igg?[lr]?|limits|nolimits|checkmark|hfill|blacksquare|"
+    r"[lL]arge|LARGE|[hH]uge|small|tiny|normalsize|scriptstyle)(?![A-Za-z])"
 )
 _COLOR = re.compile(r"\\(?:color|textcolor|colorbox)\s*\{[^{}]*\}")
+_THOUSANDS = re.compile(r"\(\d{1,3}(?:,\d{3})+\)")
+_LAYOUT = re.compile(r"\\(?:begin|end)\s*\{(?:aligned|align\*?|gathered|split|equation\*?)\}")
 _SPACE = re.compile(r"\\[,;:> ]|\\q?quad(?![A-Za-z])|~|\\\n|\s+")
-_FRAC = re.compile(r"\\[dtc]?frac(?![A-Za-z])\s*")
+_FRAC = re.compile(r"\\(?:[dtcsx]|nice)?frac(?![A-Za-z])\s*")
 _OVER = re.compile(r"\{\s*([^{}]*?)\s*\\over(?![A-Za-z])\s*([^{}]*?)\s*\}")
 _FENCE = re.compile(r"^(?:\$\$?|\\\(|\\\[)\s*(.*?)\s*(?:\$\$?|\\\)|\\\])$", re.DOTALL)
 _CURRENCY = re.compile(
-    r"\\?[$£€₹¥]|\\(?:euro|pounds)(?![A-Za-z])\s*(?:\{\})?|(?<![A-Za-z])(?:USD|EUR|GBP|Rs\.?|US)(?=\s*[\d$])"
+    r"\\?[$£€₹¥¢₩₽]|\\(?:euro|pounds|textdollar|textcent|cent)(?![A-Za-z])\s*(?:\{\})?|"
+    r"(?<![A-Za-z])(?:USD|EUR|GBP|INR|CAD|AUD|CHF|JPY|CNY|RMB|Rs\.?|US|HK|NZ)(?=\s*[\d$])"
+)
+_CONTINENTAL = re.compile(
+    r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d{1,2})(?!\d)|(?<![\d.,])(\d{1,3}(?:\.\d{3}){2,})(?![\d.,])"
 )
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d{1,3}(?: \d{3})+(?!\d)|\d+)"
+_DIGITS = (
+    r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|"
+    r"\d{1,3}(?: \d{3})+(?!\d)|\d{1,3}(?:'\d{3})+(?!\d)|\d+)"
+)
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)"
 _REPEATING = r"\d*\.\d*(?:\\(?:overline|bar|dot)\s*\{?\d+\}?|\(\d+\)|\d\.\.\.)"
 _TEN = r"(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*(?P<exp>[-+]?\s*\d+)\s*\}|(?P<exp2>-?\d+))"
@@ -81,7 +94,7 @@ _POWER = r"\d+\s*\^\s*(?:\{\s*-?\d+\s*\}|-?\d+(?!\d))"
 _SIGNED = rf"[-+]?\s*(?:{_POWER}|{_DECIMAL})"
 _CORE = re.compile(
     rf"(?P<sign>(?:[-+]\s*)?)(?:"
-    rf"(?P<mixed>\d+)\s*(?:\\frac\{{\s*(?P<mn>\d+)\s*\}}\{{\s*(?P<md>\d+)\s*\}}|\s(?P<mn2>\d+)\s*/\s*(?P<md2>\d+)(?!\d)|"
+    rf"(?P<mixed>\d+)(?:\s*(?:and|&)?\s*\\frac\{{\s*(?P<mn>\d+)\s*\}}\{{\s*(?P<md>\d+)\s*\}}|\s(?P<mn2>\d+)\s*/\s*(?P<md2>\d+)(?!\d)|"
     rf"(?:-| and )(?P<mn3>\d+)/(?P<md3>\d+)(?!\d))"
     rf"|\\frac\{{\s*(?P<n>{_SIGNED})\s*\}}\{{\s*(?P<d>{_SIGNED})\s*\}}"
     rf"|\(\s*(?P<n4>{_SIGNED})\s*\)\s*/\s*(?P<d4>{_SIGNED})"
@@ -93,48 +106,18 @@ _CORE = re.compile(
     rf"|(?P<dec>{_DECIMAL})"
     rf")"
 )
-_SCALE = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_SCALED = re.compile(rf"\s*({'|'.join(_SCALE)})s?\b", re.IGNORECASE)
+_SCALED = re.compile(rf"\s*({'|'.join(SCALE)})s?\b", re.IGNORECASE)
+_AND_A_HALF = re.compile(r"\d+ and a (?:half|quarter|third)\b")
 _PERCENT = re.compile(r"\s*(?:\\?%|(?:percent|per cent|pct)\b)", re.IGNORECASE)
-_GLUED = frozenset(  # units that may stand right behind a digit, or that are one letter long
-    re.findall(
-        r"\S+",
-        "mm cm dm km m in ft yd mi kg mg g lb lbs oz s sec min h hr hrs ms ml mL L l kL mph kmph kph kJ J "
-        "kW W V A N Pa kPa Hz K C F cc rad deg th st nd rd am pm sq cu mol eV kcal cal dollars cents",
-    )
-)
-_UNIT_WORD = r"(?:[A-Za-z][A-Za-z']*\.?)"
+_UNIT_WORD = r"(?:[^\W\d_](?:[^\W\d_]|')*\.?)"  # of any script: 24です, 24 個
 _UNIT_TAIL = re.compile(
-    rf"(?:\s|{_UNIT_WORD}|\^\s*\{{?\s*-?\d\s*\}}?|(?<=[A-Za-z])[23](?!\d)|\^\s*\{{?\s*\\(?:circ|prime)\s*\}}?|\\(?:circ|degree|deg|prime)\b|"
+    rf"(?:\s|{_UNIT_WORD}|\^\s*\{{?\s*-?\d\s*\}}?|(?<=[A-Za-z])[23](?!\d)|\^\s*\{{?\s*\\(?:circ|prime)\s*\}}?|\\(?:circ|degree|deg|prime)\b|(?<=\s)\\(?:Omega|AA|mu\s*[A-Za-z])|"
     r"['\"]|/|-(?=[A-Za-z])|\\cdot(?![A-Za-z])|\*|[.,;!?](?=\s|$)|\\frac|[{}()]|\\?&)*"
 )
 _WORDS = re.compile(r"[A-Za-z]+")
 _HEDGE = re.compile(
     r"\b(?:or|and|not|maybe|perhaps|plus|minus|times|over|to|but|is|equals|squared|cubed|choose|mod|divided|factorial)\b"
 )
-_UNITS = {  # the names of a measure, to tell 12 feet from 12 inches
-    name: names.split()[0]
-    for names in (
-        *(
-            "inch inches in",
-            "foot feet ft",
-            "yard yards yd",
-            "mile miles mi",
-            "mm millimeters",
-            "meter meters m",
-        ),
-        *(
-            "cm centimeter centimeters",
-            "km kilometers",
-            "kg kilograms",
-            "gram grams g",
-            "pound pounds lb lbs",
-        ),
-        *("ounce ounces oz", "second seconds s sec", "minute minutes min", "hour hours h hr hrs", "day days"),
-        *("week weeks", "month months", "year years", "dollar dollars", "cent cents"),
-    )
-    for name in names.split()
-}
 
 
 @dataclass(frozen=True)
@@ -173,14 +156,32 @@ def tidy(answer: str) -> str:
     for _ in range(3):
         if (fenced := _FENCE.match(text)) and "$" not in fenced.group(1).replace("\\$", ""):
             text = fenced.group(1)
-    if "\\" in text:
+    if "\\" in text or "{" in text:
         text = _plain_commands(text)
-    text = text.replace("{,}", ",").replace("{:}", ":").replace("\\colon", ":")
+    text = re.sub(r"(?<=[\w)}])\*\*(?=[\d({-])", "^", re.sub(r"(?<![\^_])\{\s*([-+=<>*/])\s*\}", r"\1", text))
+    text = re.sub(r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi ", text)
+    text = re.sub(r"\^\s*\((-?\d+)\)", r"^{\1}", re.sub(r"(?<=\d)\s*\^\s*\{?\s*o\s*\}?$", r"^\\circ", text))
+    text = text.replace("{,}", ",").replace("{.}", ".").replace("{:}", ":").replace("\\colon", ":")
     text = _CURRENCY.sub("", text)
-    text = _SPACE.sub(" ", text).strip().rstrip(".,;:?").rstrip()
-    while len(text) > 1 and text[0] in "({" and _closes(text) == len(text) - 1 and "," not in text:
+    if "." in text:
+        text = _CONTINENTAL.sub(_point, text)
+    text = re.sub(" {2,}", " ", _SPACE.sub(" ", text)).strip().rstrip(".,;:?\\").rstrip()
+    text = re.sub(r"^(?:minus|negative) (?=[\d\\])", "-", text, flags=re.IGNORECASE)
+    while (
+        len(text) > 1
+        and text[0] in "({"
+        and _closes(text) == len(text) - 1
+        and text[-1] in ")}"
+        and (not re.search("[,;]", text) or _THOUSANDS.fullmatch(text))
+    ):
         text = text[1:-1].strip()
     return text
+
+
+def _point(match: re.Match[str]) -> str:
+    """`1.299,00` and `1.234.567` with the point that English has."""
+    whole, cents, groups = match.groups()
+    return whole.replace(".", "") + "." + cents if whole else groups.replace(".", "")
 
 
 def plain_characters(text: str) -> str:
@@ -200,8 +201,11 @@ def plain_characters(text: str) -> str:
 
 def _plain_commands(text: str) -> str:
     text = _COLOR.sub("", text.replace("\\!", "").replace("\\%", "%").replace("\\$", "").replace("\\#", "#"))
+    text = _LAYOUT.sub(" ", text)
     text = re.sub(r"(?<=\d)\\,(?=\d{3})|(?<=\d)\\ (?=\d{3})", " ", text)
     text = re.sub(r"\\(?:degree|degrees)(?![A-Za-z])", r"^\\circ", text)
+    text = re.sub(r"\\(?:left|right)\s*\.", "", text)
+    text = re.sub(r"\\[lr]angle(?![A-Za-z])", lambda m: "(" if m.group() == "\\langle" else ")", text)
     for _ in range(8):
         plainer = _STYLED.sub(r" \1 " if not re.search(r"\\(?:mathbf|boldsymbol|bm)", text) else r"\1", text)
         plainer = re.sub(r"(?<!\\mathbb)(?<![\^_\w}\]])\{([\d.,]+)\}", r"\1", plainer)
@@ -213,6 +217,7 @@ def _plain_commands(text: str) -> str:
     text = re.sub(r"\\(?:geqslant|geq)(?![A-Za-z])", r"\\ge", text)
     text = re.sub(r"\\(?:ne|not\s*=)(?![A-Za-z])", r"\\neq", text)
     text = re.sub(r"\\varnothing(?![A-Za-z])", r"\\emptyset ", text)
+    text = re.sub(r"\\big(cup|cap)(?![A-Za-z])", r"\\\1", text)
     return _braced_fractions(text)
 
 
@@ -261,25 +266,35 @@ def numeral(text: str) -> Numeral | None:
     if len(text) > MAX_ANSWER:
         return None
     core = _CORE.match(text)
-    if core is None:
-        return None
+    if core is None or _AND_A_HALF.match(text):
+        return _in_words(text)
     value = _value(core)
     if value is None:
         return None
     rest = text[core.end() :]
     if scale := _SCALED.match(rest):
-        value, rest = value * _SCALE[scale.group(1).lower()], rest[scale.end() :]
+        value, rest = value * SCALE[scale.group(1).lower()], rest[scale.end() :]
     percent = _PERCENT.match(rest)
     rest = rest[percent.end() :] if percent else rest
     unit = _unit(rest)
-    undone = value.denominator == 1 and any(core[top] for top in ("n", "n2", "n4"))
+    undone = value.denominator == 1 and any(core[top] for top in ("d", "d2", "d4") if core[top] != "1")
     return None if unit is None else Numeral(value, percent is not None, unit, undone)
+
+
+def _in_words(text: str) -> Numeral | None:
+    """`eighteen dollars`, `two thirds`, `two and a half hours`; not `one of them`."""
+    said = number_in_words(text)
+    if said is None or (unit := _unit(text[said[1] :])) is None:
+        return None
+    return Numeral(said[0], unit=unit)
 
 
 def _unit(rest: str) -> str | None:
     """The unit behind a number, "" for none or an unknown one; None where what stands there is more."""
-    rest = _REMARK.sub("", rest)
+    rest = _MODULUS.sub("", _REMARK.sub("", rest))
     if not rest.strip(" .,;:!?") and "!" not in rest.split(" ")[0]:
+        return ""
+    if re.fullmatch(r"\s?[ap]\.\s?m\.?", rest, re.IGNORECASE):
         return ""
     if (
         _UNIT_TAIL.fullmatch(rest) is None
@@ -292,13 +307,15 @@ def _unit(rest: str) -> str | None:
         return None
     first = words[0] if words else ""
     glued = bool(first) and not rest.startswith((" ", "-", "/"))
-    if first and (len(first) == 1 or glued) and first not in _GLUED and not (glued and len(first) > 3):
+    if first and (len(first) == 1 or glued) and first not in GLUED and not (glued and len(first) > 3):
         return None
-    return _UNITS.get(first.lower(), "")
+    return UNITS.get(first.lower(), "")
 
 
-_REMARK = re.compile(
-    r"(?:^|\s)\s*\((?:\s*=|\s*[A-Za-z]{2,}|[^()]*[-+*/\\])[^()]*(?:\([^()]*\)[^()]*)*\)\s*[.,]?$"
+_MODULUS = re.compile(r"\s*(?:\\pmod\s*\{?\s*\w+\s*\}?|\(\s*(?:\\bmod|mod)\s*\w+\s*\))$")
+_REMARK = re.compile(  # "12 (= 3*4)", "12 (since ...)", "12 (3*4)"; not the factor of 2(2^n-1)
+    r"(?:(?:^|\s)\s*\((?:\s*=|\s*[A-Za-z]{2,})[^()]*(?:\([^()]*\)[^()]*)*"
+    r"|\s\s*\((?:[-\d\s.,+*/=^{}]|\\(?:times|cdot|div)(?![A-Za-z]))+)\)\s*[.,]?$"
 )
 
 
@@ -334,7 +351,7 @@ _TOPS, _BOTTOMS = ("mn", "mn2", "mn3"), ("md", "md2", "md3")
 
 
 def _simple(text: str) -> Fraction:
-    text = re.sub(r"[\s,(){}]", "", text)
+    text = re.sub(r"[\s,'(){}]", "", text)
     base, power, exponent = text.partition("^")
     if not power:
         return Fraction(base)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from .joins import linked, of_a_share, right_side
 from .notation import tidy
 
 MAX_PLACES = 20  # matches of a pattern tried, from the last backwards
@@ -18,7 +19,8 @@ _FLUFF = re.compile(  # words between a mark and its answer
     r"(?:(?:approximately|about|around|roughly|exactly|simply|just|only|therefore|thus|hence|indeed|equal to|"
     r"equals|is|are|then|still|now|actually|given by|a total of|the number|the integer|the value|option|"
     r"choice|"
-    r"clearly|precisely|probably|likely|always|of course|found to be|calculated to be|determined to be)\b|"
+    r"surely|certainly|definitely|obviously|evidently|necessarily|finally|clearly|precisely|probably|likely|"
+    r"always|of course|found to be|calculated to be|determined to be)\b|"
     r"[\s:*_`>\"'=≈~,]+|\\approx)+",
     re.IGNORECASE,
 )
@@ -34,6 +36,8 @@ _MATH = re.compile(
     rf"\$\$(.{{1,1000}}?)\$\$|\\\[{_INSIDE}\\\]|\\\({_INSIDE}\\\)|\$([^$\n]{{1,500}})\$", re.DOTALL
 )
 _ASIDE = re.compile(r"(?<=[\w.!]) \((?=[^()]*[A-Za-z]{2})[^()]{0,200}\)(?=[\s.]*$)")
+_NAMELY = re.compile(r"[,;:(]\s*(?:namely|that is|i\.e\.),?\s+(?=\S)", re.IGNORECASE)
+_YES_NO = re.compile(r"(yes|no|true|false)\b(?=[,.;:!]|\s*$|\s+because)", re.IGNORECASE)
 _CLAUSE = re.compile(r",?\s+(?:who|which|because|since|as it|so that|where)\b")
 _SENTENCE_END = re.compile(r"(?<!\b[ap]\.m)(?<![ap])\.(?=\s|$)|[!?。](?=\s|$)(?<!\d!)|\n")
 _NUMBER = re.compile(r"[-+]?[\d٠-٩]+(?:[.,:/^][\d٠-٩]+)*|[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]")
@@ -55,7 +59,6 @@ _SMALL_UNIT = re.compile(  # "12 hours and 30 minutes": one quantity in two unit
     r"(?:minutes?|mins?|seconds?|secs?|hours?|days?|months?|weeks?|inch(?:es)?|in|feet|ounces?|oz|cents?|"
     r"centimeters?|cm|grams?|g|quarts?)\b"
 )
-_LARGE_UNIT = re.compile(r"\d\s+(?:hours?|feet|foot|pounds?|minutes?|dollars?|yards?|days?)(?:,? and|,)?\s*$")
 _TOKEN = re.compile(r"\s*(\S+)")
 _LINK = re.compile(r"\s*(?:,?\s*(?:and|or)\b|,)\s*")
 _CHOICE = re.compile(
@@ -69,6 +72,14 @@ def last_matches(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]
     return reversed(places)
 
 
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
+_WORKED = re.compile(
+    r"(?:times|plus|minus|by)\b[^,]*,\s*(?:which|that)\s+is\s+(?=\S)"
+)  # "2 times 3, that is 6"
+_WHERE = re.compile(r"\b(?:at|when|where|for|with)\s+$")
+_MEANS = re.compile(r",?\s+(?:which|that|this)\s+(?:is|equals|makes|gives|comes to|means)\s+(?=\S)")
+
+
 def choice_letter(line: str) -> str | None:
     match = _CHOICE.match(line)
     return match.group(1) if match else None
@@ -79,7 +90,9 @@ def value_after(line: str, *, said: bool = False) -> str | None:
 
     `said` is for "the answer is", which "correct" or "not obvious" may follow: None then.
     """
-    line = line.lstrip(" \t\n:*_`>=")
+    line = (
+        line.lstrip(" \t\n:*_`>=").replace("\\$", "$") if line.count("$") == 1 else line.lstrip(" \t\n:*_`>=")
+    )
     if not line:
         return None
     skipped = _FLUFF.match(line)
@@ -89,7 +102,7 @@ def value_after(line: str, *, said: bool = False) -> str | None:
         return None
     if (math_found := _MATH.match(start)) and _is_math(math_found):
         return _joined_math(start, math_found)
-    if _CHOICE.match(start) and not re.match(r"[A-J]\.?\s+[a-z]", start):
+    if _CHOICE.match(start) and not re.match(r"[A-J]\.?\s+(?!because|since|as\b|which)[a-z]", start):
         first = start.split("\n", 1)[0].strip().rstrip("*.").strip()
         return (
             choice_letter(start)
@@ -97,10 +110,17 @@ def value_after(line: str, *, said: bool = False) -> str | None:
             else first
         )
     if run := _run(start):
-        return run
+        means = _MEANS.match(start, len(run)) if _unfinished(run) else _WORKED.search(run)
+        return value_after(start[means.end() :]) if means else run
+    if whether := _YES_NO.match(start):
+        return whether[1]
     sentence = _SENTENCE_END.split(start, maxsplit=1)[0].strip().strip("*`\"'_").strip()
     if not sentence:
         return None
+    if but := re.match(r"(?:not|neither)\b.*\bbut\s+(?=[-+$\\\d])", sentence):
+        return value_after(sentence[but.end() :])
+    if named := _NAMELY.search(sentence):
+        return value_after(sentence[named.end() :])
     if re.match(r"(?:one of|either|between|any of)\b", sentence, re.IGNORECASE):
         return sentence
     numbers = _NUMBER.search(sentence) or "$" in sentence or "\\" in sentence
@@ -121,6 +141,8 @@ def _is_math(match: re.Match[str]) -> bool:
     content = match[4]
     if content is None:
         return True
+    if content[:1].isdigit() and match.string[match.end() : match.end() + 1].isdigit():
+        return False  # "$40, so -$40"
     bare = re.sub(r"\\(?:text|mathrm|textbf|mbox|mathbf|operatorname)\s?\{[^{}]*\}|\\[A-Za-z]+", "", content)
     return not re.search(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}|\d\s+[a-z]{3,}", bare)
 
@@ -188,9 +210,14 @@ def _run(text: str) -> str | None:
     run = " ".join(taken).replace(" ,", ",")
     if re.fullmatch(r"[-+$]?[\d.,]+!", run) and re.match(r"!?\s*(?:$|[A-Z\n])", text[end:]):
         run = run[:-1]  # a cry, not a factorial
-    if not taken or not re.search(r"[\d\\½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞∞π√]|^[a-zA-Z]$|=", run):
+    if _CJK.search(run):
+        parts = [part for part in _CJK.split(run) if re.search(r"\d", part)]
+        run = parts[-1 if _CJK.match(run) else 0] if parts else ""
+    if not run or not re.search(r"[\d\\½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞∞π√]|^[a-zA-Z]$|=", run):
         return None
     tail = text[end : end + 80]
+    if re.match(r"\s+(?:times|plus|minus|divided by|multiplied by)\b", tail):
+        return run + _SENTENCE_END.split(tail, maxsplit=1)[0]
     if after := _AFTER.match(tail):
         return run + " " + after.group().strip()
     if compound := _SMALL_UNIT.match(tail):
@@ -219,6 +246,9 @@ def last_value(text: str) -> str | None:
     best: str | None = None
     for match in last_matches(_MATH, text):
         content = _content(match)
+        line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+        if "=" in content and "$" in line and _WHERE.search(line):
+            return last_value(text[: match.start()])  # "the minimum is $-4$, at $x=2$"
         if _is_math(match) and re.search(r"[\d\\A-Za-z∞]", content):
             best, end = _joined_before(text, match), match.end()
             if compound := _SMALL_UNIT.match(text[end:].replace("$", "")):
@@ -256,24 +286,18 @@ def _joined_before(text: str, last: re.Match[str]) -> str:
 
 def _last_run(line: str) -> str | None:
     """The last run of a line that has a number or a command in it; "" where it is an unfinished sum."""
+    line = line.rstrip(" |").rpartition("| ")[2] if line.startswith("|") else line
+    if (share := of_a_share(line)) is not None:
+        return share
     numbers = list(re.finditer(r"[\d٠-٩½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞∞π]|\\(?:frac|d?frac|sqrt|pi|infty|binom)", line))
     for number in reversed(numbers[-MAX_PLACES * 10 :]):
         run, before = _run_around(line, number.start())
         if run is None:
             continue
-        if "=" in run:
-            last = run.rpartition("=")[2].strip()
-            run = last or run
-        if _unfinished(run):
-            return ""
-        link = re.search(r"(\$?-?\d[\d.,]*)\s+(or|to|and)\s+$", before)
-        if link and link[2] == "to" and "ratio" in before:
-            return f"{link[1]}:{run}"
-        if link and (link[2] == "or" or (link[2] == "and" and before[: link.start()].endswith(" are "))):
-            return f"{link[1]}, {run}"
-        if before and _LARGE_UNIT.search(before):
-            return (before + run)[-60:]
-        return run
+        run, several = right_side(run, before)
+        if several:
+            return run
+        return "" if _unfinished(run) else linked(run, before, line[line.find(run, len(before)) + len(run) :])
     return None
 
 

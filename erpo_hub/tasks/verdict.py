@@ -11,10 +11,11 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
+from .forms import compound, offered_value, special_verdict, without_choice
 from .notation import MAX_ANSWER, Numeral, numeral, tidy
+from .sets import known
 
 _PLAIN = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?", re.ASCII)
-_CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:\)|[.:](?=\s|$)|$)\s*[.:]?\s*(.*)", re.DOTALL)
 _LABEL = re.compile(
     r"^(?:(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|option|choice)s?\s*(?:is|:|=)?\s*:?\s*)+",
     re.IGNORECASE,
@@ -24,19 +25,14 @@ _FLUFF = re.compile(
     r"\\sim|~|=|is|:)\s*)+(?=[-+\d.\\(])",
     re.IGNORECASE,
 )
+_ABOUT = re.compile(
+    r"\\approx(?![A-Za-z])|"
+    r",?\s*\(?(?:or |which is |that is |i\.e\.,? )?(?:about|approximately|roughly|around)\b"
+)
 _EQUALS = re.compile(r"(?<![<>!\\])=+|\\(?:equiv|approx)(?![A-Za-z])")
-_BASE = re.compile(r"([0-9A-Fa-f]+)\s*_\s*\{?\s*(\d+)\s*\}?|([0-9A-Fa-f]+)\s*\(?\s*base\s+(\d+)\s*\)?")
-_BASE_WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_BASE_WORD = re.compile(rf"(?<=[\d_{{ ])({'|'.join(_BASE_WORDS)})(?=\s*\}}|$)")
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s*(?:([ap])\.?\s*m\.?)?", re.IGNORECASE)
-_HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s*m\.?", re.IGNORECASE)
-_RATIO = re.compile(r"(-?[\d.]+)\s*(?::|\bto\b)\s*(-?[\d.]+)")
 _ASSIGNS = re.compile(
     r"(?:(?:[A-Za-z]|\\[a-z]+)[\w{}'()]*\s*)?=|[^=]*$"
 )  # a gold equation that gives a value
-_BOUND = re.compile(
-    r"(?P<n>[^a-zA-Z]+?)\s*(?:[a-zA-Z]+ )?or (?P<way>more|greater|higher|above|less|fewer|lower|below)$"
-)
 _JOIN = re.compile(r"\s*(?:;|,?\s*\b(?:and|or)\b|,|\\lor(?![A-Za-z]))\s*")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+")
@@ -46,6 +42,7 @@ _OPENERS = set(
     re.findall(r"\w+", "The Then Thus Therefore Hence This That These They There She Since And But Finally")
 )
 _NEGATED = re.compile(r"\b(?:not|no|never|neither|nor|isn|wasn|except|unless|if|or)\b", re.IGNORECASE)
+_WHETHER = {"yes", "no", "true", "false"}
 _NO = {"no", "none", "ok"}
 
 
@@ -65,19 +62,26 @@ def quick_verdict(candidate: str, gold: str) -> bool | None:
         return False
     theirs = _LABEL.sub("", tidy(gold))
     ours = _FLUFF.sub("", _LABEL.sub("", tidy(candidate)))
-    if ours == theirs:
+    if ours == theirs or known(ours) == known(theirs):
         return True
     if not ours:
         return False
-    if (verdict := _special(ours, theirs)) is not None:
+    if value := offered_value(theirs):  # "(D) 2015": the letter or its value is right
+        lettered = special_verdict(ours, theirs.strip("( ")[0])
+        return True if lettered else False if without_choice(ours) != ours else quick_verdict(ours, value)
+    if (verdict := special_verdict(ours, theirs)) is not None:
         return verdict
     number = stated_number(theirs) if _ASSIGNS.match(theirs) else None
-    ours = _without_choice(ours)
+    ours = without_choice(ours)
     if (one := re.fullmatch(r"\\\{([^{},]*)\\\}", ours)) and not theirs.startswith("\\{"):
         ours = one.group(1).strip()
     if number is not None:
         found = stated_number(ours)
-        return found is not None and found.same(number)
+        return (
+            (found is not None and found.same(number))
+            or _rounded(ours, number)
+            or any(value.same(number) for value in compound(ours))
+        )
     if (verdict := _lists(ours, theirs)) is not None:
         return verdict
     if "\\neq" in ours and "\\neq" not in theirs:
@@ -85,62 +89,6 @@ def quick_verdict(candidate: str, gold: str) -> bool | None:
     if (verdict := _words(ours, theirs)) is not None:
         return verdict
     return False if other_case(ours, theirs) else None
-
-
-def _special(ours: str, theirs: str) -> bool | None:
-    """Choices, bases, times of day and ratios, where the gold answer is one."""
-    choice = re.fullmatch(r"\(?([A-J])\)?[.:]?", theirs)
-    if choice:
-        found = (
-            _CHOICE.fullmatch(ours)
-            or re.fullmatch(r"\(([a-j])\)\s*(.*)", ours)
-            or re.fullmatch(r"([a-e])()", ours)
-        )
-        return found.group(1).upper() == choice.group(1) if found else False
-    base, mine = _base(theirs), _base(ours)
-    if base or mine:
-        a, b = (_based(m, text) for m, text in ((mine, ours), (base, theirs)))
-        return a[0] == b[0] and (not a[1] or not b[1] or a[1] == b[1])
-    if (clock := _time(theirs)) and (mine_clock := _time(ours)):
-        return clock[:2] == mine_clock[:2] and (
-            not clock[2] or not mine_clock[2] or clock[2] == mine_clock[2]
-        )
-    gold_ratio, ratio = _RATIO.fullmatch(theirs), _RATIO.fullmatch(ours)
-    if gold_ratio or ratio:
-        wanted = numeral(f"{gold_ratio[1]}/{gold_ratio[2]}" if gold_ratio else theirs)
-        found_ratio = numeral(f"{ratio[1]}/{ratio[2]}" if ratio else ours)
-        if gold_ratio is None and (wanted is None or wanted.value.denominator == 1):
-            return None if wanted is None else False  # 144:2 is not 72
-        return wanted is not None and found_ratio is not None and found_ratio.same(wanted)
-    return None
-
-
-def _base(text: str) -> re.Match[str] | None:
-    """A numeral with its base, `1011_2`; not a name with an index, `A_1`."""
-    match = _BASE.fullmatch(_BASE_WORD.sub(lambda m: str(_BASE_WORDS.index(m.group(1)) + 2), text))
-    if match is None or not 2 <= int(match[2] or match[4]) <= 36:
-        return None
-    return match if (match[1] or match[3]).isdigit() or int(match[2] or match[4]) > 10 else None
-
-
-def _based(match: re.Match[str] | None, text: str) -> tuple[str, str]:
-    if match is None:
-        return text.replace(" ", "").lower().lstrip("0"), ""
-    return (match[1] or match[3]).lower().lstrip("0"), match[2] or match[4]
-
-
-def _time(text: str) -> tuple[int, int, str] | None:
-    if match := _CLOCK.fullmatch(text):
-        return int(match[1]), int(match[2]), (match[3] or "").lower()
-    if match := _HOUR.fullmatch(text):
-        return int(match[1]), 0, match[2].lower()
-    return None
-
-
-def _without_choice(text: str) -> str:
-    """`(B) 12`, `B: 12` and `B) 12` as `12`."""
-    match = _CHOICE.fullmatch(text)
-    return match.group(2) if match and match.group(2) else text
 
 
 @lru_cache(maxsize=4096)
@@ -151,22 +99,32 @@ def stated_number(text: str) -> Numeral | None:
     if not any(c.isdigit() for c in text):
         return None
     sides = [side.strip() for side in _EQUALS.split(text)]
-    if len(sides) < 2:
-        return None
+    if len(sides) < 2 or sum(bool(_EQUALS.search(part)) for part in _JOIN.split(text)) > 1:
+        return None  # x = 2, x = -3 is a list
     last = numeral(sides[-1])
     if last is not None:
         first = numeral(sides[0])
-        return last if first is None or first.same(last) else None
+        return last if first is None or Numeral(first.value).same(last) else None
     if numeral(sides[0]) is not None and not re.search(r"[A-Za-z]", _COMMAND.sub("", "".join(sides[1:]))):
         return numeral(sides[0])
     return numeral(sides[0]) if len(sides) == 2 and re.fullmatch(r"[A-Za-z]", sides[1]) else None
+
+
+def _rounded(text: str, gold: Numeral) -> bool:
+    r"""Whether `\frac{7}{12}\approx 0.58` states the gold number: first, and rounded behind it."""
+    parts = [part.strip() for part in _ABOUT.split(text)]
+    exact, about = numeral(parts[0]), numeral(parts[-1])
+    if len(parts) != 2 or exact is None or about is None or not exact.same(gold):
+        return False
+    values = [about.value, about.value / 100 if about.percent else about.value]
+    return any(abs(exact.value - value) * 50 <= abs(exact.value) for value in values)
 
 
 def _items(text: str) -> tuple[str, list[str]] | None:
     """The bracket ("" for none and for a set) and the parts of a flat list of two parts or more."""
     bracket, inner = "", text
     if set_of := re.fullmatch(r"\\\{(.*)\\\}", text):
-        inner = set_of.group(1)
+        bracket, inner = "{}", set_of.group(1)
     elif len(text) > 1 and text[0] in "([" and text[-1] in ")]":
         bracket, inner = text[0] + text[-1], text[1:-1]
     if re.search(r"[()\[\]&]|\\(?:begin|cup|cap|pm|mp)", inner):
@@ -189,53 +147,13 @@ def _lists(ours: str, theirs: str) -> bool | None:
         if sorted(names[0]) != sorted(names[1]):
             return None
         return all(numbers[names[0].index(name)].same(b) for name, b in zip(names[1], wanted))
-    if gold[0] != found[0]:
+    if gold[0].strip("{}") != found[0].strip("{}"):
         return False if gold[0] and found[0] else None
-    if gold[0]:
+    if gold[0].strip("{}"):
         return len(numbers) == len(wanted) and all(a.same(b) for a, b in zip(numbers, wanted))
     return all(any(a.same(b) for a in numbers) for b in wanted) and all(
         any(a.same(b) for b in wanted) for a in numbers
     )
-
-
-_RELATION = re.compile(r"(<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z]))=?")
-_TURNED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
-
-
-def as_set(text: str) -> str:
-    r"""Inequalities in one variable as a set, `x<0 or x>5` as `(-\infty,0)\cup(5,\infty)`; else the text."""
-    if bound := _BOUND.fullmatch(text):
-        more = bound["way"] in ("more", "greater", "higher", "above")
-        return f"[{bound['n']},\\infty)" if more else f"(-\\infty,{bound['n']}]"
-    pieces = [
-        _interval(part)
-        for part in re.split(r",?\s*(?:\bor\b|\\lor(?![A-Za-z]))\s*", re.sub(r"<=|>=", _ascii, text))
-    ]
-    return "\\cup".join(pieces) if all(pieces) else text  # type: ignore[arg-type]
-
-
-def _ascii(match: re.Match[str]) -> str:
-    return "\\le " if match.group() == "<=" else "\\ge "
-
-
-def _interval(text: str) -> str | None:
-    parts = [part.strip() for part in _RELATION.split(text)]
-    if len(parts) == 3:
-        left, sign, right = parts
-        if not re.fullmatch(r"[a-zA-Z]", left):
-            left, sign, right = right, _TURNED[sign], left
-        if not re.fullmatch(r"[a-zA-Z]", left) or not right:
-            return None
-        if sign in ("<", "\\le"):
-            return f"(-\\infty,{right}{')' if sign == '<' else ']'}"
-        return f"{'(' if sign == '>' else '['}{right},\\infty)"
-    if len(parts) == 5 and re.fullmatch(r"[a-zA-Z]", parts[2]) and parts[0] and parts[4]:
-        low, first, _, second, high = parts
-        if first in (">", "\\ge"):
-            low, first, second, high = high, _TURNED[second], _TURNED[first], low
-        if first in ("<", "\\le") and second in ("<", "\\le"):
-            return f"{'(' if first == '<' else '['}{low},{high}{')' if second == '<' else ']'}"
-    return None
 
 
 def other_case(ours: str, theirs: str) -> bool:
@@ -255,6 +173,15 @@ def _words(ours: str, theirs: str) -> bool | None:
     wanted, found = as_words(theirs), as_words(ours)
     if wanted == found:
         return True
+    if wanted in _WHETHER and (said := re.match(r"(\w+)[,.;:!]", ours)):
+        return said[1].casefold() == wanted
+    if wanted in _WHETHER and (said := re.search(r"\b(?:so|thus|hence|therefore),?\s+(\w+)$", ours)):
+        return said[1].casefold() == wanted
+    both = [
+        {part for part in re.split(r",\s*(?:and )?|\band\b", t) if as_words(part)} for t in (theirs, ours)
+    ]
+    if len(both[0]) > 1 and {as_words(part) for part in both[0]} == {as_words(part) for part in both[1]}:
+        return True
     sentence = re.split(r"\b(?:is|are|was|were|be)\b", ours)
     if len(sentence) > 1 and as_words(sentence[-1]) == wanted:
         return True
@@ -264,6 +191,8 @@ def _words(ours: str, theirs: str) -> bool | None:
 
 def is_words(text: str) -> bool:
     """Whether a tidy answer is words rather than mathematics."""
+    if text.casefold() in _NO:
+        return True
     return bool(_WORD.search(_COMMAND.sub("", text))) and re.search(r"[=^_+\\<>]", text) is None
 
 

@@ -111,6 +111,30 @@ class Comparison:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class ForkSettings:
+    """How the choices at a position are tried.
+
+    choices: most probable tokens tried, at least 2.
+    max_new_tokens: length of a continuation; default: as long as the trace was allowed to be.
+    temperature: default: the trace's own, 1 for a greedy trace.
+    seed: repeats the audit exactly; a position's result does not depend on which others are audited.
+    """
+
+    choices: int = 3
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    seed: int = 0
+
+    def sampling(self, trace: Trace) -> Sampling:
+        """What draws the continuations: the trace's own settings where these say nothing."""
+        own = trace.generation
+        heat = self.temperature if self.temperature is not None else own.get("temperature") or 1.0
+        limit = self.max_new_tokens or own.get("max_new_tokens") or 256
+        shaping = {key: value for key, value in own.items() if key in SHAPING}
+        return Sampling(limit, heat, seed=self.seed, num_alternatives=0, **shaping)
+
+
 def audit(
     engine: Forker,
     trace: Trace,
@@ -120,10 +144,7 @@ def audit(
     extract: Callable[[str], str | None] | None = None,
     positions: Sequence[int] | None = None,
     pivots: int = 5,
-    choices: int = 3,
-    max_new_tokens: int | None = None,
-    temperature: float | None = None,
-    seed: int = 0,
+    forks: ForkSettings | None = None,
     cancel: threading.Event | None = None,
 ) -> Audit:
     """Fork at positions of a trace, n continuations from each of their most probable tokens.
@@ -132,14 +153,12 @@ def audit(
         grade: score of a completion (its whole text), right when above one half.
         extract: final answer of a completion; without it answers are not compared.
         positions: where to fork; default: the `pivots` strongest pivots of the trace.
-        choices: most probable tokens tried at each, at least 2.
-        max_new_tokens: length of a continuation; default: as long as the trace was allowed to be.
-        temperature: default: the trace's own, 1 for a greedy trace.
-        seed: repeats the audit exactly; a position's result does not depend on which others are audited.
         cancel: stops after the position in hand; the audit of the finished ones is returned.
 
     Raises UserError: no pivots, a position out of range, a trace of another vocabulary.
     """
+    forks = forks or ForkSettings()
+    choices = forks.choices
     engine.check(trace)
     if n < 2 or choices < 2:
         raise UsageError("an audit needs n >= 2 continuations and choices >= 2 tokens at each position")
@@ -150,17 +169,14 @@ def audit(
         raise UserError(f"position {outside[0]} is outside the trace, which has tokens 0 .. {len(trace) - 1}")
     if trace.num_alternatives < choices:
         raise UserError(f"the trace has {trace.num_alternatives} alternatives a token and choices={choices}")
-    settings = {k: v for k, v in trace.generation.items() if k in SHAPING}
-    heat = temperature if temperature is not None else trace.generation.get("temperature") or 1.0
-    limit = max_new_tokens or trace.generation.get("max_new_tokens") or 256
-    sampling = Sampling(limit, heat, seed=seed, num_alternatives=0, **settings)
+    sampling = forks.sampling(trace)
     engine.keep(trace.prompt_tokens + trace.tokens)
     done = []
     for t in chosen:
         if cancel is not None and cancel.is_set():
             break
         done.append(_position(engine, trace, t, choices, n, sampling, grade, extract))
-    return _audit(done, n, heat, seed)
+    return _audit(done, n, sampling.temperature, forks.seed)
 
 
 def compare_positions(
@@ -169,20 +185,20 @@ def compare_positions(
     n: int = 8,
     *,
     grade: Callable[[str], float],
+    extract: Callable[[str], str | None] | None = None,
     pivots: int = 5,
-    seed: int = 0,
-    **options: Any,
+    forks: ForkSettings | None = None,
 ) -> Comparison:
     """`audit` of the strongest pivots and, as a control, of the nearest other position to each.
 
-    Nearest, because an early fork has more text left to change than a late one. Same options as `audit`.
+    Nearest, because an early fork has more text left to change than a late one. Same arguments as `audit`.
     """
+    forks = forks or ForkSettings()
     chosen = strongest_pivots(trace, pivots)
     others = neighbours(trace, chosen)
     chosen = chosen[: len(others)]
-    options = {"grade": grade, "seed": seed, **options}
-    a = audit(engine, trace, n, positions=chosen, **options)
-    b = audit(engine, trace, n, positions=others, **options)
+    a = audit(engine, trace, n, grade=grade, extract=extract, positions=chosen, forks=forks)
+    b = audit(engine, trace, n, grade=grade, extract=extract, positions=others, forks=forks)
     where = dict(zip(chosen, others))
     theirs = {p.index: p for p in b.positions}
     pairs = [(p, theirs[where[p.index]]) for p in a.positions if where[p.index] in theirs]
@@ -190,7 +206,7 @@ def compare_positions(
     shift = None
     if a.answer_shift is not None and b.answer_shift is not None:
         shift = a.answer_shift - b.answer_shift
-    interval = _bootstrap_mean(differences, seed)
+    interval = _bootstrap_mean(differences, forks.seed)
     return Comparison(a, b, float(differences.mean()), interval, shift)
 
 

@@ -46,6 +46,14 @@ def test_unpacked_cells_are_packed_into_the_same_rows(tmp_path) -> None:
     )
 
 
+def test_some_rows_of_a_study_can_be_unpacked_alone(tmp_path) -> None:
+    file = EVIDENCE / "ablations.parquet"
+    folders = evidence.unpack(file, tmp_path, ["grpo", "permuted gate"])
+    assert sorted({folder.parent.name for folder in folders}) == ["grpo", "permuted-gate"]
+    assert {path.parent for path in tmp_path.rglob("cell.json")} == set(folders)
+    assert len(folders) == 6
+
+
 def test_compare_goes_on_with_unpacked_cells(tmp_path) -> None:
     """`erpo-hub compare` finds every training of the study finished and trains none."""
     evidence.unpack(EVIDENCE / "collapse.parquet", tmp_path)

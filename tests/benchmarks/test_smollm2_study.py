@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ def study(monkeypatch: pytest.MonkeyPatch):
 )
 def test_a_worked_answer_ends_in_the_right_number(study, prompt: str, answer: str) -> None:
     assert study.worked(prompt) == answer
+
+
+def test_in_any_order_every_step_is_right_and_the_order_varies(study) -> None:
+    seen = {study.worked_in_any_order("Sum: 4 + 3 - 2 =", random.Random(seed)) for seed in range(40)}
+    assert seen == {" 4 + 3 = 7\n7 - 2 = 5", " 3 - 2 = 1\n4 + 1 = 5", " 4 - 2 = 2\n2 + 3 = 5"}
+    assert study.worked_in_any_order("Sum: 5 - 9 =", random.Random(0)) == " 5 - 9 = -4"
+    spoken = {study.worked_in_any_order("Sum: 5 - 9 =", random.Random(seed), True) for seed in range(99)}
+    assert spoken == {f" {word}, 5 - 9 = -4" for word in study.OPENINGS}
 
 
 def test_the_worked_answer_of_every_question_is_right(study) -> None:
@@ -80,3 +89,33 @@ def test_the_whole_study(study, tmp_path: Path, capsys: pytest.CaptureFixture) -
     assert before == {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*") if path.is_file()}
     with pytest.raises(UserError, match="another steps"):
         study.main([str(model), "--out", str(out), *FAST, "--steps", "2"])
+
+
+def test_a_search_measures_every_candidate_once(study, tmp_path: Path, monkeypatch, capsys) -> None:
+    import smollm2_search
+
+    sums = "min_terms=3&max_terms=3&min_digits=1&max_digits=1"
+    candidates = {"one": ["--task", sums, "--worked", "any-order"], "other, 35 %": ["--task", sums]}
+    monkeypatch.setattr(smollm2_search, "CANDIDATES", candidates)
+    monkeypatch.setattr(smollm2_search, "QUESTIONS", 4)
+    model = save_tiny_model(tmp_path / "model")
+    small = ["--warm-steps", "2", "--target", "1", "--max-completion-length", "6"]
+    command = [str(model), "--out", str(tmp_path / "search"), *small]
+    smollm2_search.main(command)
+    files = sorted((tmp_path / "search").glob("*/found.json"))
+    found = [json.loads(file.read_text()) for file in files]
+    assert [one["candidate"] for one in found] == list(candidates)
+    assert found[0]["dead"] == 1.0  # a random model is never right
+    assert found[0]["warm_up"][0].keys() >= {"step", "loss", "accuracy", "mean_entropy"}
+    assert capsys.readouterr().out.endswith("none fits\n")
+    before = [file.stat().st_mtime_ns for file in files]
+    smollm2_search.main(command)
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_what_fits(study) -> None:
+    import smollm2_search
+
+    assert smollm2_search.fits({"entropy": 0.3, "accuracy": 0.6})
+    assert not smollm2_search.fits({"entropy": 0.29, "accuracy": 0.5})
+    assert not smollm2_search.fits({"entropy": 0.5, "accuracy": 0.2})

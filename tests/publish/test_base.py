@@ -21,6 +21,7 @@ from erpo_hub.publish.hub import push_bundle
 from erpo_hub.record.format import read_record
 from tests.hub_server import HubServer
 from tests.hub_server.fixtures import hub  # noqa: F401
+from tests.hub_server.pushing import push_with
 from tests.hub_server.sample_run import example_run, example_trace, fake_weights
 from tests.hub_server.server import ALICE
 
@@ -67,7 +68,7 @@ def test_the_base_is_named_everywhere_and_the_bundle_is_left_as_it_was(
     assert f"[{BASE}](https://huggingface.co/{BASE}) trained for 40 steps" in card.text
     assert f'model_id = "{REPO}"' in card.text
     said: list[str] = []
-    push_bundle(adapter, REPO, endpoint=hub.url, base_model=BASE, report=said.append)
+    push_with(adapter, REPO, endpoint=hub.url, base_model=BASE, report=said.append)
     assert "no commit made" in said[0]
 
 
@@ -80,9 +81,9 @@ def test_an_adapter_without_a_base_on_the_hub_is_refused_with_the_way_out(hub, a
         CliRunner().invoke(app, ["push", str(adapter), "--check-only", "--base-model", BASE]).exit_code == 0
     )
     with pytest.raises(UsageError, match="the Hub has no model 'alice/tiny-reasoner'"):
-        push_bundle(adapter, REPO, endpoint=hub.url, base_model=BASE)
+        push_with(adapter, REPO, endpoint=hub.url, base_model=BASE)
     with pytest.raises(UsageError, match="'../x' is not a repository name"):
-        push_bundle(adapter, REPO, endpoint=hub.url, base_model="../x")
+        push_with(adapter, REPO, endpoint=hub.url, base_model="../x")
     assert ("models", REPO) not in hub.state.repos
 
 
@@ -97,6 +98,6 @@ def test_a_base_is_given_to_no_model_that_needs_none(hub, tmp_path, adapter):
         example_run(), fake_weights(tmp_path / "w"), tmp_path / "whole", figures=False
     ).folder
     with pytest.raises(UsageError, match=r"was trained from Qwen/Qwen3-0\.6B on the Hub"):
-        push_bundle(named, REPO, endpoint=hub.url, base_model=BASE)
+        push_with(named, REPO, endpoint=hub.url, base_model=BASE)
     with pytest.raises(UsageError, match="is a whole model, which needs no base"):
-        push_bundle(whole, REPO, endpoint=hub.url, base_model=BASE)
+        push_with(whole, REPO, endpoint=hub.url, base_model=BASE)

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from erpo_hub.cli.main import app
 from erpo_hub.errors import UserError
 from erpo_hub.publish.bundle import build_bundle
-from erpo_hub.publish.hub import push_bundle
 from erpo_hub.publish.traces_dataset import push_traces
 from erpo_hub.traces.sessions import to_session
 from tests.hub_server import HubServer
 from tests.hub_server.fixtures import hub  # noqa: F401
+from tests.hub_server.pushing import push_with
 from tests.hub_server.sample_run import example_run, example_trace, fake_weights
 
 TITLE = "ERPO beside GRPO"
@@ -34,7 +34,7 @@ def bundle(folder: Path) -> Path:
 
 def push(hub: HubServer, folder: Path, name: str, **options: object) -> list[str]:
     said: list[str] = []
-    push_bundle(folder, name, endpoint=hub.url, report=said.append, **options)
+    push_with(folder, name, endpoint=hub.url, report=said.append, **options)
     return said
 
 

@@ -17,6 +17,7 @@ from erpo_hub.publish.bundle import build_bundle
 from erpo_hub.publish.hub import push_bundle
 from tests.hub_server import HubServer
 from tests.hub_server.fixtures import hub, no_xet  # noqa: F401
+from tests.hub_server.pushing import push_with
 from tests.hub_server.sample_run import example_run, example_trace, fake_weights, write_safetensors
 from tests.hub_server.server import BOB
 
@@ -49,7 +50,7 @@ def make_bundle(tmp_path: Path, value: int = 1, **changes: object) -> Path:
 
 def push(hub: HubServer, bundle: Path, **options: object) -> tuple[object, list[str]]:
     said: list[str] = []
-    info = push_bundle(bundle, REPO, endpoint=hub.url, report=said.append, **options)
+    info = push_with(bundle, REPO, endpoint=hub.url, report=said.append, **options)
     return info, said
 
 
@@ -330,7 +331,7 @@ def test_a_branch_is_made_and_main_is_left_alone(hub, bundle):
 
 def test_a_pull_request_to_a_branch_is_a_wrong_call(bundle):
     with pytest.raises(UsageError, match="leave revision out"):
-        push_bundle(bundle, REPO, create_pr=True, revision="dev")
+        push_with(bundle, REPO, create_pr=True, revision="dev")
 
 
 # --- the card that people edit on the Hub ---

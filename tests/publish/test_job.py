@@ -17,7 +17,7 @@ import pytest
 from erpo_hub import __version__
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.publish import patience
-from erpo_hub.publish.job import resume_command, submit_job, training_command
+from erpo_hub.publish.job import JobSettings, resume_command, submit_job, training_command
 from tests.hub_server import HubServer
 from tests.hub_server.fixtures import hub  # noqa: F401
 from tests.hub_server.server import ALICE
@@ -35,8 +35,8 @@ def installed_from_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def submit(hub: HubServer, **options: object) -> tuple[dict, list[str]]:
     said: list[str] = []
-    options = {"timeout": "6h"} | options
-    job = submit_job(ARGUMENTS, "alice/qwen-erpo", endpoint=hub.url, report=said.append, **options)
+    settings = JobSettings("6h", **{key: options.pop(key) for key in ("package", "script") if key in options})
+    job = submit_job(ARGUMENTS, "alice/qwen-erpo", settings, endpoint=hub.url, report=said.append, **options)
     return hub.state.jobs[job.id]["spec"], said
 
 
@@ -84,9 +84,9 @@ def test_a_failed_job_says_how_to_go_on(hub):
 @pytest.mark.parametrize("timeout", ["", "0", "six hours", "6 h", "-1h"])
 def test_a_timeout_is_required_and_must_be_one(timeout):
     with pytest.raises(TypeError, match="timeout"):
-        submit_job(ARGUMENTS, "alice/m")  # type: ignore[call-arg]
+        JobSettings()  # type: ignore[call-arg]
     with pytest.raises(UsageError, match="such as 6h"):
-        submit_job(ARGUMENTS, "alice/m", timeout=timeout)
+        submit_job(ARGUMENTS, "alice/m", JobSettings(timeout))
 
 
 def test_a_token_is_required(hub, monkeypatch):
@@ -97,7 +97,7 @@ def test_a_token_is_required(hub, monkeypatch):
 
 def test_what_the_job_sets_itself_is_refused():
     with pytest.raises(UsageError, match="--push-to is set by the job itself"):
-        submit_job([*ARGUMENTS, "--push-to", "x/y"], "alice/m", timeout="1h")
+        submit_job([*ARGUMENTS, "--push-to", "x/y"], "alice/m", JobSettings("1h"))
 
 
 @pytest.mark.parametrize(("status", "said"), [(402, "paid plan"), (401, "hf auth login")])
@@ -126,7 +126,7 @@ def test_the_flags_of_the_job_are_flags_of_the_trainer():
 def test_the_resume_command_survives_a_shell():
     import shlex
 
-    words = shlex.split(resume_command(["m", "file name.jsonl?x=1 2"], "a/b", "1h", "l4x1"))
+    words = shlex.split(resume_command(["m", "file name.jsonl?x=1 2"], "a/b", JobSettings("1h", "l4x1")))
     assert words[-2:] == ["m", "file name.jsonl?x=1 2"]
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from erpo_hub.card.merge import split_front_matter
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.publish import patience, space
 from erpo_hub.publish.check import folder_problems
-from erpo_hub.publish.space import deploy_space
+from erpo_hub.publish.space import SpaceSettings, deploy_space
 from tests.hub_server import HubServer
 from tests.hub_server.fixtures import hub  # noqa: F401
 from tests.hub_server.server import BOB
@@ -22,6 +23,7 @@ from tests.publish.test_source import install
 
 SPACE = "alice/inspector"
 MODELS = ["alice/erpo", "alice/grpo"]
+SETTINGS = {field.name for field in fields(SpaceSettings)}
 
 
 @pytest.fixture
@@ -51,7 +53,9 @@ def installed_from_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def deploy(hub: HubServer, template: Path, **options: object) -> list[str]:
     said: list[str] = []
-    deploy_space(SPACE, models=MODELS, source=template, endpoint=hub.url, report=said.append, **options)
+    own = {key: options.pop(key) for key in SETTINGS if key in options}
+    settings = SpaceSettings(source=template, **own)
+    deploy_space(SPACE, models=MODELS, settings=settings, endpoint=hub.url, report=said.append, **options)
     return said
 
 
@@ -61,7 +65,11 @@ def front_matter(folder: Path) -> dict:
 
 def test_a_dry_run_writes_the_folder_and_sends_nothing(template, tmp_path):
     folder = deploy_space(
-        SPACE, models=MODELS, traces="alice/traces", source=template, dry_run=tmp_path / "out"
+        SPACE,
+        models=MODELS,
+        traces="alice/traces",
+        settings=SpaceSettings(source=template),
+        dry_run=tmp_path / "out",
     )
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {
         "README.md",
@@ -83,7 +91,7 @@ def test_a_dry_run_writes_the_folder_and_sends_nothing(template, tmp_path):
 
 def test_a_dry_run_into_a_folder_in_use_is_refused(template, tmp_path):
     with pytest.raises(UserError, match="is not empty"):
-        deploy_space(SPACE, models=MODELS, source=template, dry_run=template)
+        deploy_space(SPACE, models=MODELS, settings=SpaceSettings(source=template), dry_run=template)
 
 
 def test_a_space_is_made_in_one_commit_with_its_settings(hub, template):
@@ -131,8 +139,9 @@ def test_a_failed_build_shows_its_log(hub, template):
     hub.state.space_stage = "BUILD_ERROR"
     hub.state.space_log = [f"line {i}\n" for i in range(50)] + ["ERROR: no matching distribution\n"]
     said: list[str] = []
+    settings = SpaceSettings(source=template)
     with pytest.raises(UserError, match="failed with BUILD_ERROR: its log is above"):
-        deploy_space(SPACE, models=MODELS, source=template, endpoint=hub.url, report=said.append)
+        deploy_space(SPACE, models=MODELS, settings=settings, endpoint=hub.url, report=said.append)
     assert said[-1] == "ERROR: no matching distribution"
     assert len(said) == 41
 
@@ -166,7 +175,8 @@ def test_a_wheel_is_staged_and_named_by_its_address(hub, template, tmp_path):
 
 def test_a_requirement_by_commit_is_taken_as_it_is(template, tmp_path):
     pinned = "erpo-hub[app] @ git+https://github.com/OWNER/erpo-hub@0123456789abcdef"
-    folder = deploy_space(SPACE, models=MODELS, source=template, dry_run=tmp_path / "out", package=pinned)
+    settings = SpaceSettings(source=template, package=pinned)
+    folder = deploy_space(SPACE, models=MODELS, settings=settings, dry_run=tmp_path / "out")
     assert pinned in (folder / "requirements.txt").read_text()
 
 
@@ -180,12 +190,12 @@ def test_a_token_in_the_template_is_refused(hub, template):
 @pytest.mark.parametrize("models", [[], ["a/b", "c/d", "e/f"]])
 def test_one_or_two_models(template, models):
     with pytest.raises(UsageError, match="one or two models"):
-        deploy_space(SPACE, models=models, source=template)
+        deploy_space(SPACE, models=models, settings=SpaceSettings(source=template))
 
 
 def test_a_missing_template_is_one_line(tmp_path):
     with pytest.raises(UserError, match="it needs README.md and app.py"):
-        deploy_space(SPACE, models=MODELS, source=tmp_path, dry_run=tmp_path / "out")
+        deploy_space(SPACE, models=MODELS, settings=SpaceSettings(source=tmp_path), dry_run=tmp_path / "out")
 
 
 def test_the_template_that_ships_can_be_published(tmp_path):

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from scipy import stats
 from tiny_models import save_chat_model
 
 from erpo_hub.errors import UsageError, UserError
+from erpo_hub.study import cell, figures
 from erpo_hub.study import compare as module
-from erpo_hub.study import figures
 from erpo_hub.study.compare import build_report, cell_folder, compare
 
 # What stands in for a training: accuracies rise with the seed and with progress_eta, history has ten rows.
@@ -81,6 +82,16 @@ def test_cells_run_once_and_more_seeds_are_added(stand_in, tmp_path):
     assert [row["name"] for row in report.data["rows"]] == ["untrained", "grpo", "erpo"]
     compare(ROWS, 3, out_dir=out, n_sampled=20, n_greedy=20)
     assert sorted(started(out)[5:]) == ["erpo 2", "grpo 2"]
+
+
+def test_a_report_on_the_way_trains_nothing_and_says_what_is_missing(stand_in, tmp_path):
+    out = tmp_path / "out"
+    compare(ROWS, 1, out_dir=out, workers=2, n_sampled=20, n_greedy=20)
+    before = started(out)
+    report = compare(ROWS, 2, out_dir=out, workers=2, n_sampled=20, n_greedy=20, train=False)
+    assert started(out) == before
+    assert sorted(report.data["missing"]) == ["cells/erpo/seed-1", "cells/grpo/seed-1"]
+    assert [row["seeds"] for row in report.data["rows"]] == [1, 1, 1]
 
 
 def test_report_holds_the_numbers_of_the_cells(stand_in, tmp_path):
@@ -366,3 +377,13 @@ def test_a_cell_ends_with_its_parent(tiny_model, tmp_path):
     time.sleep(1)
     child.stdin.close()
     assert child.wait(timeout=60) == 1
+
+
+def test_a_completion_that_is_used_for_several_updates_counts_once():
+    def cost(**changes):
+        sizes = {"per_device_train_batch_size": 64, "gradient_accumulation_steps": 1, "num_iterations": 1}
+        state = SimpleNamespace(global_step=300, num_input_tokens_seen=0)
+        return cell._cost(SimpleNamespace(args=SimpleNamespace(**(sizes | changes)), state=state), [])
+
+    assert cost()["completions"] == 19_200
+    assert cost(num_iterations=4)["completions"] == 4_800

@@ -20,7 +20,8 @@ from erpo_hub.tasks.answers import extract_answer
 from erpo_hub.tasks.golds import gradable
 from erpo_hub.tasks.grading import Grader, correctness_reward, format_reward, gym_answer, read_answer
 from erpo_hub.tasks.notation import numeral, tidy
-from erpo_hub.tasks.verdict import as_set, quick_verdict
+from erpo_hub.tasks.sets import as_set
+from erpo_hub.tasks.verdict import quick_verdict
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from tiny_models import FAMILIES, byte_tokenizer, tiny_model
 
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.traces.audit import (
+    ForkSettings,
     answer_shift,
     continuations,
     neighbours,
@@ -87,7 +88,7 @@ def test_a_choice_that_decides_everything_shows():
     def grade(text):
         return float(text.encode().startswith((before + winner).encode()))
 
-    position = engine.audit(trace, 4, grade=grade, positions=[t], choices=2).positions[0]
+    position = engine.audit(trace, 4, grade=grade, positions=[t], forks=ForkSettings(2)).positions[0]
     if winner.isascii():
         assert position.spread == 1.0
         assert position.effect == pytest.approx(0.25)
@@ -97,7 +98,7 @@ def test_the_control_is_the_nearest_token_that_is_no_pivot():
     engine = engine_of()
     trace = engine.trace("7*6", max_new_tokens=16, seed=1).replace(pivots=[3, 4, 9])
     assert neighbours(trace, [3, 4, 9]) == [2, 5, 8]
-    comparison = engine.compare_positions(trace, 4, grade=even, choices=2, extract=str)
+    comparison = engine.compare_positions(trace, 4, grade=even, forks=ForkSettings(2), extract=str)
     assert [p.index for p in comparison.pivots.positions] == [3, 4, 9]
     assert [p.index for p in comparison.others.positions] == [2, 5, 8]
     pairs = zip(comparison.pivots.positions, comparison.others.positions)
@@ -131,7 +132,7 @@ def test_audits_that_cannot_be():
     with pytest.raises(UserError, match="no pivots to audit"):
         engine.audit(trace.replace(pivots=[]), 4, grade=even)
     with pytest.raises(UserError, match="choices=4"):
-        engine.audit(trace, 4, grade=even, choices=4)
+        engine.audit(trace, 4, grade=even, forks=ForkSettings(4))
     with pytest.raises(UsageError, match="n >= 2"):
         engine.audit(trace, 1, grade=even)
     cancel = threading.Event()

@@ -218,3 +218,12 @@ def tokens(page, view: str = "#view"):
 def receive(page, message: str, view: str = "#view") -> None:
     """Hand a message to a view as Gradio would."""
     page.evaluate("([v, m]) => document.querySelector(v + ' .tv').__view.receive(m)", [view, message])
+
+
+def returned(steps):
+    """What a generator returns at its end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

@@ -14,7 +14,7 @@ from erpo_hub.ui.library.library import Limits, open_library
 from erpo_hub.ui.models.pool import Engines
 from erpo_hub.ui.models.task_comparison import compare_over_task
 
-from .conftest import choose, tokens
+from .conftest import choose, returned, tokens
 
 TASK = "builtin:expressions?operands=4"
 
@@ -125,7 +125,7 @@ def test_an_opened_row_is_what_the_model_wrote_with_its_end(engine):
     *_, (_, batch) = compare_over_task(context, ("model", "model"), TASK, 40, settings, threading.Event())
     assert {True, False} == {row["truncated"][0] for row in batch.rows}  # both kinds of end
     for row in batch.rows[:12]:
-        shown = over_task._scored(context, batch, row, 0)
+        shown = returned(over_task._scored(context, batch, row, 0, threading.Event()))
         written = engine.trace(row["prompt"], temperature=0.0, max_new_tokens=24)
         assert shown.tokens == written.tokens
         assert len(shown) == row["lengths"][0]

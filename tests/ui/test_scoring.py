@@ -21,10 +21,12 @@ from erpo_hub.ui.models.pairs import score_answer
 from erpo_hub.ui.models.pool import Engines
 from erpo_hub.ui.models.swapping import stream_swaps
 from erpo_hub.ui.models.task_comparison import compare_over_task
+from erpo_hub.ui.tabs.over_task import open_row
 
-from .conftest import open_drawer, tokens
+from .conftest import open_drawer, returned, tokens
 
 MODEL = "builtin:tiny-reasoner"
+SUMS = "builtin:expressions?operands=4"
 ROWS = [
     {"prompt": "3+4=", "completion": "7", "answer": "7"},
     {"prompt": "5+4=", "outputs": [{"text": "9", "logprobs": []}, {"text": "8"}]},  # vLLM
@@ -87,9 +89,28 @@ def test_a_file_of_traces_is_graded_by_its_gold_answer_and_not_by_its_own(contex
 
 
 def test_an_opened_answer_in_words_is_read_beside_the_right_one(context):
-    opened = partial(score_answer, context, MODEL, "3+4=", "so\nyes", truncated=False, temperature=1.0)
-    assert opened(gold="yes").answer == "yes"
-    assert opened().answer is None
+    opened = partial(
+        score_answer, context, MODEL, "3+4=", "so\nyes", truncated=False, temperature=1.0, say=str
+    )
+    assert returned(opened(gold="yes")).answer == "yes"
+    assert returned(opened()).answer is None
+
+
+def test_a_row_that_is_opened_waits_in_the_line_and_says_so(context):
+    greedy = {"temperature": 0.0, "max_new_tokens": 32, "seed": 0}
+    asked = compare_over_task(context, (MODEL, MODEL), SUMS, 1, greedy, threading.Event())
+    *_, (_, comparison) = asked
+    row = comparison.rows[0]
+    ahead = [context.engines.turn() for _ in range(AT_ONCE)]
+    steps = open_row(context, comparison, row, threading.Event())
+    assert json.loads(next(steps)[0])["text"] == "Waiting: yours is the next question."
+    for turn in ahead:
+        turn.leave()
+    *_, (left, right, question, gold, _) = steps
+    verdicts = [json.loads(message)["meta"]["correct"] for message in (left, right)]
+    assert verdicts == list(row["correct"])
+    assert (question, gold) == (row["prompt"], row["gold"])
+    context.engines.turn().leave()  # nobody is left in the line
 
 
 def test_swapped_tokens_a_file_and_a_task_wait_in_the_line_and_leave_it_when_stopped(context, file):
@@ -101,7 +122,7 @@ def test_swapped_tokens_a_file_and_a_task_wait_in_the_line_and_leave_it_when_sto
     assert any("before yours come" in json.loads(next(read)[0])["text"] for _ in range(4))
     greedy = {"temperature": 0.0, "max_new_tokens": 8, "seed": 0}
     names = (MODEL, MODEL)
-    task = compare_over_task(context, names, "builtin:expressions?operands=4", 2, greedy, stopped)
+    task = compare_over_task(context, names, SUMS, 2, greedy, stopped)
     assert [next(task)[0][:7] for _ in range(2)] == ["Loading", "Waiting"]
     stopped.set()
     with pytest.raises(UserError, match="Stopped"):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from erpo_hub.publish.space import stage_space
+from erpo_hub.publish.space import SpaceSettings, stage_space
 from erpo_hub.traces.trace import Trace
 
 from .conftest import watched
@@ -86,7 +86,9 @@ def _staged(tmp_path: Path) -> Path:
     if done.returncode:
         _no_index(done.stderr)
     wheel = next(tmp_path.glob("erpo_hub-*.whl"))
-    return stage_space(tmp_path / "space", "me/inspector", ["me/erpo", "me/grpo"], None, package=wheel)
+    return stage_space(
+        tmp_path / "space", "me/inspector", ["me/erpo", "me/grpo"], None, SpaceSettings(package=wheel)
+    )
 
 
 def _install(python: Path, staged: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def _audited(
     context: Context, engine: Any, trace: Trace, gold: str, index: int, choices: int, limit: int
 ) -> dict[str, Any]:
     from ...tasks.grading import read_answer
-    from ...traces.audit import audit
+    from ...traces.audit import ForkSettings, audit
 
     result = audit(
         engine,
@@ -78,8 +78,7 @@ def _audited(
         grade=lambda text: context.engines.score(text, gold) or 0.0,
         extract=partial(read_answer, gold=gold),
         positions=[index],
-        choices=choices,
-        max_new_tokens=limit,
+        forks=ForkSettings(choices, limit),
     ).positions[0]
     found = [
         {"text": c.text, "n": c.n, "right": c.right, "interval": list(c.interval), "answers": c.answers}

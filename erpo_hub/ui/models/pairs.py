@@ -6,7 +6,7 @@ No gradio here.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from ...errors import UserError
@@ -16,6 +16,7 @@ from ..view.token_view import clear_message, start_message, status_message, trac
 from . import runner
 from .asking import explain
 from .requests import Answer, SamplingSettings, Score
+from .runner import Said
 from .streaming import MODEL_ERRORS, how_it_ended, new_run
 
 PairMessages = tuple[str | None, str | None]  # for the two views; None leaves one as it is
@@ -55,10 +56,13 @@ def score_answer(
     truncated: bool,
     temperature: float,
     gold: str | None = None,
-) -> Trace:
+    stopped: threading.Event | None = None,
+    say: Callable[[str], Said],
+) -> Generator[Said, None, Trace]:
     """The trace of a model's own earlier answer; the text is tokenized again, and ends as it did then.
 
-    gold: the right answer, beside which the answer is read. The verdict is the caller's, of back then.
+    Yields the place in the line through `say`, as long as there is a wait. gold: the right answer, beside
+    which the answer is read. The verdict is the caller's, of back then. Raises UserError: too many are asked.
     """
     from ...tasks.grading import read_answer
 
@@ -67,7 +71,8 @@ def score_answer(
     if not truncated:
         own = engine.tokenizer.eos_token_id
         tokens.append(own if own in engine.eos else min(engine.eos))
-    trace = runner.trace(context.engines, name, Score(prompt, tokens, temperature))
+    request = Score(prompt, tokens, temperature)
+    trace = yield from runner.told(context.engines, name, request, stopped, say=say)
     ended = "length" if truncated else "eos"
     return trace.replace(answer=read_answer(trace.completion, gold), gold=gold or None, finish_reason=ended)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import gradio as gr
@@ -53,8 +54,9 @@ def connect(
 
     def open_row(names: list[str], event: gr.EventData, request: gr.Request) -> Iterator[tuple]:
         number, chosen = getattr(event, "question", None), getattr(event, "side", None)
-        yield clear_message("Opening…"), clear_message("Opening…"), *(gr.skip(),) * 3
-        yield _opened(context.seen_by(request), names, number, chosen)
+        stopped = context.stop_signals.start(request.session_hash)
+        yield in_both_views("Opening…")
+        yield from _opened(context.seen_by(request), names, number, chosen, stopped)
 
     def fill(query: dict[str, str]) -> list[Any]:
         known = side_names(context.library)
@@ -71,12 +73,18 @@ def connect(
     return Opener([sides, view], fill)
 
 
-def _opened(context: Context, names: list[str], number: Any, chosen: Any) -> tuple:
-    """Both views' messages, question and answer of a row: of the first side and `chosen`, else the second."""
+def _opened(
+    context: Context, names: list[str], number: Any, chosen: Any, stopped: threading.Event
+) -> Iterator[tuple]:
+    """Both views' messages, question and answer of a row: of the first side and `chosen`, else the second.
+
+    Before them the place in the line, as long as there is a wait for a model.
+    """
     sides = read_sides(context.library, names)
     key = open_key(sides, number)
     if key is None:
-        return (gr.skip(),) * 5
+        yield (gr.skip(),) * 5
+        return
     other = chosen if isinstance(chosen, int) and 0 < chosen < len(sides) else min(1, len(sides) - 1)
     shown = [(0, 0), (other, 0)]
     answers = sides[0].answers[key]
@@ -84,16 +92,19 @@ def _opened(context: Context, names: list[str], number: Any, chosen: Any) -> tup
         shown = [(0, 0), (0, 1)] if len(answers) > 1 else [(0, 0)]
     prompt = next((s.prompts[key] for s in sides if key in s.prompts), "")
     gold = next((s.golds[key] for s in sides if key in s.golds), "")
+    traces = []
     try:
-        traces = [_trace(context, sides[i], key, n, prompt, gold) for i, n in shown]
+        for i, n in shown:
+            traces.append((yield from _trace(context, sides[i], key, n, prompt, gold, stopped)))
     except (UserError, *MODEL_ERRORS) as error:
-        return clear_message(explain(error), error=True), clear_message(), question_text(prompt), gold, None
+        yield clear_message(explain(error), error=True), clear_message(), question_text(prompt), gold, None
+        return
     titles = [_title(sides[i], key, n) for i, n in shown]
     if len(traces) == 1:
         messages = pair_messages(traces[0], traces[0], (titles[0], titles[0]))[0], clear_message()
     else:
         messages = pair_messages(traces[0], traces[1], (titles[0], titles[1]))
-    return *messages, question_text(prompt)[: context.limits.prompt_characters], gold, None
+    yield *messages, question_text(prompt)[: context.limits.prompt_characters], gold, None
 
 
 def _title(side: Side, key: Any, n: int) -> str:
@@ -101,14 +112,21 @@ def _title(side: Side, key: Any, n: int) -> str:
     return side.name if count == 1 else f"{side.name}, sample {n + 1} of {count}"
 
 
-def _trace(context: Context, side: Side, key: Any, n: int, prompt: Any, gold: str) -> Trace:
+def in_both_views(text: str) -> tuple:
+    """What whoever opens a row is told while he waits: the two views, and what stays as it is."""
+    return clear_message(text), clear_message(text), *(gr.skip(),) * 3
+
+
+def _trace(
+    context: Context, side: Side, key: Any, n: int, prompt: Any, gold: str, stopped: threading.Event
+) -> Generator[tuple, None, Trace]:
     """The recorded trace of an answer, or its text scored token by token by the run's own model."""
     answer = side.answers[key][n]
     if answer.trace is not None:
         return answer.trace.replace(gold=answer.trace.gold or gold or None, correct=_verdict(answer))
     if answer.completion is None:
         raise UserError(f"{side.name}: only the score of this answer was published, not its text.")
-    trace = score_answer(
+    trace = yield from score_answer(
         context,
         side.name,
         prompt,
@@ -116,6 +134,8 @@ def _trace(context: Context, side: Side, key: Any, n: int, prompt: Any, gold: st
         truncated=answer.truncated,
         temperature=side.temperature,
         gold=gold,
+        stopped=stopped,
+        say=in_both_views,
     )
     return trace.replace(correct=_verdict(answer))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import gradio as gr
@@ -18,6 +19,7 @@ from ..models.streaming import MODEL_ERRORS
 from ..models.task_comparison import KINDS, TaskComparison, compare_over_task
 from ..view.facts import encode, facts_table
 from ..view.token_view import clear_message
+from .as_a_whole import in_both_views
 from .controls import ASKS, stopper
 
 HEADERS = ["#", "question", "expected", "result", "tokens 1", "tokens 2", "entropy 1", "entropy 2"]
@@ -114,7 +116,9 @@ def _handlers(context: Context) -> tuple[Callable, Callable]:
         except MODEL_ERRORS as error:
             yield encode({"text": explain(error), "error": True}), gr.skip(), gr.skip(), gr.skip()
 
-    def opened(comparison: TaskComparison | None, event: gr.SelectData, request: gr.Request) -> tuple:
+    def opened(
+        comparison: TaskComparison | None, event: gr.SelectData, request: gr.Request
+    ) -> Iterator[tuple]:
         number = event.row_value[0] if event.row_value else None
         row = (
             next((r for r in comparison.rows if str(r["number"]) == str(number)), None)
@@ -122,8 +126,11 @@ def _handlers(context: Context) -> tuple[Callable, Callable]:
             else None
         )
         if comparison is None or row is None:
-            return (gr.skip(),) * 5
-        return *open_row(context.seen_by(request), comparison, row), _question(row), row["gold"], None
+            yield (gr.skip(),) * 5
+            return
+        stopped = context.stop_signals.start(request.session_hash)
+        yield in_both_views("Opening…")
+        yield from open_row(context.seen_by(request), comparison, row, stopped)
 
     return over_task, opened
 
@@ -140,22 +147,39 @@ def _as_evaluated(context: Context) -> dict[str, Any]:
     }
 
 
-def open_row(context: Context, comparison: TaskComparison, row: dict[str, Any]) -> tuple[str, str]:
-    """Both completions of a question, scored token by token by their own models."""
+def open_row(
+    context: Context, comparison: TaskComparison, row: dict[str, Any], stopped: threading.Event
+) -> Iterator[tuple]:
+    """Both completions of a question, scored token by token by their own models, with question and answer.
+
+    Before them the place in the line, as long as there is a wait.
+    """
     try:
-        a, b = (_scored(context, comparison, row, i) for i in (0, 1))
-        return pair_messages(a, b, comparison.names)
+        a = yield from _scored(context, comparison, row, 0, stopped)
+        b = yield from _scored(context, comparison, row, 1, stopped)
+        messages = pair_messages(a, b, comparison.names)
     except (UserError, *MODEL_ERRORS) as error:
-        return clear_message(explain(error), error=True), clear_message()
+        messages = clear_message(explain(error), error=True), clear_message()
+    yield *messages, _question(row), row["gold"], None
 
 
-def _scored(context: Context, comparison: TaskComparison, row: dict[str, Any], i: int) -> Trace:
+def _scored(
+    context: Context, comparison: TaskComparison, row: dict[str, Any], i: int, stopped: threading.Event
+) -> Generator[tuple, None, Trace]:
     """The trace of one side's completion."""
     temperature = comparison.settings["temperature"] or 1.0
     text, cut = row["completions"][i], row["truncated"][i]
     name, gold = comparison.names[i], row["gold"]
-    trace = score_answer(
-        context, name, row["prompt"], text, truncated=cut, temperature=temperature, gold=gold
+    trace = yield from score_answer(
+        context,
+        name,
+        row["prompt"],
+        text,
+        truncated=cut,
+        temperature=temperature,
+        gold=gold,
+        stopped=stopped,
+        say=in_both_views,
     )
     return trace.replace(correct=row["correct"][i])
 
