@@ -105,6 +105,7 @@ def timed(trained: str, target: Path) -> None:
         wall = time.perf_counter() - wall
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = {"wall": wall, "cpu": used.ru_utime + used.ru_stime, "cores": os.cpu_count(), "load": busy}
+    found |= {"nice": os.nice(0)}  # below 0: before the others that make the load
     table = pq.read_table(target)
     about = json.loads(table.schema.metadata[b"about"]) | {"timed": found | {"model": trained}}
     pq.write_table(table.replace_schema_metadata({"about": json.dumps(about)}), target, compression="zstd")
@@ -118,8 +119,8 @@ def by_the_clock(source: Path) -> str:
         return ""
     return (
         f"By the wall clock one whole command of {QUESTIONS:,} questions took {found['wall']:.0f} seconds,"
-        f" {found['cpu']:.0f} of CPU, on {found['cores']} cores with a load of {found['load']:.1f} before"
-        f" (`--time {found['model']}`)."
+        f" {found['cpu']:.0f} of CPU, on {found['cores']} cores with a load of {found['load']:.1f} before,"
+        f" at niceness {found['nice']} (`--time {found['model']}`)."
     )
 
 
