@@ -342,6 +342,12 @@ def record_digest(data: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def has_its_digest(folder: Path) -> bool:
+    """Whether run.json is as the bundler, or a command that adds to it, wrote it."""
+    data = parse((folder / FILE).read_text(encoding="utf-8"))
+    return data.get("digest") == record_digest(data)
+
+
 def write_record(record: RunRecord, folder: Path) -> None:
     """Write run.json whole or not at all: a reader of a live run never sees half a file."""
     if record.digest:  # a bundle's: it was changed on purpose

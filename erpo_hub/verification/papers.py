@@ -21,9 +21,8 @@ from ..card.metadata import card_metadata
 from ..errors import UserError
 from ..evaluation.statistics import crossed_ratio, pass_at_k
 from ..publish.check import file_digest
-from ..record.format import FILE, Comparison, RunRecord, Summary, record_digest
+from ..record.format import Comparison, RunRecord, Summary, has_its_digest
 from ..record.recovery import FIRST, TransplantResult
-from ..record.typed import parse
 from .claims import CARD, RECORD, REPRODUCED, UNKNOWN, UNTRUE, WEIGHTS, Claim, shown
 
 # Blocks that say what was measured and how. Usage, citation and pictures are no claims.
@@ -44,7 +43,7 @@ def paper_claims(folder: Path, record: RunRecord, repo_id: str | None = None) ->
 
 def record_claim(folder: Path, record: RunRecord) -> Claim:
     wrong = list(_odd_sums(record))
-    if record.digest and record_digest(parse((folder / FILE).read_text(encoding="utf-8"))) != record.digest:
+    if record.digest and not has_its_digest(folder):
         wrong.insert(0, "it does not have its own digest")
     if wrong:
         return Claim("record", UNTRUE, "; ".join(wrong), RECORD)
