@@ -154,6 +154,8 @@ class Summary:
     weights: str | None = None  # digest of the weights that were judged
     per_question: list[float] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)  # digest of each question's completions
+    lengths: list[float] = field(default_factory=list)  # mean of each question's completions
+    entropies: list[float] = field(default_factory=list)  # of each question's tokens; 0 without one
 
 
 @dataclass
