@@ -22,7 +22,6 @@ import torch
 
 from erpo_hub.methods.erpo import token_advantages
 
-MARKS = ("<!-- advantages:begin -->", "<!-- advantages:end -->")
 # glibc reads them when a process starts
 KEEP = {name: str(10**9) for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")}
 SETTINGS = {
@@ -98,9 +97,9 @@ def main() -> None:
         )
     print("\n".join(lines))
     if arguments.write:
-        from step_overhead import write_into
+        from pages import write_between
 
-        write_into(arguments.write, "\n".join(lines) + "\n", MARKS)
+        write_between(arguments.write, "advantages", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

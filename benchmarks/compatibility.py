@@ -2,6 +2,7 @@
 
     python benchmarks/compatibility.py --lanes floor,newest --write  # make test-floor and make test-newest
     python benchmarks/compatibility.py --trl 1.10.0,1.12.0 --write   # more releases of TRL
+    python benchmarks/compatibility.py --readme 1.10.0,1.16.0 --write  # README's first example, compared
     python benchmarks/compatibility.py --beside unsloth,axolotl --write
 
 A lane is the tests that `make` names in LANE, run with the versions of constraints-NAME.txt; a release of TRL
@@ -25,11 +26,15 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from pages import write_between
+from safetensors.numpy import load_file
+
 ROOT = Path(__file__).parents[1]
 PAGE, DATA = ROOT / "docs" / "compatibility.md", ROOT / "docs" / "compatibility.json"
 SHOWN = ("trl", "transformers", "huggingface-hub", "accelerate", "peft", "datasets")
 ROOMS = ("train", "methods", "run", "cli", "publish")
 PIP = ("-m", "pip", "--disable-pip-version-check")
+NEWEST = ROOT / ".venv-newest" / "bin" / "python"
 
 
 def made_lane(name: str, again: bool) -> dict[str, Any]:
@@ -40,16 +45,38 @@ def made_lane(name: str, again: bool) -> dict[str, Any]:
     return read_run(folder / "bin" / "python", folder / "report.xml", dict(os.environ))
 
 
-def over_newest(version: str, folder: Path) -> dict[str, Any]:
-    """The newest lane with another TRL, laid over it in `folder`."""
-    python = ROOT / ".venv-newest" / "bin" / "python"
-    install = [python, *PIP, "install", "-q", "--no-deps", "--target", folder, f"trl=={version}"]
+def over_newest(version: str, folder: Path) -> dict[str, str]:
+    """Lays another TRL over the newest lane, in `folder`; returns the environment that finds it there."""
+    install = [NEWEST, *PIP, "install", "-q", "--no-deps", "--target", folder, f"trl=={version}"]
     subprocess.run(install, check=True)
-    report = folder / "report.xml"
-    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "-m", "not slow"]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    subprocess.run([*command, f"--junitxml={report}", *lane_tests()], cwd=ROOT, env=environment)
-    return read_run(python, report, environment)
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def other_trl(version: str) -> dict[str, Any]:
+    """The lane's tests in the newest lane with another TRL."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = over_newest(version, Path(folder))
+        report = Path(folder) / "report.xml"
+        command = [NEWEST, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "-m", "not slow"]
+        subprocess.run([*command, f"--junitxml={report}", *lane_tests()], cwd=ROOT, env=environment)
+        return read_run(NEWEST, report, environment)
+
+
+def readme_example(versions: list[str]) -> dict[str, Any]:
+    """README's first example with several TRLs; each compared with the first of them."""
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        for version in versions:
+            environment = over_newest(version, Path(name, version, "trl"))
+            command = [NEWEST, ROOT / "benchmarks" / "readme_example.py", Path(name, version)]
+            subprocess.run(command, cwd=ROOT, env=environment, check=True)
+            found.append(json.loads(Path(name, version, "result.json").read_text()))
+            assert found[-1]["trl"] == version, f"TRL {found[-1]['trl']} ran instead of {version}"
+        weights = [load_file(row.pop("weights")) for row in found]
+    for row, held in zip(found, weights):
+        row["loss apart"] = max(abs(a - b) for a, b in zip(row["loss"], found[0]["loss"]))
+        row["weights apart"] = max(float(abs(held[key] - weights[0][key]).max()) for key in weights[0])
+    return {row["trl"]: {**row, "date": today()} for row in found}
 
 
 def read_run(python: Path, report: Path, environment: dict[str, str]) -> dict[str, Any]:
@@ -151,12 +178,29 @@ def tables(data: dict[str, Any]) -> str:
     lines += ["", "Passed, + skipped where a version lacks what is tested, and **failed**."]
     failures = [(name, case) for name, row in data.get("lanes", {}).items() for case in row["failed"]]
     lines += ["", *(f"- {name}: `{case}` fails." for name, case in failures)] if failures else []
+    lines += readme_lines(data.get("readme", {}))
     if data.get("beside"):
         lines += ["", "| beside | resolves with erpo-hub | to |", "|:--|:--|:--|"]
     for name, row in data.get("beside", {}).items():
         to = ", ".join(f"{k} {v}" for k, v in row.get("versions", {}).items() if v) or "; ".join(row["why"])
         lines.append(f"| {name} {row['version']} | {'yes' if row['resolves'] else '**no**'} | {to} |")
     return "\n".join(lines)
+
+
+def readme_lines(found: dict[str, Any]) -> list[str]:
+    """README's first example, a row for each TRL."""
+    if not found:
+        return []
+    first = next(iter(found))
+    head = ["README's first example", "rewards of its steps", "accuracy before, after"]
+    head += [f"loss, largest difference to {first}", "a weight's", "date"]
+    lines = ["", f"| {' | '.join(head)} |", "|:--|" + "--:|" * (len(head) - 1)]
+    for version, row in found.items():
+        rewards = ", ".join(f"{x:g}" for x in row["reward"])
+        judged = ", ".join(f"{x:.3f}" for x in row["accuracy"])
+        apart = [f"{row[key]:.0e}" if row[key] else "0" for key in ("loss apart", "weights apart")]
+        lines.append(f"| {' | '.join([f'TRL {version}', rewards, judged, *apart, row['date']])} |")
+    return lines
 
 
 def told(counts: list[int]) -> str:
@@ -173,6 +217,7 @@ def main() -> None:
     parser.add_argument("--lanes", default="", help="floor, newest: runs `make test-...`")
     parser.add_argument("--ran", action="store_true", help="take --lanes as make last ran them")
     parser.add_argument("--trl", default="", help="releases of TRL, each with the newest of the rest")
+    parser.add_argument("--readme", default="", help="releases of TRL for README's first example")
     parser.add_argument("--beside", default="", help="packages that should install beside us")
     parser.add_argument("--write", action="store_true", help="write docs/compatibility.md")
     given = parser.parse_args()
@@ -180,18 +225,16 @@ def main() -> None:
     for name in filter(None, given.lanes.split(",")):
         data["lanes"][name] = made_lane(name, again=not given.ran)
     for version in filter(None, given.trl.split(",")):
-        with tempfile.TemporaryDirectory() as folder:
-            data["lanes"][f"TRL {version}"] = over_newest(version, Path(folder))
+        data["lanes"][f"TRL {version}"] = other_trl(version)
+    if given.readme:
+        data["readme"] = readme_example(given.readme.split(","))
     for name in filter(None, given.beside.split(",")):
         data["beside"][name] = beside(name)
     text = tables(data)
     print(text)
     if given.write:
         DATA.write_text(json.dumps(data, indent=1) + "\n")
-        page = PAGE.read_text(encoding="utf-8")
-        begin, end = "<!-- compatibility:begin -->", "<!-- compatibility:end -->"
-        before, after = page.split(begin)[0], page.split(end)[1]
-        PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+        write_between(PAGE, "compatibility", text)
 
 
 if __name__ == "__main__":

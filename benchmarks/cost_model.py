@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pages import write_between
+
 
 @dataclass(frozen=True)
 class Model:
@@ -176,12 +178,7 @@ def main() -> None:
     for name, text in parts.items():
         print(text)
         if arguments.write:
-            page = arguments.write.read_text(encoding="utf-8")
-            begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-            head, _, rest = page.partition(begin)
-            arguments.write.write_text(
-                f"{head}{begin}\n{text}{end}{rest.partition(end)[2]}", encoding="utf-8"
-            )
+            write_between(arguments.write, name, text)
 
 
 if __name__ == "__main__":

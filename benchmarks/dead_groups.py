@@ -22,7 +22,8 @@ from typing import Any
 
 import step_overhead
 import torch
-from step_overhead import _ratio, expressions, length_reward, questions, train, write_into
+from pages import write_between
+from step_overhead import _ratio, expressions, length_reward, questions, train
 from trl import GRPOConfig, GRPOTrainer
 
 from erpo_hub import ERPOConfig, ERPOTrainer
@@ -46,7 +47,6 @@ METHODS: dict[str, tuple[Any, Any, float]] = {
     "ERPO": (ERPOTrainer, ERPOConfig, 0.0),
     "ERPO, not skipping": (ERPOTrainer, erpo_without, 0.0),
 }
-MARKS = ("<!-- dead_groups:begin -->", "<!-- dead_groups:end -->")
 
 
 def reward_with_dead_groups(rows: int) -> Callable[..., list[float]]:
@@ -114,7 +114,7 @@ def main() -> None:
     table = f"{head}\nTRL's GRPO, no KL term, in one run.\n\n" + "\n".join(lines) + "\n"
     print("\n" + table)
     if arguments.write:
-        write_into(arguments.write, table, MARKS)
+        write_between(arguments.write, "dead_groups", table)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from pages import write_between  # noqa: E402
+
 from erpo_hub.study.decode import DecodingStudy, compare_decoding  # noqa: E402
 from erpo_hub.tasks.tasks import load_task  # noqa: E402
 from erpo_hub.text import percent  # noqa: E402
@@ -27,7 +29,6 @@ from erpo_hub.traces.tree import Search  # noqa: E402
 
 TASK = "builtin:expressions?operands=4"
 PAGE, FIGURE = ROOT / "docs" / "decode.md", ROOT / "docs" / "images" / "decode.png"
-BEGIN, END = "<!-- decode: begin -->", "<!-- decode: end -->"
 STOPPED = "pivots:5,best-first:8,beam:4,beam:8,votes:16"  # what the stop saves is shown on these
 
 
@@ -96,8 +97,7 @@ def main(questions: int, write: bool) -> None:
     print(text)
     if write:
         study.figure(FIGURE)
-        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        write_between(PAGE, "decode", text)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from textwrap import fill
 from typing import Any
 
@@ -30,12 +31,11 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.doctor_cases import FAULTS, HEALTHY, Bench, Case  # noqa: E402
-from benchmarks.step_overhead import write_into  # noqa: E402
+from benchmarks.pages import write_between  # noqa: E402
 from erpo_hub import RunDoctor  # noqa: E402
-from erpo_hub.train.history import Facts, History  # noqa: E402
-from erpo_hub.train.rules import RULES  # noqa: E402
+from erpo_hub.train.history import Facts  # noqa: E402
+from erpo_hub.train.replay import replay  # noqa: E402
 
-MARKS = ("<!-- doctor:begin -->", "<!-- doctor:end -->")
 WITHIN = 20  # steps after which a visible fault should be named
 
 
@@ -112,7 +112,7 @@ def table(faults: list[dict], healthy: list[dict], left_out: list[str], command:
     named = sum((d := delay(row)) is not None and d <= WITHIN for row in faults)
     alarms = sum(bool(row["findings"]) for row in healthy)
     seconds, doctor = (sum(row[key] for row in healthy) for key in ("seconds", "doctor_seconds"))
-    worst = max((row["doctor_seconds"] / row["seconds"] for row in healthy), default=0.0)
+    shares = [row["doctor_seconds"] / row["seconds"] for row in healthy] or [0.0]
     steps = sum(row["steps"] for row in healthy)
     usual = next((row for row in healthy if "64 completions" in row["name"]), None)
     at_default = (
@@ -121,8 +121,8 @@ def table(faults: list[dict], healthy: list[dict], left_out: list[str], command:
     summary = (
         f"**{named} of {len(faults)} planted faults** named within {WITHIN} steps of being visible, "
         f"**{alarms} of {len(healthy)} healthy runs** with a finding ({steps} steps). The doctor's CPU time "
-        f"over that of the healthy runs' steps: **{doctor / max(seconds, 1e-9):.3%}**, in the run with the "
-        f"largest share {worst:.3%}{at_default}."
+        f"over that of a run's steps: **median {median(shares):.3%}, worst {max(shares):.3%}**, of all "
+        f"runs together {doctor / max(seconds, 1e-9):.3%}{at_default}."
     )
     lines = [
         f"`{command}`",
@@ -157,12 +157,8 @@ def replayed() -> str:
             if not log or (key := (row["method"], row["seed"], str(log[:2]))) in seen:
                 continue  # some runs are in several studies
             seen.add(key)
-            history, facts, kinds = History(), Facts(max_steps=int(log[-1]["step"])), set()
-            for numbers in log:
-                history.add(int(numbers["step"]), {k: v for k, v in numbers.items() if k != "step"})
-                kinds |= {kind for kind, rule in RULES.items() if rule(history, facts)}
-            if kinds:
-                found.append((row["method"], row["seed"], sorted(kinds)))
+            if said := replay(log, Facts(max_steps=int(log[-1]["step"]))):
+                found.append((row["method"], row["seed"], sorted(one.kind for one in said)))
     randoms = [row for row in found if "random rewards" in row[0]]
     said = "; ".join(f"{method}, seed {seed}: {', '.join(kinds)}" for method, seed, kinds in found)
     trained = sum("random rewards" in method for method, _, _ in seen)
@@ -222,7 +218,7 @@ def main() -> None:
         page += f"\n{replayed()}\n"
     print("\n" + page)
     if arguments.write:
-        write_into(arguments.write, page, MARKS)
+        write_between(arguments.write, "doctor", page)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
     python benchmarks/engines.py --engines ddp,fsdp2 --write # and writes docs/scaling.md
 
 Each engine runs `train_and_push(push=False)` in two processes (three steps, interrupted in the second,
-resumed) and the token advantages of tests/distributed_run.py. An engine whose parameters are not shared out
-counts as not run; ZeRO-2 keeps them whole by design. vLLM and NCCL need a GPU: benchmarks/gpu.py.
+resumed), `erpo-hub train` and the token advantages of tests/distributed_run.py. An engine that does not share
+out what it should counts as not run: the parameters, or with ZeRO-2 the optimizer's state alone. vLLM and
+NCCL need a GPU: benchmarks/gpu.py.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
 sys.path[:0] = [str(ROOT), str(TESTS)]
 
+from pages import write_between  # noqa: E402
 from sharding import deepspeed_environment, environment  # noqa: E402
 
 ENGINES: dict[str, dict[str, str]] = {
@@ -35,7 +37,8 @@ ENGINES: dict[str, dict[str, str]] = {
     "zero3": deepspeed_environment(3),
 }
 MODES = ("straddle", "empty rank", "dead rows")
-SHARES = {"ddp": 0.0, "fsdp2": 0.5, "zero2": 0.0, "zero3": 0.5}  # of the parameters that a process lacks
+# Which share of the parameters and of Adam's moments a process lacks.
+SHARES = {"ddp": (0.0, 0.0), "fsdp2": (0.5, 0.5), "zero2": (0.0, 0.5), "zero3": (0.5, 0.5)}
 PACKAGES = ("torch", "trl", "transformers", "accelerate", "deepspeed")
 PAGE, DATA = ROOT / "docs" / "scaling.md", ROOT / "docs" / "engines.json"
 
@@ -96,30 +99,37 @@ def difference(folder: Path, mode: str) -> str:
 
 def row(name: str, model: str, shared: Path) -> list[str]:
     """The engine's cells of the table."""
-    empty = [""] * (4 + len(MODES))
+    empty = [""] * (6 + len(MODES))
     if name.startswith("zero") and find_spec("deepspeed") is None:
         return [name, "not run: deepspeed is not installed", *empty]
     with tempfile.TemporaryDirectory() as folder:
         report = whole_run(name, model, Path(folder))
     if "failed" in report:
         return [name, f"**fails**: {report['failed'].replace('|', '/')}", *empty]
-    if abs(report["sharded"] - SHARES[name]) > 0.05:
+    parameters, moments = SHARES[name]
+    found = (report["sharded"] - parameters, report["command"]["sharded"] - parameters)
+    if any(abs(x) > 0.05 for x in (*found, report["optimizer"] - moments)):
         return [name, "not run: nothing was shared out", *empty]
     worst = advantages(name, model, shared)
     steps = "yes" if report["steps"] == [1, 2, 3] and report["interrupted"] else f"**{report['steps']}**"
     live = "yes" if report["saved_is_live"] else "**no**"
-    cells = [name, report["engine"].split(".")[-1], f"{report['sharded']:.2f}", steps, report["status"], live]
+    typed = report["command"]
+    command = "yes" if (typed["status"], typed["steps"]) == ("finished", [1, 2, 3]) else f"**{typed}**"
+    shares = (f"{report[key]:.2f}" for key in ("sharded", "optimizer"))
+    cells = [name, report["engine"].split(".")[-1], *shares, steps, report["status"], live, command]
     return [*cells, *(worst[mode] for mode in MODES)]
 
 
 def table(data: dict[str, Any]) -> str:
-    head = ["engine", "as accelerate has it", "parameters elsewhere", "interrupted and resumed", "record"]
-    head += ["saved = live", *(f"advantages, {mode}" for mode in MODES)]
+    head = ["engine", "as accelerate has it", "parameters elsewhere", "Adam's moments elsewhere"]
+    head += ["interrupted and resumed", "record", "saved = live", "`erpo-hub train`"]
+    head += [f"advantages, {mode}" for mode in MODES]
     lines = [f"| {' | '.join(head)} |", "|:--|:--|" + "--:|" * (len(head) - 2)]
     lines += [f"| {' | '.join(data[name]['cells'])} |" for name in ENGINES if name in data]
     together: dict[str, list[str]] = {}
     for name, made in data.items():
         together.setdefault(made["with"], []).append(name)
+    lines += [f"| {name} | not run: needs a GPU |{' |' * (len(head) - 2)}" for name in ("NCCL", "vLLM")]
     return "\n".join([*lines, "", *(f"{', '.join(names)}: {made}." for made, names in together.items())])
 
 
@@ -140,12 +150,9 @@ def main() -> None:
             cells = row(name, model, Path(folder))
             data[name] = {"cells": cells, "with": f"{datetime.now(UTC).date()}, {installed}"}
             print(*cells, sep=" | ", flush=True)
-    if given.write:
-        DATA.write_text(json.dumps(data, indent=1) + "\n")
-        text = PAGE.read_text(encoding="utf-8")
-        begin, end = "<!-- engines:begin -->", "<!-- engines:end -->"
-        before, after = text.split(begin)[0], text.split(end)[1]
-        PAGE.write_text(f"{before}{begin}\n{table(data)}\n{end}{after}", encoding="utf-8")
+            if given.write:  # each as it is done: a later one may take long
+                DATA.write_text(json.dumps(data, indent=1) + "\n")
+                write_between(PAGE, "engines", table(data))
 
 
 if __name__ == "__main__":

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from step_overhead import write_into
+from pages import write_between
 
 from erpo_hub.evaluation import generation
 from erpo_hub.evaluation.sampling import evaluate, load_model
 from erpo_hub.tasks.grading import Grader
 from erpo_hub.tasks.tasks import load_task
 
-MARKS = ("<!-- evaluation:begin -->", "<!-- evaluation:end -->")
 TASK = "builtin:expressions?operands=4"
 
 
@@ -72,7 +71,7 @@ def main() -> None:
     table = "\n".join(lines) + "\n"
     print(table)
     if arguments.write:
-        write_into(arguments.write, table, MARKS)
+        write_between(arguments.write, "evaluation", table)
 
 
 if __name__ == "__main__":

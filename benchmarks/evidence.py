@@ -61,11 +61,11 @@ CREDIT = pa.schema(
 
 
 def pack(source: Path, target: Path) -> int:
-    """Write the finished cells below `source` into one file, in the order of its report; returns how many."""
+    """Write the cells that the report of `source` counts into one file, in its order; returns how many."""
     report = json.loads((source / "report.json").read_text(encoding="utf-8"))
-    order = list(report["methods"])
+    order, methods = list(report["methods"]), report["methods"]
     cells = [json.loads(file.read_text(encoding="utf-8")) for file in source.glob("cells/*/seed-*/cell.json")]
-    cells = [found for found in cells if found["cell"]["name"] in order]
+    cells = [c for c in cells if c["cell"]["seed"] in methods.get(c["cell"]["name"], {"seeds": ()})["seeds"]]
     cells.sort(key=lambda found: (order.index(found["cell"]["name"]), found["cell"]["seed"]))
     about = {"baseline": report["baseline"], "missing": report["missing"]}
     _write(target, [_row(found) for found in cells], SCHEMA.with_metadata({"study": json.dumps(about)}))

@@ -271,6 +271,14 @@ def alpha(study: str) -> float:
     return averaging.best_alpha(read_cells(EVIDENCE / f"{study}.parquet"))
 
 
+def seeds_with_all(study: str, seeds: str) -> int:
+    """How many of these seeds have both methods at every alpha."""
+    names = [averaging.row_name(m, a) for m in averaging.METHODS for a in averaging.ALPHAS]
+    first, last = map(int, seeds.split("-"))
+    found = [set(details(study).get(name, {})) for name in names]
+    return len([seed for seed in set.intersection(*found) if first <= seed <= last])
+
+
 def averages(study: str, seeds: str) -> str:
     """A line for each method and alpha, the base first."""
     names = ["untrained"] + [averaging.row_name(m, a) for m in averaging.METHODS for a in averaging.ALPHAS]
@@ -282,7 +290,9 @@ def searched_rows(study: str) -> list[Row]:
 
 
 def searched(study: str) -> dict[str, str]:
-    """By form: the settings that the validation seeds chose, in words."""
+    """By form: the settings that the validation seeds chose, in words; none while they are not finished."""
+    if data(study)["missing"]:
+        return {}
     found = pivot_only.chosen(read_cells(EVIDENCE / f"{study}.parquet"))
     return {form: pivot_only.in_words(settings) for form, settings in found.items()}
 
@@ -317,7 +327,7 @@ def pages() -> dict[Path, str]:
         level, clipped, gain, bounds, whole, p, p_holm, shows, other, other_p, by_seed, ahead, counted_out,
         by_cut_off, methods, differences, measures, others, short, headline, credit, credits, over_time,
         ranks, predicts, predicts_rest, scored_forms, there, finished, unfinished, seeds_so_far,
-        alpha, averages, searched, searched_rows,
+        alpha, averages, seeds_with_all, searched, searched_rows,
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in functions}
     written = {}

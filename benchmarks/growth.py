@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from datasets import Dataset
 from matplotlib.figure import Figure
-from step_overhead import length_reward, now, write_into
+from pages import write_between
+from step_overhead import length_reward, now
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from erpo_hub import ERPOConfig, ERPOTrainer
@@ -36,7 +37,6 @@ WAYS = {
     "skip_dead_rows": {"skip_dead_rows": True},
     "and shared_prefix": {"skip_dead_rows": True, "shared_prefix": True},
 }
-MARKS = ("<!-- growth:begin -->", "<!-- growth:end -->")
 FIGURE = "images/growth.png"
 
 
@@ -140,7 +140,7 @@ def main() -> None:
     if arguments.write:
         draw(points, arguments.write.parent / FIGURE)
         picture = f"\n![Cost against completions and against their length, three ways]({FIGURE})\n"
-        write_into(arguments.write, table + picture, MARKS)
+        write_between(arguments.write, "growth", table + picture)
 
 
 if __name__ == "__main__":

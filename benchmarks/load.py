@@ -26,6 +26,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import httpx
 import psutil
 from gradio_client import Client
+from pages import write_between
 
 from erpo_hub.traces.engine import Engine
 from erpo_hub.traces.loading import EMBEDDED_MODEL
@@ -34,7 +35,6 @@ from erpo_hub.ui.budget import Budget, folder
 from erpo_hub.ui.library.library import Limits
 
 PAGE = Path(__file__).parents[1] / "docs" / "security.md"
-BEGIN, END = "<!-- load: begin -->", "<!-- load: end -->"
 PROMPT, SEEDS = "7-2*3+4=", 30
 MIB = 2**20
 LIMITS = Limits(512, 2000, 64, 64, (), Budget(memory=256 * MIB, disk=128 * MIB))
@@ -156,9 +156,7 @@ def main(minutes: float, users: int, hostile: int, write: bool) -> int:
     ]
     print("\n".join(lines))
     if write:
-        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-        text = f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}"
-        PAGE.write_text(text, encoding="utf-8")
+        write_between(PAGE, "load", "\n".join(lines))
     flat = memory[1] < 1.1 * memory[0] and most <= LIMITS.budget.disk / MIB + 64
     return int(load.foreign > 0 or p95[1] > 2 * p95[0] or not flat)
 

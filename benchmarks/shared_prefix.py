@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from step_overhead import METHODS, _ratio, length_reward, now, peak_mb, reset_peak, train, write_into
+from pages import write_between
+from step_overhead import METHODS, _ratio, length_reward, now, peak_mb, reset_peak, train
 from transformers import PrinterCallback
 
 from erpo_hub import ERPOConfig, ERPOTrainer
 from erpo_hub.traces.loading import load_tokenizer
 
 SIZE, PROMPT, COMPLETION = 8, 192, 48
-MARKS = ("<!-- shared_prefix:begin -->", "<!-- shared_prefix:end -->")
 
 
 def long_questions(folder: str, rows: int = 32) -> Dataset:
@@ -126,7 +126,7 @@ def main() -> None:
     )
     print(table)
     if arguments.write:
-        write_into(arguments.write, table, MARKS)
+        write_between(arguments.write, "shared_prefix", table)
 
 
 if __name__ == "__main__":

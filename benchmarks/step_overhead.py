@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from pages import write_between
 from transformers import AutoModelForCausalLM, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -315,16 +316,6 @@ def as_markdown(rows: list[dict[str, Any]], command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-MARKS = ("<!-- step_overhead:begin -->", "<!-- step_overhead:end -->")
-
-
-def write_into(path: Path, table: str, marks: tuple[str, str] = MARKS) -> None:
-    """Replace what stands between the marks."""
-    head, _, rest = path.read_text(encoding="utf-8").partition(marks[0])
-    tail = rest.partition(marks[1])[2]
-    path.write_text(f"{head}{marks[0]}\n{table}{marks[1]}{tail}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=4)
@@ -346,7 +337,7 @@ def main() -> None:
     table = as_markdown(rows, command)
     print("\n" + table)
     if arguments.write:
-        write_into(arguments.write, table)
+        write_between(arguments.write, "step_overhead", table)
 
 
 if __name__ == "__main__":

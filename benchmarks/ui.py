@@ -23,6 +23,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gradio_client import Client
+from pages import write_between
 from playwright.sync_api import Page, sync_playwright
 
 from erpo_hub.traces.trace import Trace
@@ -36,7 +37,6 @@ STREAMED = 4000
 PACE = 4000  # tokens a second: several times what the embedded model makes on a core
 LONG = 12_000
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
-BEGIN, END = "<!-- ui:begin -->", "<!-- ui:end -->"
 BUDGETS = {
     "first screen with a shipped trace (s)": 2.0,
     "12,000 tokens, click to drawn (s)": 1.0,
@@ -276,10 +276,7 @@ def _write(found: dict[str, float], load: float) -> None:
         "|:--|--:|--:|",
     ]
     lines += [f"| {name} | {found[name]:.3g} | {budget:.3g} |" for name, budget in BUDGETS.items()]
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    PAGE.write_text(
-        f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}", encoding="utf-8"
-    )
+    write_between(PAGE, "ui", "\n".join(lines))
 
 
 if __name__ == "__main__":

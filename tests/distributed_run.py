@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sharding import prepare, sharded, shared_out_like
+from sharding import add_everywhere, prepare, sharded
 from torch.distributed.tensor import DTensor
 from training import config, digits_reward, sums, trainer
 from transformers import TrainerCallback
@@ -100,7 +100,7 @@ def main(model: str, out: str, mode: str) -> None:
         for p in (
             made.ref_model.parameters() if made.ref_model else ()
         ):  # so that there is progress without an update
-            p += shared_out_like(p, 0.05 * torch.randn(p.shape, generator=generator))
+            add_everywhere(p, generator, 0.05)
     rank = made.accelerator.process_index
     step = {"n": 0}
     traffic: list[int] = []

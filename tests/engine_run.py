@@ -1,4 +1,4 @@
-"""A whole run of `train_and_push` in several processes: stopped after a step, resumed, and looked at.
+"""Whole runs in several processes: `train_and_push`, stopped after a step and resumed; `erpo-hub train`.
 
 Run by benchmarks/engines.py and tests/run/test_engines.py under torchrun:
 
@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from sharding import prepare, sharded
+from sharding import optimizer_sharded, prepare, sharded
 from training import digits_reward, sums
 
-from erpo_hub import train_and_push
+from erpo_hub import ERPOTrainer, train_and_push
+from erpo_hub.cli.main import app
 from erpo_hub.errors import UserError
 from erpo_hub.record.format import read_record
 
@@ -59,6 +60,32 @@ def train(model: str, folder: Path, **changes: Any) -> Any:
     )
 
 
+def by_command(model: str, folder: Path) -> dict[str, Any]:
+    """`erpo-hub train`, as after `accelerate launch -m erpo_hub.cli`, and what it left."""
+    made: list[ERPOTrainer] = []
+    real = ERPOTrainer.train
+
+    def train(self: ERPOTrainer, *arguments: Any, **named: Any) -> Any:
+        made.append(self)
+        return real(self, *arguments, **named)
+
+    flags: dict[str, Any] = {"max-steps": STEPS, "eval-questions": 4, "num-generations": 4}
+    flags |= {"per-device-train-batch-size": 6, "max-completion-length": 8, "output-dir": folder}
+    flags |= dict.fromkeys(("bf16", "gradient-checkpointing"), False)
+    flags["use-cpu"] = not os.environ.get("ACCELERATE_USE_DEEPSPEED")
+    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    ERPOTrainer.train = train  # type: ignore[method-assign]
+    try:
+        app(["train", model, "builtin:expressions?operands=2", *words], standalone_mode=False)
+    finally:
+        ERPOTrainer.train = real  # type: ignore[method-assign]
+    found: dict[str, Any] = {"sharded": sharded(made[0].model_wrapped)}
+    if made[0].accelerator.is_main_process:
+        record = read_record(folder / "bundle")
+        found |= {"status": record.status, "steps": [entry["step"] for entry in record.history]}
+    return found
+
+
 def main(model: str, out: str) -> None:
     folder = Path(out) / "run"
     interrupted = False
@@ -69,7 +96,8 @@ def main(model: str, out: str) -> None:
     result = train(model, folder, resume=True)
     trainer = result.trainer
     live = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    share = sharded(trainer.model_wrapped)
+    share, moments = sharded(trainer.model_wrapped), optimizer_sharded(trainer)
+    command = by_command(model, Path(out) / "command")
     if not trainer.accelerator.is_main_process:
         return
     saved: dict[str, torch.Tensor] = load_file(str(result.bundle_dir / "model.safetensors"))
@@ -78,6 +106,7 @@ def main(model: str, out: str) -> None:
         "engine": str(trainer.accelerator.distributed_type),
         "processes": trainer.accelerator.num_processes,
         "sharded": share,
+        "optimizer": moments,
         "interrupted": interrupted,
         "status": record.status,
         "steps": [entry["step"] for entry in record.history],
@@ -86,6 +115,7 @@ def main(model: str, out: str) -> None:
             torch.equal(saved[name], live[name].cpu().to(saved[name].dtype)) for name in saved
         ),
         "weights": len(saved),
+        "command": command,
     }
     Path(out, "report.json").write_text(json.dumps(report))
 

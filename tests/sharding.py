@@ -89,10 +89,29 @@ def sharded(model: Any) -> float:
     return 1 - held / whole
 
 
-def shared_out_like(parameter: Any, whole: Any) -> Any:
-    """`whole`, or this process's part of it where the parameter is shared out."""
+def optimizer_sharded(trainer: Any) -> float:
+    """The share of Adam's moments that this process does not hold: 0.5 of two with ZeRO-2, 0 of DDP."""
+    optimizer = trainer.optimizer
+    while hasattr(optimizer, "optimizer"):  # accelerate's, DeepSpeed's, at last torch's own
+        optimizer = optimizer.optimizer
+    moments = [state["exp_avg"] for state in optimizer.state.values()]
+    held = sum(getattr(moment, "_local_tensor", moment).numel() for moment in moments)
+    whole = sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model_wrapped.parameters())
+    return 1 - held / whole
+
+
+def add_everywhere(parameter: Any, generator: Any, scale: float) -> None:
+    """Adds normal noise, the same however the parameter is shared out; called by all processes alike."""
+    import torch
     from torch.distributed.tensor import DTensor, distribute_tensor
 
+    noise = scale * torch.randn(tuple(getattr(parameter, "ds_shape", parameter.shape)), generator=generator)
     if isinstance(parameter, DTensor):
-        return distribute_tensor(whole, parameter.device_mesh, parameter.placements)
-    return whole
+        parameter += distribute_tensor(noise, parameter.device_mesh, parameter.placements)
+    elif hasattr(parameter, "ds_shape"):  # empty until DeepSpeed gathers it
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(parameter, modifier_rank=0):
+            parameter += noise
+    else:
+        parameter += noise

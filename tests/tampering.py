@@ -1,4 +1,4 @@
-"""Seven ways to make a bundle say what is not so, by an author who covers the tracks.
+"""Ten ways to make a bundle say what is not so, by an author who covers the tracks.
 
 Each takes a bundle's folder and changes it in place. `sealed` gives the record its digest again, and
 `republished` the card that the record gives: what is left to find is the lie itself.
@@ -11,25 +11,31 @@ import random
 import re
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
+import numpy as np
 from safetensors.torch import load_file, save_file
 
 from erpo_hub.card.card import render_card
 from erpo_hub.card.merge import blocks_of
 from erpo_hub.evaluation.results import Evaluation
 from erpo_hub.evaluation.sampling import evaluate
-from erpo_hub.evaluation.statistics import accuracy_interval, paired_comparison
+from erpo_hub.evaluation.statistics import accuracy_interval, crossed_ratio, paired_comparison
 from erpo_hub.publish.check import file_digest
 from erpo_hub.record.format import record_digest
+from erpo_hub.record.recovery import FIRST
 from erpo_hub.tasks.prompts import question_digests
 from erpo_hub.tasks.tasks import load_task
 from erpo_hub.verification.claims import (
     CARD,
+    ENTROPY,
     GRADER,
+    LENGTH,
     OVERSTATED,
     QUESTIONS,
     RECORD,
+    SWAPS,
     UNDERSTATED,
     WEIGHTS,
 )
@@ -131,6 +137,49 @@ def understate_baseline(folder: Path, share: float = 0.03) -> None:
     republished(folder, lambda run: _flip(run, "baseline", -share))
 
 
+def shorten(folder: Path, share: float = 0.1) -> None:
+    """Answers recorded as a tenth shorter, question by question."""
+
+    def change(run: dict[str, Any]) -> None:
+        final = run["results"]["final"]
+        final["lengths"] = [length * (1 - share) for length in final["lengths"]]
+        final["mean_length"], final["median_length"] = fmean(final["lengths"]), median(final["lengths"])
+
+    republished(folder, change)
+
+
+def embolden(folder: Path, share: float = 0.1) -> None:
+    """Entropies recorded as a tenth lower, question by question and at pivots."""
+
+    def change(run: dict[str, Any]) -> None:
+        final = run["results"]["final"]
+        final["entropies"] = [entropy * (1 - share) for entropy in final["entropies"]]
+        for name in ("mean_entropy", "pivot_entropy"):
+            final[name] *= 1 - share
+
+    republished(folder, change)
+
+
+def overstate_swaps(folder: Path, share: float = 0.1) -> None:
+    """The fewest swaps recorded as recovering more of the gain, with the shares and intervals that fit."""
+    republished(folder, lambda run: _promote(run["transplant"], share))
+
+
+def _promote(swaps: dict[str, Any], share: float) -> None:
+    fewest = min(row["swaps"] for row in swaps["recovered"])
+    rows = [row for row in swaps["recovered"] if row["swaps"] == fewest]
+    first = next(row for row in rows if row["rule"] == FIRST)
+    wrong = [i for i, sign in enumerate(first["correct"]) if sign == "0"]
+    able = set(random.Random(0).sample(wrong, min(len(wrong), round(share * swaps["n"]))))
+    first["correct"] = "".join("1" if i in able else sign for i, sign in enumerate(first["correct"]))
+    base, trained, theirs = (np.array(list(map(int, said))) for said in (*swaps["correct"], first["correct"]))
+    for row in rows:
+        here = np.array(list(map(int, row["correct"])))
+        row["accuracy"] = float(here.mean())
+        row["share"], row["interval"] = crossed_ratio(here - base, trained - base)
+        row["of_first"], row["of_first_interval"] = crossed_ratio(here - base, theirs - base)
+
+
 def _flip(run: dict[str, Any], which: str, share: float) -> None:
     summary, draw = run["results"][which], random.Random(0)
     each, wanted = summary["per_question"], float(share > 0)
@@ -165,4 +214,7 @@ TAMPERINGS: dict[str, Callable[..., None]] = {
     GRADER: grade_leniently,
     OVERSTATED: overstate,
     UNDERSTATED: understate_baseline,
+    LENGTH: shorten,
+    ENTROPY: embolden,
+    SWAPS: overstate_swaps,
 }

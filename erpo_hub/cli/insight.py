@@ -1,9 +1,9 @@
-"""The commands of the command line that look into a model: transplant, verify, decode."""
+"""The commands of the command line that look into a model or a run: transplant, verify, doctor, decode."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,14 @@ from ..errors import UsageError
 from .hub import Token
 
 commands = typer.Typer()
+
+
+def _make(folder: Path) -> None:
+    """Before the work, whose result would have no place otherwise."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"--out: {error.filename or folder} is a file; choose another folder") from error
 
 
 @commands.command()
@@ -51,7 +59,7 @@ def transplant(
 
     quiet()
     if out:
-        out.mkdir(parents=True, exist_ok=True)
+        _make(out)
     console = Console(stderr=True)
     with console.status("decoding") as status:
         made = 0
@@ -101,9 +109,12 @@ def verify(
     from ..verification.report import report as tell
     from ..verification.verify import verify as run
 
+    if out.is_dir():
+        raise UsageError(f"--out {out}: a folder stands there; give the file to write")
     if (report or create_pr) and Path(model).expanduser().is_dir():
         raise UsageError("--report: a folder has no repository to tell; give NAME/MODEL")
     quiet()
+    _make(out.parent)
     found = run(
         model, n=n, full=full, seed=seed, task=task, base=base, paired=paired, revision=revision, token=token,
         max_gb=max_gb, batch_size=batch_size,
@@ -114,6 +125,41 @@ def verify(
         typer.echo(f"reported: {tell(found, model, pull_request=create_pr, token=token)}")
     if found.contradicted:
         raise typer.Exit(1)
+
+
+@commands.command()
+def doctor(
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run or bundle, or of any trainer's checkpoints; or its file.")
+    ],
+) -> None:
+    """Is this run healthy? What the run doctor found while it trained, or would have found in its log.
+
+    Example: `erpo-hub doctor runs/demo/erpo`, or `erpo-hub doctor trl-run/checkpoint-500`
+    """
+    from ..record.format import FILE, read_record
+    from ..train.history import Facts
+    from ..train.replay import STATE, read_state, replay
+
+    found: list[Any] | None = None
+    if run.name != STATE and (run.is_file() or (run / FILE).is_file()):
+        record = read_record(run)
+        log, found = record.history, record.findings
+        given = record.arguments.all
+        facts = Facts(
+            max_steps=record.cost.steps or len(log),
+            lora=record.adapter is not None,
+            half=record.prompt.dtype in ("bfloat16", "float16"),
+            completion_limit=given.get("max_completion_length"),
+        )
+    else:
+        log, facts = read_state(run)
+    watched = "while it trained" if found is not None else "in its log: no doctor was on"
+    found = replay(log, facts) if found is None else found
+    for one in found:
+        since = f"since step {one.step}" if one.step else "from the start"
+        typer.echo(f"{one.what} ({one.kind}, {since}, {one.certainty}): {one.change}")
+    typer.echo(f"{len(found) or 'nothing'} found over {len(log):,} logged steps, {watched}")
 
 
 @commands.command()
@@ -154,7 +200,7 @@ def decode(
     if card:
         load_record(Path(model))  # no bundle should not cost a study
     if out:
-        out.mkdir(parents=True, exist_ok=True)
+        _make(out)
     with Console(stderr=True).status("decoding") as status:
         found = compare_decoding(
             model, task, DEFAULT if strategies is None else strategies, n=n, target=target, stop=stop,

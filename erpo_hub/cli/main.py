@@ -141,7 +141,7 @@ def train(
         doctor=doctor,
         **fields,
     )
-    if "final" not in result.metrics:  # a process beside the first one, which judged the model
+    if result.metrics.get("final") is None:  # a process beside the first one, which judged the model
         return
     final, low_high = result.metrics["final"], result.metrics["final"]["interval"]
     typer.echo(

@@ -47,6 +47,11 @@ class Evaluation:
         """Fraction of right completions of each question."""
         return [sum(q["correct"]) / len(q["correct"]) for q in self.questions]
 
+    @property
+    def entropies(self) -> list[float]:
+        """Nats a token of each question's completions; 0 where they have none."""
+        return [_weighted(q["entropies"], q["lengths"]) or 0.0 for q in self.questions]
+
     def add_failures(self, failures: dict[str, int]) -> None:
         """Count grader failures by name ("timeouts", "errors", "crashes"); each scored 0."""
         for name, count in failures.items():
@@ -80,6 +85,8 @@ class Evaluation:
             "weights": self.weights or None,
             "per_question": per_question,
             "answers": [short_digest(q["completions"]) for q in self.questions],
+            "lengths": [basic.fmean(q["lengths"]) for q in self.questions],
+            "entropies": [round(h, 6) for h in self.entropies],
         }
 
     def to_json(self, path: str | os.PathLike) -> Path:

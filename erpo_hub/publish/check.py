@@ -25,7 +25,7 @@ from ..card.card import CARD_ERRORS, render_card
 from ..card.markdown import images
 from ..card.merge import read_metadata, split_front_matter
 from ..errors import UserError
-from ..record.format import FILE, RunRecord, read_record
+from ..record.format import FILE, RunRecord, has_its_digest, read_record
 from .contents import BINARY, Contents, pieces, read_contents, tensor_names
 from .secrets import Secrets, is_credential, is_environment_file
 
@@ -83,6 +83,8 @@ def check_bundle(folder: str | Path, *, token: str | None = None, include: Colle
     if not {"config.json", "adapter_config.json"} & set(names):
         wrong.append("neither config.json nor adapter_config.json: nobody could load these weights")
     wrong += [*_index_problems(folder, names), *_card_problems(folder, names)]
+    if run is not None and not (leaks or wrong or has_its_digest(folder)):
+        wrong.append(f"{FILE}: was changed after it was written; build the bundle again")
     return list(dict.fromkeys(_shown(secrets.redact(line)) for line in leaks + wrong))
 
 

@@ -154,6 +154,8 @@ class Summary:
     weights: str | None = None  # digest of the weights that were judged
     per_question: list[float] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)  # digest of each question's completions
+    lengths: list[float] = field(default_factory=list)  # mean of each question's completions
+    entropies: list[float] = field(default_factory=list)  # of each question's tokens; 0 without one
 
 
 @dataclass
@@ -338,6 +340,12 @@ def record_digest(data: dict[str, Any]) -> str:
     content = {name: value for name, value in data.items() if name != "digest"}
     text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def has_its_digest(folder: Path) -> bool:
+    """Whether run.json is as the bundler, or a command that adds to it, wrote it."""
+    data = parse((folder / FILE).read_text(encoding="utf-8"))
+    return data.get("digest") == record_digest(data)
 
 
 def write_record(record: RunRecord, folder: Path) -> None:

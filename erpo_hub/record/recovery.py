@@ -19,7 +19,7 @@ class Recovered:
     """One rule for choosing swaps, so many an answer: the share of the gain that the base has with them.
 
     of_first: the same over the share of as many first disagreements. Shares and intervals are None where the
-    gain may be 0.
+    gain may be 0. correct: "1" or "0" a question.
     """
 
     rule: str
@@ -29,6 +29,7 @@ class Recovered:
     interval: Interval | None = None
     of_first: float | None = None
     of_first_interval: Interval | None = None
+    correct: str = ""
 
 
 @dataclass
@@ -36,7 +37,9 @@ class TransplantResult:
     """Single tokens taken from the trained model while the base decodes, greedily, on n questions.
 
     changed: share of the positions along the trained model's answers where the base wants another token.
-    at_pivots: share of those that are pivots of the base; None where nothing changed.
+    at_pivots: share of those that are pivots of the base; None where nothing changed. correct: "1" or "0" a
+    question, of the base and of the trained model; with it, what it takes to measure the same again: the
+    digest of the questions (`tasks.prompts.question_digests`), the longest answer, the seed of the controls.
     """
 
     base: str
@@ -46,6 +49,23 @@ class TransplantResult:
     changed: float
     at_pivots: float | None = None
     recovered: list[Recovered] = field(default_factory=list)
+    correct: tuple[str, str] | None = None  # None: of several runs
+    question_set: str | None = None
+    max_new_tokens: int | None = None
+    seed: int = 0
+
+    @property
+    def swaps(self) -> list[int]:
+        """The numbers of swaps that were tried."""
+        return sorted({row.swaps for row in self.recovered})
+
+    @property
+    def by_question(self) -> bool:
+        """Whether every verdict is there."""
+        each = [*(self.correct or ()), *(row.correct for row in self.recovered)]
+        return bool(self.correct and self.recovered) and all(
+            len(one) == self.n and set(one) <= {"0", "1"} for one in each
+        )
 
     def at(self, rule: str, swaps: int) -> Recovered | None:
         """The row of a rule and a number of swaps."""

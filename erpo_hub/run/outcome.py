@@ -138,7 +138,9 @@ def make_bundle(run: Run, bundle: Path) -> RunRecord:
 
     (run.saved / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json has the arguments
     logged = run.folder / "checkpoints" / FOLDER
-    return build_bundle(run.record, run.saved, bundle, traces=_traces(run), logged=logged).record
+    with run.whole_models():
+        traces = _traces(run)
+    return build_bundle(run.record, run.saved, bundle, traces=traces, logged=logged).record
 
 
 def _traces(run: Run) -> list[Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,24 @@ class Run:
         accelerator = self.trainer.accelerator
         return accelerator.unwrap_model(self.trainer.model) if accelerator.num_processes == 1 else saved
 
+    @contextmanager
+    def whole_models(self) -> Iterator[None]:
+        """Within it transformers loads a model whole, for this process alone.
+
+        With ZeRO-3 it would share the model out and wait for ever for the processes that load none.
+        """
+        plugin = self.trainer.accelerator.state.deepspeed_plugin
+        if plugin is None:
+            yield
+            return
+        from transformers.integrations import deepspeed
+
+        deepspeed.unset_hf_deepspeed_config()
+        try:
+            yield
+        finally:
+            deepspeed.set_hf_deepspeed_config(plugin.hf_ds_config)
+
     def evaluate(self, name: str, saved: str) -> Any:
         """Judge the model, question by question in evaluation/<name>.jsonl; None outside the main process."""
         from ..evaluation.sampling import evaluate
@@ -59,14 +78,15 @@ class Run:
         if self.is_main:
             path = self.folder / "evaluation" / f"{name}.jsonl"
             path.parent.mkdir(exist_ok=True)
-            result = evaluate(
-                self.model(saved),
-                self.task,
-                tokenizer=self.trainer.processing_class,
-                grader=self.grader,
-                resume_path=path,
-                **self.sampling,
-            )
+            with self.whole_models():
+                result = evaluate(
+                    self.model(saved),
+                    self.task,
+                    tokenizer=self.trainer.processing_class,
+                    grader=self.grader,
+                    resume_path=path,
+                    **self.sampling,
+                )
         self.trainer.accelerator.wait_for_everyone()
         return result
 

@@ -22,7 +22,7 @@ from ..evaluation.sampling import decoding_for, encode_prompts, load_model, ques
 from ..evaluation.statistics import accuracy_interval, holm, paired_comparison, wilson_interval
 from ..tasks.grading import Grader
 from ..tasks.same import SameAnswer
-from ..tasks.tasks import Task, load_task
+from ..tasks.tasks import Task, with_questions
 from ..text import p_value, percent, write_json
 from ..traces.asked import asked_as
 from ..traces.decoding import decode
@@ -247,7 +247,7 @@ def compare_decoding(
     chosen = read_searches(searches, **settings) if isinstance(searches, str) else list(searches)
     if all(search.strategy != "beam" for search in chosen):
         chosen.append(replace(chosen[0], strategy="beam", width=4))  # nothing is shown without it
-    task = load_task(task) if isinstance(task, str) else task
+    task = with_questions(task, n) if isinstance(task, str) else task
     loaded, tokenizer, name = load_model(model)
     asked = asked_as(tokenizer)
     rows = questions_of(task, n)

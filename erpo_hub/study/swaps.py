@@ -77,9 +77,11 @@ class Answers:
     def __init__(
         self, rows: list[dict], model: Any, tokenizer: Any, grader: Any,
         *, max_new_tokens: int | None, batch_size: int, seed: int, advance: Callable[[int], None],
+        places: Sequence[int] | None = None,
     ):  # fmt: skip
         self.rows, self.tokenizer, self.grader = rows, tokenizer, grader
         self.batch_size, self.seed, self.advance = batch_size, seed, advance
+        self.places = range(len(rows)) if places is None else places  # in the whole task
         asked = asked_as(tokenizer)
         self.prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows], asked)
         eos = end_tokens(model, tokenizer)
@@ -121,7 +123,7 @@ class Answers:
         for q, one in enumerate(way.walks):
             behind = [t for t in places(one, allowed) if t > way.last[q]]
             if behind:
-                at = choose(one, behind, random.Random(f"{self.seed} {q} {swap}"))
+                at = choose(one, behind, random.Random(f"{self.seed} {self.places[q]} {swap}"))
                 way.last[q] = at
                 if one.ids[at] != one.follows[at]:
                     begun[q] = one.swapped(at)

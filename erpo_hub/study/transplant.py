@@ -23,7 +23,8 @@ from ..evaluation.sampling import load_model
 from ..evaluation.statistics import crossed_comparison, crossed_ratio
 from ..record.recovery import FIRST, Recovered, TransplantResult, shown
 from ..tasks.grading import Grader
-from ..tasks.tasks import Task, load_task
+from ..tasks.prompts import question_digests
+from ..tasks.tasks import Task, with_questions
 from ..text import p_value, percent, write_json
 from ..traces.pivots import find_pivots
 from .swaps import BACK, CONTROLS, RULES, Answers, Curve
@@ -55,6 +56,7 @@ class Transplant:
     back: dict[str, dict[int, list[list[int]]]]
     exchanged: dict[str, dict[str, dict[int, list[float]]]]
     changed: dict[str, Any] = field(default_factory=dict)
+    each: list[list[int]] = field(default_factory=list)  # the first run's answers: tokens, changed, at pivots
 
     def points(self, *, back: bool = False) -> list[dict[str, Any]]:
         """One row a rule and number of swaps: accuracy, the share of the gain that it has, with its interval,
@@ -117,15 +119,17 @@ class Transplant:
 
     def result(self) -> TransplantResult:
         """What a run record keeps of it."""
-        c = self.changed
+        c, one_run = self.changed, len(self.trained) == 1
         rows = [
             Recovered(
                 row["rule"], row["swaps"], row["accuracy"], row["recovered"], row["interval"],
                 row["of_first"], row["of_first_interval"],
+                _verdicts(self.curves[row["rule"]][row["swaps"]]) if one_run else "",
             )
             for row in self.points()
         ]  # fmt: skip
-        accuracies = [float(np.mean(self.correct[name])) for name in ("base", "trained")]
+        both = [self.correct[name] for name in ("base", "trained")]
+        accuracies = [float(np.mean(scores)) for scores in both]
         return TransplantResult(
             base=self.base,
             task=self.task,
@@ -134,6 +138,10 @@ class Transplant:
             changed=c["places"] / c["tokens"],
             at_pivots=c["at_pivots"] / c["places"] if c["places"] else None,
             recovered=rows,
+            correct=(_verdicts(both[0]), _verdicts(both[1])) if one_run else None,
+            question_set=self.settings.get("question_set"),
+            max_new_tokens=self.settings.get("max_new_tokens"),
+            seed=self.settings["seed"],
         )
 
     def sentence(self) -> str:
@@ -161,26 +169,32 @@ def transplant(
     batch_size: int | None = None,
     seed: int = 0,
     grader: Any = None,
+    places: Sequence[int] | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Transplant:
     """Take single tokens from the trained model while the base decodes, and the other way round.
 
     Args:
-        base: model or its name; trained: one, or a list of runs of one kind (intervals then cover them too).
+        base: model, its name, or model and tokenizer; trained: one, or a list of runs of one kind (intervals
+            then cover them too).
         task: a `Task` or its spec. n: held-out questions, None for all.
         swaps: numbers of swaps an answer. A later swap stands behind an earlier one.
         batch_size: answers decoded at once, None for what suits the model's size; results do not depend
             on it, but for rounding.
+        places: of each question in the whole task, where `task` holds some of them only: the random controls
+            then fall as they do among all.
         advance: called with the number of answers made, for a progress bar.
 
     Raises UserError for models with different vocabularies, UsageError for settings that cannot work.
     """
+    if n is not None and n < 1:
+        raise UsageError(f"n={n}: give 1 or more questions")
     if not swaps or min(swaps) < 1:
         raise UsageError(f"swaps={list(swaps)}: give numbers of at least 1")
-    task = _loaded(task, n) if isinstance(task, str) else task
-    runs = list(trained) if isinstance(trained, (list, tuple)) else [trained]
-    base_model, tokenizer, base_name = load_model(base)
-    loaded = [load_model(run) for run in runs]
+    task = with_questions(task, n) if isinstance(task, str) else task
+    runs = trained if isinstance(trained, list) else [trained]
+    base_model, tokenizer, base_name = _model(base)
+    loaded = [_model(run) for run in runs]
     for _, other, name in loaded:
         if other.get_vocab() != tokenizer.get_vocab():
             raise UserError(f"{name} and {base_name} have different vocabularies: tokens cannot be exchanged")
@@ -193,7 +207,7 @@ def transplant(
             grader = stack.enter_context(Grader(task.grader))
         answers = Answers(
             _rows(task, n), base_model, loaded[0][1], grader, max_new_tokens=max_new_tokens, seed=seed,
-            batch_size=batch_size or rows_at_once(base_model, CONTEXT), advance=advance,
+            batch_size=batch_size or rows_at_once(base_model, CONTEXT), places=places, advance=advance,
         )  # fmt: skip
         for model, _, _ in loaded:
             _, right, found = answers.follow(base_model, model, list(RULES), swaps)
@@ -205,18 +219,29 @@ def transplant(
             _collect(back, found, "scores")
             _collect(exchanged["back"], found, "changed")
             trained_walks += walks
-    settings = {"n": len(answers.rows), "swaps": list(swaps), "seed": seed}
+    settings: dict[str, Any] = {"n": len(answers.rows), "swaps": list(swaps), "seed": seed}
+    settings |= {"question_set": question_digests(answers.rows)[0]}
     settings |= {"batch_size": answers.batch_size, "max_new_tokens": answers.decoding.max_new_tokens}
     names = [name for _, _, name in loaded]
     changed = _changed(trained_walks, tokenizer)
-    return Transplant(base_name, names, task.spec, settings, correct, curves, back, exchanged, changed)
+    each = [_counts(one) for one in trained_walks[: len(answers.rows)]]
+    return Transplant(base_name, names, task.spec, settings, correct, curves, back, exchanged, changed, each)
 
 
-def _loaded(spec: str, n: int | None) -> Task:
-    """The task; with more held-out questions where it makes them, and none that training may have seen."""
-    task = load_task(spec)  # another size of the others could hold out what training had
-    made = task.source == "builtin" and n and n > len(task.test)
-    return load_task(spec, test_size=n) if made else task
+def _model(given: Any) -> tuple[Any, Any, str]:
+    return load_model(*given) if isinstance(given, tuple) else load_model(given)
+
+
+def _verdicts(scores: list[list[int]]) -> str:
+    """Those of one run, a sign a question."""
+    return "".join(map(str, scores[0]))
+
+
+def _counts(one: Walk) -> list[int]:
+    """Tokens of an answer, those that training changed, and those of them at pivots of the base."""
+    found = one.disagreements()
+    uncertain = set(find_pivots(one.follow_entropy))
+    return [len(one.ids), len(found), sum(t in uncertain for t in found)]
 
 
 def _empty(rules: Iterable[str], swaps: Sequence[int]) -> dict[str, dict[int, list]]:

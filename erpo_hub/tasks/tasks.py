@@ -109,6 +109,13 @@ def load_task(
     return task if eval_spec is None else _with_eval_spec(task, parse_spec(eval_spec), seed, test_size)
 
 
+def with_questions(spec: str, n: int | None) -> Task:
+    """The task; with n held-out questions where it makes them, and none that training may have seen."""
+    task = load_task(spec)  # another size of the others could hold out what training had
+    made = task.source == "builtin" and n and n > len(task.test)
+    return load_task(spec, test_size=n) if made else task
+
+
 def load_data(dataset: Any, held_out: Any = None, *, seed: int = 0) -> Task:
     """A task from a spec, a `Task` or a `datasets.Dataset`, with held-out rows of any of these kinds.
 

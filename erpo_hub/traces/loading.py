@@ -45,6 +45,7 @@ def load(
 ) -> tuple[Any, Any]:
     """(model in eval mode on its device, tokenizer). See `Engine.load` for the parameters."""
     name, adapter_revision = resolve_model(str(model)), None
+    _where(name, revision)  # a folder that is not there is asked for nowhere else
     place = torch.device(device or best_device())
     if adapter is None and (config := _adapter_config(name, revision)) is not None:
         name, adapter = _base_of(name, config), name

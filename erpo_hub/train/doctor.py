@@ -7,30 +7,29 @@ Works with any GRPOTrainer of TRL's; `train_and_push` and `erpo-hub train` have 
 trainer logs anyway (`rules`), a few completions of each batch and a thousand weights now and then
 (`examined`); it computes nothing on the model and draws nothing, so the weights are the same with it and
 without. It does not stop a run, and it does not promise to see reward hacking. Each step is only noted and
-every fourth looks at what was noted: four at a time cost half of what they do one by one, as the code that
-looks is out of the processor's caches after a step of the model.
+every eighth looks at what was noted, in the beginning every fourth: several at a time cost half of what they
+do one by one, as the code that looks is out of the processor's caches after a step of the model.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import psutil
 from transformers import TrainerCallback
 
 from ..text import one_line
 from . import examined
-from .findings import CHANGES, IMPLIED, Finding
+from .findings import CHANGES, Finding
 from .history import Facts, History, Sign
-from .rules import RULES
+from .replay import new_findings
 
 logger = logging.getLogger(__name__)
 
 _STATE = "erpo_hub.RunDoctor"  # in a checkpoint's trainer_state.json
-_EVERY = 4  # steps from one look to the next, the first after step 1
+_EVERY, _BEGINNING = 8, (1, 5, 9)  # steps from one look to the next, and the first looks
 _WEIGHED = (3, 10)  # steps after which the weights are looked at
 _WARM = 2  # steps in which memory is taken for the first time
 _FAILURES = ("grader/timeouts", "grader/errors", "grader/crashes")  # logged by `correctness_reward`
@@ -81,7 +80,7 @@ class RunDoctor(TrainerCallback):
         model = trainer.accelerator.unwrap_model(trainer.model)
         self._first_step = state.global_step
         self._weights = examined.Weights(model)
-        self._process = psutil.Process()
+        self._memory = examined.Memory(trainer.accelerator.device)
         self._facts = Facts(
             max_steps=state.max_steps,
             learning_rate=args.learning_rate,
@@ -89,7 +88,7 @@ class RunDoctor(TrainerCallback):
             half=self._weights.half,
             autocast=args.bf16 or args.fp16,
             completion_limit=args.max_completion_length,
-            memory_limit=examined.memory_limit(trainer.accelerator.device),
+            memory_limit=self._memory.limit(),
         )
         self._texts = examined.Texts(trainer.train_dataset, trainer.num_generations)
         self._shares = trainer.reward_weights.tolist()
@@ -101,7 +100,8 @@ class RunDoctor(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._guarded(self._note, state)
-        if state.global_step % _EVERY == 1 or control.should_save:
+        step = state.global_step
+        if step in _BEGINNING or step % _EVERY == 1 or control.should_save:
             self._guarded(self._look, state)
         if control.should_save:
             found = [asdict(finding) for finding in self.findings]
@@ -116,6 +116,7 @@ class RunDoctor(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._guarded(self._look, state)
+        self._memory.close()
 
     def _guarded(self, act: Callable[[Any], None], state: Any) -> None:
         if self._broken:
@@ -145,7 +146,7 @@ class RunDoctor(TrainerCallback):
         numbers: dict[str, float | None] = {}
         done = step - self._first_step
         if done > _WARM and step % 2:
-            numbers |= examined.memory_numbers(trainer.accelerator.device, self._process)
+            numbers |= self._memory.numbers()
         if done in _WEIGHED:
             numbers |= self._weights.numbers() | {"weights/steps": float(done)}
         batch = None
@@ -171,16 +172,15 @@ class RunDoctor(TrainerCallback):
         for note in self._noted:
             self._history.add(note.step, self._read(note))
         self._noted.clear()
-        known = {finding.kind for finding in self.findings}
-        for kind, rule in RULES.items():
-            if kind not in known and known.isdisjoint(IMPLIED.get(kind, ())):
-                self._tell(kind, rule(self._history, self._facts), state)
-                known = {finding.kind for finding in self.findings}
+        for finding in new_findings(self._history, self._facts, [one.kind for one in self.findings]):
+            self._say(replace(finding, found_at=state.global_step), state)
 
     def _tell(self, kind: str, sign: Sign | None, state: Any) -> None:
-        if sign is None or any(finding.kind == kind for finding in self.findings):
-            return
-        finding = Finding(kind, sign.step, sign.certainty, sign.what, CHANGES[kind], state.global_step)
+        if sign is not None and all(finding.kind != kind for finding in self.findings):
+            step = state.global_step
+            self._say(Finding(kind, sign.step, sign.certainty, sign.what, CHANGES[kind], step), state)
+
+    def _say(self, finding: Finding, state: Any) -> None:
         self.findings.append(finding)
         if state.is_world_process_zero:
             logger.warning("doctor: step %d: %s", state.global_step, finding)

@@ -79,6 +79,8 @@ class _Round:
     out: dict[str, Any]  # tensors (rows here, ...) and numbers
     rewards: Tensor  # (rows of all processes,)
     logs: dict[tuple, list]  # columns of the completions table, a value a row of all processes
+    inputs: list[dict[str, Any]]  # this process's rows of the data
+    scores: Any  # Tensor (rows of all processes, functions), where the step is recorded
 
 
 def fill(trainer: Any, inputs: list[dict[str, Any]], generate: Callable[[list], dict]) -> dict[str, Any]:
@@ -157,7 +159,8 @@ class _Sampling:
         if trainer._scored:
             out |= zip(_SCORED, trainer._scored[0])
         logs = {place: list(column) for place, column in _columns(trainer._logs)}
-        self.rounds.append(_Round(out, trainer._rewards, logs))
+        scores = None if trainer._sheet is None else trainer._sheet.scores
+        self.rounds.append(_Round(out, trainer._rewards, logs, inputs, scores))
         return self.rounds[-1]
 
     def merged(self, taken: list[tuple[int, int, int]]) -> dict[str, Any]:
@@ -216,6 +219,7 @@ class _Sampling:
         trainer._rewards = first.rewards.clone()
         for row, (turn, source) in moves.items():
             trainer._rewards[row] = self.rounds[turn].rewards[source]
+        self._restore_sheet(moves)
         for place, column in _columns(trainer._logs):
             values = first.logs.get(place, [])
             for row, (turn, source) in moves.items():
@@ -229,6 +233,19 @@ class _Sampling:
             begun = self.before.get(name, 0)
             if len(values) - begun == len(weights) > 1:
                 values[begun:] = [_mean(values[begun:], weights)]
+
+    def _restore_sheet(self, moves: dict[int, tuple[int, int]]) -> None:
+        """Where the step is recorded: the questions and scores of the rows as they are now."""
+        sheet, first = self.trainer._sheet, self.rounds[0]
+        if sheet is None:
+            return
+        start = self.trainer.accelerator.process_index * len(first.inputs)
+        asked = [first.inputs, *(gather_object(made.inputs) for made in self.rounds[1:])]
+        sheet.inputs, sheet.scores = list(first.inputs), first.scores.clone()
+        for row, (turn, source) in moves.items():
+            sheet.scores[row] = self.rounds[turn].scores[source]
+            if start <= row < start + len(first.inputs):
+                sheet.inputs[row - start] = asked[turn][source]
 
     def report(self, batch: dict[str, Any], dead: int, groups: int) -> None:
         """Metrics of the batch, and a warning where it is empty of signal. Counts are of all processes."""

@@ -200,24 +200,41 @@ class Weights:
         return {"weights/changed": (now != self.first).float().mean().item(), "weights/moved": moved.item()}
 
 
-def memory_limit(device: torch.device) -> float:
-    """Bytes that there are; a container's limit counts."""
-    if device.type == "cuda":
-        return float(torch.cuda.get_device_properties(device).total_memory)
-    limit = float(psutil.virtual_memory().total)
-    group = Path("/sys/fs/cgroup/memory.max")
-    if group.is_file() and (text := group.read_text().strip()).isdigit():
-        limit = min(limit, float(text))
-    return limit
+class Memory:
+    """Bytes of a device, or of this process where that is the CPU."""
 
+    def __init__(self, device: torch.device):
+        self.device = device
+        self._process = psutil.Process()
+        pages = Path("/proc/self/statm")  # kept open it is read three times as fast as by psutil
+        self._pages = pages.open("rb", buffering=0) if pages.is_file() else None
 
-def memory_numbers(device: torch.device, process: psutil.Process) -> dict[str, float | None]:
-    """Bytes in use, and at most so far."""
-    if device.type == "cuda":
-        used = float(torch.cuda.memory_allocated(device))
-        return {"memory/used": used, "memory/peak": float(torch.cuda.max_memory_allocated(device))}
-    used = float(process.memory_info().rss)
-    return {"memory/used": used, "memory/peak": used}
+    def limit(self) -> float:
+        """Bytes that there are; a container's limit counts."""
+        if self.device.type == "cuda":
+            return float(torch.cuda.get_device_properties(self.device).total_memory)
+        limit = float(psutil.virtual_memory().total)
+        group = Path("/sys/fs/cgroup/memory.max")
+        if group.is_file() and (text := group.read_text().strip()).isdigit():
+            limit = min(limit, float(text))
+        return limit
+
+    def numbers(self) -> dict[str, float | None]:
+        """Bytes in use, and at most so far."""
+        if self.device.type == "cuda":
+            used = float(torch.cuda.memory_allocated(self.device))
+            return {"memory/used": used, "memory/peak": float(torch.cuda.max_memory_allocated(self.device))}
+        used = float(self._resident())
+        return {"memory/used": used, "memory/peak": used}
+
+    def close(self) -> None:
+        if self._pages:
+            self._pages.close()
+
+    def _resident(self) -> int:
+        if self._pages is None or self._pages.closed:
+            return self._process.memory_info().rss
+        return int(os.pread(self._pages.fileno(), 128, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 # --- before the first step --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ loss reads is changed, so weights are the same bit for bit.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,6 @@ class RecordingTrainer(GRPOTrainer):
     num_generations_eval: int
 
     _sheet: Sheet | None = None
-    _replaces: Any = None
     _credit: Any
     _skips_dead_rows: bool
     _is_own_credit: bool
@@ -65,19 +65,16 @@ class RecordingTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
         every = getattr(self.args, "log_completions_every", 0)
         self._logged = LoggedSteps(Path(self.args.output_dir) / FOLDER, "group", every)
-        if every and getattr(self.args, "dynamic_sampling", 0):
-            logger.warning("dynamic_sampling replaces groups: log_completions_every records none")
         self._scored: list[tuple[Tensor, Tensor]] = []
 
     # --- where the values pass by ---
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._sheet = None
-        replaced = self._replaces is not None  # by other questions: the sheet would name wrong ones
-        if self.model.training and not replaced and self._logged.due(self.state.global_step):
+        if self.model.training and self._logged.due(self.state.global_step):
             self._sheet = Sheet(self.state.global_step, inputs)
             self._keep_tokenizer()
-        out = super()._generate_and_score_completions(inputs)
+        out = self._filled(inputs, super()._generate_and_score_completions)
         if self._sheet is not None and self._credit is None:
             self._sheet.advantages = out["advantages"]
             if "old_per_token_logps" in out and self._scored:
@@ -93,6 +90,10 @@ class RecordingTrainer(GRPOTrainer):
         if self._credit is None:  # a method takes its values from here
             self._scored = []
         return out
+
+    def _filled(self, inputs: list[dict[str, Any]], generate: Callable[[list], dict]) -> dict[str, Any]:
+        """TRL's generation batch."""
+        return generate(inputs)
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         scores = super()._calculate_rewards(*args, **kwargs)  # (B of all processes, functions)

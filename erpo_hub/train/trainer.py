@@ -129,14 +129,14 @@ class ERPOTrainer(RecordingTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if self._credit is None:
-            return self._batch_of(inputs)
+            return super()._generate_and_score_completions(inputs)
         self._captured, self._scored, self._rewards, self._skip_batch = [], [], None, False
         with still(self.model):
-            return self._with_credit(self._batch_of(inputs))
+            return self._with_credit(super()._generate_and_score_completions(inputs))
 
-    def _batch_of(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    def _filled(self, inputs: list[dict[str, Any]], generate: Callable[[list], dict]) -> dict[str, Any]:
         """TRL's generation batch; where asked for, new questions replace those without variance."""
-        generate, replaces = super()._generate_and_score_completions, self._replaces and self.model.training
+        replaces = self._replaces and self.model.training
         return dynamic_sampling.fill(self, inputs, generate) if replaces else generate(inputs)
 
     def _with_credit(self, out: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ Greedy decoding on another machine gives other answers to a few per cent of the 
 were wrong and as many the other way. So nothing counts that goes both ways: the test is one-sided, on the
 excess of the questions that contradict the claim over those that speak for it, and an excess of up to
 `HARDWARE` of all questions is explained before the first is counted; not where nothing changed the other way
-at all, for hardware changes both. May import numpy and scipy only.
+at all, for hardware changes both. Lengths and entropies are no better for being larger, so their tests are
+two-sided, and `DRIFT` of what was recorded is explained. May import numpy and scipy only.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import numpy as np
 from scipy import optimize, stats
 
 ALPHA = 0.01  # of all claims of a card together: how often a true card is accused at most
-DOUBT = 0.1  # p of a claim below which some of the questions do not settle it: then all are asked
+DOUBT = 0.1  # p of an accuracy below which some of the questions do not settle it: then all are asked
+ODD = 0.01  # the same of the other numbers, of which there are many
 HARDWARE = 0.005  # of accuracy, which other hardware may shift one way
+DRIFT = 0.02  # of a mean length or entropy, which other hardware may shift either way
 FLIPS = 0.05  # of the questions, which other hardware may answer otherwise, where it can't be counted
 
 
@@ -68,6 +71,45 @@ def totals_p(claimed: float, of: int, found: Sequence[float], *, greedy: bool) -
     else:
         variance = spread * (1 / m + 1 / of)
     return float(stats.norm.sf((claimed - mean - HARDWARE) / math.sqrt(variance)))
+
+
+def changed_p(claimed: Sequence[float], found: Sequence[float]) -> float:
+    """p of verdicts (0 and 1) whose changes go one way this much, whichever way."""
+    before, after = np.asarray(claimed), np.asarray(found)
+    lost, won = int((before > after).sum()), int((before < after).sum())
+    return min(1.0, 2 * min(excess_p(lost, won, before.size), excess_p(won, lost, before.size)))
+
+
+def moved_p(claimed: Sequence[float], found: Sequence[float]) -> float:
+    """p of amounts that moved this far in the mean, whichever way, question by question.
+
+    Under a true claim the recorded and the found amount of a question may as well stand the other way round:
+    a t test of the paired differences, beyond `DRIFT` of the recorded mean, and no p below that of as many
+    coins as amounts moved, all fallen alike: a t test of few of them claims too much.
+    """
+    before, after = np.asarray(claimed, dtype=float), np.asarray(found, dtype=float)
+    d, size = after - before, abs(float(before.mean()))
+    moved, beyond = int((abs(d) > size / 100).sum()), abs(float(d.mean())) - DRIFT * size
+    if moved < 2 or beyond <= 0:
+        return 1.0
+    error = float(d.std(ddof=1)) / math.sqrt(d.size)
+    p = float(2 * stats.t.sf(beyond / error, d.size - 1)) if error > 1e-12 else 0.0
+    return min(1.0, max(p, 2.0 ** (1 - moved)))
+
+
+def total_moved_p(claimed: float, of: int, found: Sequence[float], *, least: float) -> float:
+    """The same for a mean over `of` questions of which no single one is recorded; found: some or all of them.
+
+    As if both were drawn independently: those that other hardware answers otherwise are the uncertain ones,
+    so that even all questions together may differ by that much. least: variance of one question at least.
+    """
+    now = np.asarray(found, dtype=float)
+    spread = max(least, float(now.var(ddof=1)) if now.size > 1 else 0.0)
+    beyond = abs(claimed - float(now.mean())) - DRIFT * abs(claimed)
+    if beyond <= 0:
+        return 1.0
+    error = math.sqrt(spread * (1 / now.size + 1 / of))
+    return float(2 * stats.norm.sf(beyond / error)) if error else 0.0
 
 
 def detectable(n: int, flips: float, *, level: float = ALPHA, power: float = 0.8) -> float | None:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..card import markdown
-from ..text import p_equals, printable, write_json
+from ..errors import UserError
+from ..record.typed import Misfit, from_json, parse
+from ..text import one_line, p_equals, printable, write_json
 from ..version import __version__
 
 REPRODUCED, NOISE = "reproduced", "within noise"
@@ -26,10 +28,24 @@ KINDS = (  # of tampering, each found by its name
     "another grader",
     "accuracy overstated",
     "baseline understated",
+    "length misstated",
+    "entropy misstated",
+    "swaps misstated",
 )
-CARD, RECORD, WEIGHTS, QUESTIONS, GRADER, OVERSTATED, UNDERSTATED = KINDS
+CARD, RECORD, WEIGHTS, QUESTIONS, GRADER, OVERSTATED, UNDERSTATED, LENGTH, ENTROPY, SWAPS = KINDS
 FILE = "verification.json"
+MOST_BYTES = 1 << 20
 NBSP = "\u00a0"  # of a percentage
+
+
+def read_verification(path: Path) -> Verification:
+    """What `Verification.to_json` wrote. Raises UserError for any other file."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError("it is too large")
+        return from_json(Verification, parse(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError, Misfit) as error:
+        raise UserError(f"{path} is not what verify wrote ({one_line(error)}): run it again") from error
 
 
 def shown(value: object, limit: int = 200) -> str:
@@ -43,8 +59,8 @@ class Claim:
     """One thing that the card or its record says.
 
     status: one of the four above. kind: which of `KINDS` a contradiction is. p: of the test, after Holm's
-    adjustment over all tested claims; None where nothing was tested by chance. recorded, found: accuracies in
-    [0, 1] over the n questions that were asked again.
+    adjustment over all tested claims; None where nothing was tested by chance.
+    recorded, found: accuracy or share in [0, 1], tokens or nats, over the n questions that were asked again.
     """
 
     name: str
@@ -66,6 +82,19 @@ class Claim:
         if self.status == UNTRUE and self.p is not None:
             told = f"{told} ({p_equals(self.p)})"
         return f"{told}: {self.kind}" if self.kind else told
+
+
+@dataclass(frozen=True)
+class Test:
+    """A claim with the p of the difference found.
+
+    exact: what was found is what was recorded. doubt: p below which some of the questions leave one.
+    """
+
+    claim: Claim
+    p: float
+    exact: bool
+    doubt: float
 
 
 @dataclass

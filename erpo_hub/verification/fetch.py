@@ -46,7 +46,7 @@ class Source:
             folder = inner if (inner / "run.json").is_file() else path
             _check_links(folder)
             return Fetched(folder)
-        if path.is_absolute() or where.startswith((".", "~")):
+        if path.is_absolute() or where.startswith((".", "~")) or where.count("/") != 1 or path.is_file():
             raise UserError(f"no such folder: {where}; give a bundle or NAME/MODEL")
         return self.download(where, revision)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ..evaluation.statistics import holm
 from ..record.format import RunRecord
@@ -11,25 +10,31 @@ from ..tasks.grading import grader_version
 from ..tasks.tasks import Task
 from ..text import percent
 from . import chance
-from .claims import GRADER, NOISE, OVERSTATED, REPRODUCED, UNDERSTATED, UNKNOWN, UNTRUE, WEIGHTS, Claim
+from .claims import (
+    GRADER,
+    NOISE,
+    OVERSTATED,
+    REPRODUCED,
+    UNDERSTATED,
+    UNKNOWN,
+    UNTRUE,
+    WEIGHTS,
+    Claim,
+    Test,
+)
 from .judging import Judged, NotJudged, Result
 
 Verdicts = Sequence[float]
 
 
-@dataclass(frozen=True)
-class Test:
-    """A claim with the p of the difference found."""
+def measured_claims(
+    results: dict[str, Result], others: Sequence[Test] = (), *, level: float = chance.ALPHA
+) -> tuple[list[Claim], bool]:
+    """Accuracies, the gain and pass@k: too much claimed for this model, or too little for another.
 
-    claim: Claim
-    p: float
-    exact: bool  # every verdict is the recorded one
-
-
-def accuracy_claims(
-    record: RunRecord, results: dict[str, Result], *, level: float = chance.ALPHA
-) -> list[Claim]:
-    """Accuracies, the gain and pass@k: too much claimed for this model, or too little for another."""
+    others: tests of other numbers. Holm's adjustment goes over all of them together. Returns the claims, and
+    whether something looks wrong that these questions do not settle.
+    """
     claims = [_not_judged(result) for result in results.values() if isinstance(result, NotJudged)]
     judged = {name: result for name, result in results.items() if isinstance(result, Judged)}
     tests = [_accuracy(result, other=name != "accuracy") for name, result in judged.items()]
@@ -39,22 +44,18 @@ def accuracy_claims(
             gains.append((_gain(final, other), name))
     if final is not None and final.recorded.k > 1 and final.claimed and final.recorded.pass_at_k:
         tests.append(_any_right(final))
+    tests += others
     for test, p in zip(tests, holm([test.p for test in tests])):
         test.claim.p = p
         test.claim.status = REPRODUCED if test.exact else UNTRUE if p < level else NOISE
         if test.claim.status != UNTRUE:
             test.claim.kind = None
-    statuses = {name: test.claim.status for name, test in zip(judged, tests)}
+    of = dict(zip(judged, tests))
     for claim, name in gains:
-        if UNTRUE in (statuses["accuracy"], statuses[name]):
+        if UNTRUE in (of["accuracy"].claim.status, of[name].claim.status):
             claim.status = UNTRUE
-    return [*(test.claim for test in tests), *(claim for claim, _ in gains), *claims]
-
-
-def doubtful(claims: list[Claim]) -> bool:
-    """Whether something looks wrong that these questions do not settle."""
-    tested = [claim for claim in claims if claim.p is not None]
-    return any(claim.status == NOISE and claim.p < chance.DOUBT * len(tested) for claim in tested if claim.p)
+    doubt = any(test.claim.status == NOISE and test.p < test.doubt for test in tests)
+    return [*(test.claim for test in tests), *(claim for claim, _ in gains), *claims], doubt
 
 
 def _not_judged(result: NotJudged) -> Claim:
@@ -73,11 +74,11 @@ def _accuracy(result: Judged, *, other: bool) -> Test:
     if result.claimed:
         p = chance.shortfall_p(*((found, result.claimed) if other else (result.claimed, found)))
         claim, exact = _claim(_named(result), result.claimed, found, kind)
-        return Test(claim, p, exact)
+        return Test(claim, p, exact, chance.DOUBT)
     turned: Callable[[float], float] = (lambda x: 1 - x) if other else (lambda x: x)
     p = chance.totals_p(turned(s.accuracy), s.n, [turned(x) for x in found], greedy=not s.temperature)
     claim, _ = _claim(_named(result), [s.accuracy], found, kind)
-    return Test(claim, p, len(found) == s.n and abs(sum(found) / s.n - s.accuracy) < 1e-9)
+    return Test(claim, p, len(found) == s.n and abs(sum(found) / s.n - s.accuracy) < 1e-9, chance.DOUBT)
 
 
 def _gain(final: Judged, other: Judged) -> Claim:
@@ -93,7 +94,7 @@ def _any_right(final: Judged) -> Test:
     claimed = [float(x > 0) for x in final.claimed]
     found = [float(x > 0) for x in final.found]
     claim, exact = _claim(f"pass@{final.recorded.k}", claimed, found, OVERSTATED)
-    return Test(claim, chance.shortfall_p(claimed, found), exact)
+    return Test(claim, chance.shortfall_p(claimed, found), exact, chance.DOUBT)
 
 
 def _claim(name: str, claimed: Verdicts, found: Verdicts, kind: str | None) -> tuple[Claim, bool]:

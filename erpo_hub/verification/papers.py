@@ -10,21 +10,24 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+import numpy as np
 
 from ..card.card import CARD_ERRORS, render_card, with_address
 from ..card.merge import Block, blocks_of, read_metadata, split_front_matter
 from ..card.metadata import card_metadata
 from ..errors import UserError
-from ..evaluation.statistics import pass_at_k
+from ..evaluation.statistics import crossed_ratio, pass_at_k
 from ..publish.check import file_digest
-from ..record.format import FILE, Comparison, RunRecord, Summary, record_digest
-from ..record.typed import parse
+from ..record.format import Comparison, RunRecord, Summary, has_its_digest
+from ..record.recovery import FIRST, TransplantResult
 from .claims import CARD, RECORD, REPRODUCED, UNKNOWN, UNTRUE, WEIGHTS, Claim, shown
 
 # Blocks that say what was measured and how. Usage, citation and pictures are no claims.
-CLAIMING = ("summary", "results", "data", "settings", "arguments", "grading", "cost", "limits")
-MEASURED = ("summary", "results")
+CLAIMING = ("summary", "results", "data", "settings", "arguments", "grading", "cost", "limits", "transplant")
+MEASURED = ("summary", "results", "transplant")
 _SAID = re.compile(r"(?<![\w.])[+−-]?\d[\d,]*(?:\.\d+)?|\b(?:higher|lower|not significantly)\b")
 MAX_CARD = 1 << 20
 MOST_COMPLETIONS = 1024  # a question
@@ -40,7 +43,7 @@ def paper_claims(folder: Path, record: RunRecord, repo_id: str | None = None) ->
 
 def record_claim(folder: Path, record: RunRecord) -> Claim:
     wrong = list(_odd_sums(record))
-    if record.digest and record_digest(parse((folder / FILE).read_text(encoding="utf-8"))) != record.digest:
+    if record.digest and not has_its_digest(folder):
         wrong.insert(0, "it does not have its own digest")
     if wrong:
         return Claim("record", UNTRUE, "; ".join(wrong), RECORD)
@@ -57,6 +60,10 @@ def _odd_sums(record: RunRecord) -> Iterator[str]:
     for name, summary in summaries.items():
         if summary is not None and summary.per_question:
             yield from (f"{name}: {what}" for what in _odd_summary(summary))
+        if summary is not None:
+            yield from (f"{name}: {what}" for what in _odd_amounts(summary))
+    if record.transplant is not None:
+        yield from (f"swaps: {what}" for what in _odd_swaps(record.transplant))
     pairs = [(results.baseline, results.final, results.comparison)]
     pairs += [(paired.final, results.final, paired.comparison)] if paired else []
     for before, after, comparison in pairs:
@@ -86,6 +93,56 @@ def _odd_summary(summary: Summary) -> Iterator[str]:
     for name, value in (summary.pass_at_k or {}).items():
         if name in found and abs(found[name] - value) > 1e-6:
             yield f"its verdicts give pass@{name} = {found[name]:.4f}, not {value:.4f}"
+
+
+def _odd_amounts(summary: Summary) -> Iterator[str]:
+    """Of lengths and entropies, where they are listed."""
+    lengths, entropies = summary.lengths, summary.entropies
+    if any(len(each) not in (0, summary.n) or min(each, default=0) < 0 for each in (lengths, entropies)):
+        yield "its lengths or entropies are not of its questions"
+        return
+    if lengths and abs(math.fsum(lengths) / len(lengths) - summary.mean_length) > 1e-6:
+        yield f"its lengths give {math.fsum(lengths) / len(lengths):.2f}, not {summary.mean_length:.2f}"
+    if lengths and summary.k == 1 and summary.median_length not in (None, median(lengths)):
+        yield f"its lengths have the median {median(lengths):g}, not {summary.median_length:g}"
+    if lengths and entropies and sum(lengths) and summary.mean_entropy is not None:
+        mean = math.fsum(h * n for h, n in zip(entropies, lengths)) / math.fsum(lengths)
+        if abs(mean - summary.mean_entropy) > 1e-4:
+            yield f"its entropies give {mean:.4f}, not {summary.mean_entropy:.4f}"
+
+
+def _odd_swaps(found: TransplantResult) -> Iterator[str]:
+    """Accuracies, shares and intervals that their verdicts do not give."""
+    if found.correct is None:
+        return
+    if not found.by_question:
+        yield f"their verdicts are not those of {found.n} questions"
+        return
+    base, trained = (_verdicts(said) for said in found.correct)
+    for said, accuracy in zip((base, trained), found.accuracy):
+        if abs(float(said.mean()) - accuracy) > 1e-6:
+            yield f"the verdicts give {said.mean():.4f}, not {accuracy:.4f}"
+    for row in found.recovered:
+        first = found.at(FIRST, row.swaps)
+        here, theirs = _verdicts(row.correct), _verdicts(first.correct if first else row.correct)
+        gained, of_first = (
+            crossed_ratio(here - base, trained - base),
+            crossed_ratio(here - base, theirs - base),
+        )
+        ours = (float(here.mean()), *gained, *of_first)
+        listed = (row.accuracy, row.share, row.interval, row.of_first, row.of_first_interval)
+        if not all(_near(a, b) for a, b in zip(ours, listed)):
+            yield f"{row.swaps} by {row.rule}: its verdicts give other numbers"
+
+
+def _verdicts(said: str) -> np.ndarray:
+    return np.array([float(sign) for sign in said])
+
+
+def _near(a: Any, b: Any) -> bool:
+    if a is None or b is None:
+        return a is b
+    return bool(np.allclose(a, b, rtol=0, atol=1e-6))
 
 
 def _odd_difference(before: Summary, after: Summary, comparison: Comparison) -> bool:

@@ -8,7 +8,7 @@ what it asks to be made has a limit of time and memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -46,11 +46,36 @@ def find_questions(record: RunRecord, given: str | None = None, *, max_gb: float
         try:
             tried = load_task(given, **choice) if given else _made(data, choice, max_gb)
         except UserError as error:
+            if given:  # the reader's own, so theirs to mend
+                raise
             return _unknown(f"they can't be made again ({error})")
         if len(tried.test) >= final.n and _same(tried, record):
             return Asked(_first(tried, final.n), _found(record, tried))
     assert tried is not None  # there is always a choice
     return _others(record, tried, given)
+
+
+def swap_questions(record: RunRecord, given: str | None = None, *, max_gb: float = 40.0) -> Task | str:
+    """The questions of the section on swapped tokens, made again; or why they can't be."""
+    found, data = record.transplant, record.dataset
+    if found is None or data is None or not found.by_question:
+        return "the record does not hold them question by question"
+    if not given and found.task not in (data.spec, data.held_out):
+        return f"they were made on {found.task!r:.200}, which is not the task of the run"
+    theirs = replace(data, spec=found.task, held_out=None)
+    if reason := _out_of_reach(theirs, found.n, given):
+        return reason
+    choices: list[dict[str, Any]] = [{}, {"test_size": found.n}]
+    for choice in choices:
+        try:
+            task = load_task(given, **choice) if given else _made(theirs, choice, max_gb)
+        except UserError as error:
+            return f"their questions can't be made again ({error})"
+        if len(task.test) >= found.n:
+            task = _first(task, found.n)
+            if question_digests(task.test)[0] == found.question_set:
+                return task
+    return "their questions can't be made again as they were"
 
 
 def _unknown(reason: str) -> Asked:
@@ -151,6 +176,4 @@ def _installed(package: str) -> str | None:
 
 
 def _first(task: Task, n: int) -> Task:
-    from dataclasses import replace
-
     return replace(task, test=task.test.select(range(n)))

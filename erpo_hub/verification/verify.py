@@ -13,7 +13,7 @@ import random
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ from ..tasks.grading import Grader
 from ..tasks.tasks import Task
 from ..traces.asked import asked_as
 from . import chance
+from .amounts import amount_tests
 from .claims import REPRODUCED, UNKNOWN, Claim, Verification
 from .fetch import Fetched, Source
 from .judging import Judge, Judged, NotJudged, Result, base_folder, load_base, load_trained
-from .measured import accuracy_claims, doubtful, grader_claim, weights_claims
+from .measured import grader_claim, measured_claims, weights_claims
 from .papers import paper_claims
-from .questions import find_questions
+from .questions import find_questions, swap_questions
+from .swapped import NAME, Swapped, swap_again, swap_tests
 
 __all__ = ["verify"]
 
@@ -79,28 +81,89 @@ def verify(
     claims.append(asked.claim)
     found = Verification(there.repo_id or there.folder.resolve().name, claims, there.revision)
     if asked.task is None:
-        claims += [
-            Claim(name, UNKNOWN, "there are no questions to ask again") for name in ("accuracy", "grader")
-        ]
+        names = ["accuracy", "lengths and entropies", "grader", *([NAME] if record.transplant else [])]
+        claims += [Claim(name, UNKNOWN, "there are no questions to ask again") for name in names]
     else:
         seed = secrets.randbelow(2**32) if seed is None else seed
-        of = len(asked.task.test)
-        places = _places(of, n, full, seed)
+        swapped = swap_questions(record, task, max_gb=max_gb)
+        of = [len(asked.task.test), 0 if isinstance(swapped, str) else len(swapped.test)]
+        places = [_places(available, n, full, seed) for available in of]
+        some = [len(drawn) for drawn in places] != of
         with Grader(asked.task.grader) as grader:
-            judge = Judge(asked.task, places, grader, batch_size, progress)
-            level = chance.ALPHA if len(places) == of else chance.ALPHA / 2
-            results, prompt = _judge_all(there, record, source, judge, base, paired)
-            measured = _claims(record, asked.task, results, level, given=task is not None)
-            if len(places) < of and doubtful(measured):
-                logger.warning("%d questions leave a doubt: asking all %d", len(places), of)
-                judge = replace(judge, places=range(of))
-                results, prompt = _judge_all(there, record, source, judge, base, paired)
-                measured = _claims(record, asked.task, results, level, given=task is not None)
-        claims += [*measured, prompt]
-        found.asked = _how(judge.places, of, seed, results)
+            judge = Judge(asked.task, places[0], grader, batch_size, progress)
+            look = _Look(there, record, source, judge, swapped, base, paired, given=task is not None)
+            seen = look(places[0], places[1], chance.ALPHA / 2 if some else chance.ALPHA)
+            if some and seen.doubt:
+                logger.warning("%d questions leave a doubt: asking all %d", len(places[0]), of[0])
+                places = [list(range(available)) for available in of]
+                seen = look(places[0], places[1], chance.ALPHA / 2)
+        claims += seen.claims
+        found.asked = _how(places[0], of[0], seed, seen)
     found.versions, found.hardware = facts.versions(), vars(facts.hardware())
     found.seconds = round(time.perf_counter() - started, 1)
     return found
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The claims about what was measured, the results behind them, and whether these leave a doubt."""
+
+    claims: list[Claim]
+    results: dict[str, Result]
+    doubt: bool
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Measures everything again, on the questions it is given, and tests it. given: the questions were."""
+
+    there: Fetched
+    record: RunRecord
+    source: Source
+    judge: Judge
+    swapped: Task | str
+    base: str | None
+    paired: str | None
+    given: bool
+
+    def __call__(self, places: Sequence[int], swap_places: Sequence[int], level: float) -> _Seen:
+        judge = replace(self.judge, places=places)
+        results, prompt = _judge_all(self.there, self.record, self.source, judge, self.base, self.paired)
+        grader = grader_claim(self.record, judge.task, results, given=self.given)
+        tests, claims = amount_tests(results)
+        tested = results
+        if grader.status == UNKNOWN and "judged otherwise" in grader.detail:
+            reason = "graded by another version, which judges the same answers otherwise"
+            tested = {name: NotJudged(name, result.recorded, reason) for name, result in results.items()}
+            swaps: Swapped | Claim | None = Claim(NAME, UNKNOWN, reason) if self.record.transplant else None
+        else:
+            swaps = self._swaps(swap_places)
+        if isinstance(swaps, Swapped):
+            tests += swap_tests(swaps)
+        elif swaps:
+            claims.append(swaps)
+        measured, doubt = measured_claims(tested, tests, level=level)
+        weights = weights_claims(self.record, results)
+        return _Seen([*measured, *claims, *weights, grader, prompt], results, doubt)
+
+    def _swaps(self, places: Sequence[int]) -> Swapped | Claim | None:
+        recorded, base = self.record.transplant, self.record.base_model
+        if recorded is None:
+            return None
+        if isinstance(self.swapped, str):
+            return Claim(NAME, UNKNOWN, self.swapped)
+        if not self.base and base and recorded.base != base.id:
+            return Claim(NAME, UNKNOWN, f"made with another base than the run's: {recorded.base}")
+        try:
+            before = base_folder(self.record, self.source, self.base)
+            after: Any = str(self.there.folder)
+            if self.record.adapter:
+                after = load_trained(self.there.folder, self.record, before)
+        except UserError as error:
+            return Claim(NAME, UNKNOWN, str(error))
+        return swap_again(
+            recorded, self.swapped, places, before, after, self.judge.grader, self.judge.batch_size
+        )
 
 
 def _places(available: int, n: int, full: bool, seed: int) -> list[int]:
@@ -178,23 +241,13 @@ def _prompt_claim(record: RunRecord, tokenizer: Any, task: Task) -> Claim:
     return Claim("prompt", UNKNOWN, "the first question is put otherwise here: a template with a date in it?")
 
 
-def _claims(
-    record: RunRecord, task: Task, results: dict[str, Result], level: float, *, given: bool
-) -> list[Claim]:
-    grader = grader_claim(record, task, results, given=given)
-    if grader.status == UNKNOWN and "judged otherwise" in grader.detail:
-        reason = "graded by another version, which judges the same answers otherwise"
-        results = {name: NotJudged(name, result.recorded, reason) for name, result in results.items()}
-    return [*accuracy_claims(record, results, level=level), *weights_claims(record, results), grader]
-
-
-def _how(places: Sequence[int], of: int, seed: int, results: dict[str, Result]) -> dict[str, Any]:
+def _how(places: Sequence[int], of: int, seed: int, seen: _Seen) -> dict[str, Any]:
     """How the questions were drawn, what share of their verdicts changed, and what that lets the test see."""
-    judged = [r for r in results.values() if isinstance(r, Judged) and r.claimed]
+    judged = [r for r in seen.results.values() if isinstance(r, Judged) and r.claimed]
     changed = [sum(a != b for a, b in zip(r.claimed, r.found)) / len(places) for r in judged]
     flips = max(changed, default=chance.FLIPS)
-    tests = max(1, len(judged))
-    seen = chance.detectable(len(places), flips, level=chance.ALPHA / 2 / tests)
+    tests = max(1, sum(claim.p is not None for claim in seen.claims))
+    least = chance.detectable(len(places), flips, level=chance.ALPHA / 2 / tests)
     return {
-        "n": len(places), "of": of, "seed": seed, "level": chance.ALPHA, "flips": flips, "detectable": seen,
+        "n": len(places), "of": of, "seed": seed, "level": chance.ALPHA, "flips": flips, "detectable": least,
     }  # fmt: skip

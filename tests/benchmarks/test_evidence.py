@@ -54,6 +54,14 @@ def test_some_rows_of_a_study_can_be_unpacked_alone(tmp_path) -> None:
     assert len(folders) == 6
 
 
+def test_a_cell_that_the_report_does_not_count_is_not_packed(tmp_path) -> None:
+    evidence.unpack(EVIDENCE / "ablations.parquet", tmp_path, ["grpo"])
+    methods = {"grpo": {"seeds": [0, 2]}}
+    (tmp_path / "report.json").write_text(json.dumps({"methods": methods, "baseline": "grpo", "missing": []}))
+    assert evidence.pack(tmp_path, tmp_path / "some.parquet") == 2
+    assert [c["cell"]["seed"] for c in evidence.read_cells(tmp_path / "some.parquet")] == [0, 2]
+
+
 def test_compare_goes_on_with_unpacked_cells(tmp_path) -> None:
     """`erpo-hub compare` finds every training of the study finished and trains none."""
     evidence.unpack(EVIDENCE / "collapse.parquet", tmp_path)

@@ -20,6 +20,7 @@ from erpo_hub.publish.bundle import build_bundle
 from erpo_hub.publish.check import check_bundle, published_files
 from erpo_hub.publish.contents import read_contents, strings
 from erpo_hub.publish.secrets import Secrets
+from erpo_hub.record.format import record_digest
 from erpo_hub.traces.trace import Trace
 from tests.hub_server.sample_run import example_run, example_trace, fake_weights, write_safetensors
 
@@ -54,6 +55,7 @@ def found(folder: Path, *include: str) -> list[str]:
 def in_record(folder: Path, text: str) -> None:
     run = json.loads((folder / "run.json").read_text())
     run["prompt"]["system"] = text
+    run["digest"] = record_digest(run)
     (folder / "run.json").write_text(json.dumps(run))
 
 
@@ -522,3 +524,15 @@ def test_a_record_that_lost_its_traces_is_refused(bundle, traces):
     assert found(bundle) == [
         "traces/0001.json: listed in run.json, but not among its traces; build the bundle again"
     ]
+
+
+@pytest.mark.parametrize("change", [{"seed": 7}, {"cost": {}}, {"digest": None}])
+def test_a_record_that_was_changed_by_hand_is_refused(bundle, change):
+    run = json.loads((bundle / "run.json").read_text()) | change
+    put(bundle, "run.json", json.dumps(run))
+    assert found(bundle) == ["run.json: was changed after it was written; build the bundle again"]
+
+
+def test_a_record_may_be_spaced_otherwise(bundle):
+    put(bundle, "run.json", json.dumps(json.loads((bundle / "run.json").read_text()), indent=3))
+    assert found(bundle) == []

@@ -37,10 +37,13 @@ def test_a_whole_run(tiny_model: str, tmp_path: Path, engine: str) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["processes"] == 2
-    assert report["sharded"] == pytest.approx(0.5 if engine == "fsdp2" else 0.0, abs=0.05)
+    shared_out = pytest.approx(0.5 if engine == "fsdp2" else 0.0, abs=0.05)
+    assert report["sharded"] == shared_out
+    assert report["optimizer"] == shared_out
     assert report["interrupted"]
     assert report["status"] == "finished"
     assert report["steps"] == [1, 2, 3]
     assert report["judged"] == [True, True]
     assert report["saved_is_live"]
     assert report["weights"] > 10
+    assert report["command"] == {"sharded": shared_out, "status": "finished", "steps": [1, 2, 3]}

@@ -155,7 +155,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(tiny_model, tmp_path, share
         ({"top_p": 0.0}, "top_p=0.0: give a number above 0"),
         ({"top_p": 1.5}, "top_p=1.5"),
         ({"repetition_penalty": 0.0}, "repetition_penalty=0.0"),
-        ({"report_to": "wandb"}, "report_to=wandb: not installed here: `pip install wandb`"),
+        ({"report_to": "mlflow"}, "report_to=mlflow: not installed here: `pip install mlflow`"),
         ({"report_to": "comet_ml"}, "`pip install comet-ml`"),
         ({"use_vllm": True}, "vLLM is not installed here"),
         ({"use_liger_kernel": True}, "use_liger_kernel: not installed here"),

@@ -7,7 +7,9 @@ import torch
 from training import Batches, config, digits_reward, sums, trainer, weights
 from transformers import TrainerCallback
 
+from erpo_hub import Trace
 from erpo_hub.errors import UsageError
+from erpo_hub.traces.logged import steps_in
 from erpo_hub.train.config import ERPOConfig
 
 
@@ -79,6 +81,31 @@ def test_the_own_questions_keep_their_order(tmp_path, tiny_model):
     assert full == without.rounds
     once = with_.rounds[: with_.rounds.index(full[1])]
     assert len({q for prompts in once for q in prompts}) == sum(map(len, once)), "no question twice"
+
+
+@pytest.mark.parametrize("off", [{}, {"entropy_gate": False, "progress_eta": 0.0}], ids=["erpo", "grpo"])
+def test_what_is_recorded_belongs_to_the_question_that_took_the_place(tmp_path, tiny_model, off):
+    """Prompt, tokens, reward and advantage of a record are of one completion; weights stay the same."""
+    plain = made_with(tmp_path / "plain", tiny_model, **off)
+    plain.train()
+    made = made_with(tmp_path / "kept", tiny_model, log_completions_every=1, **off)
+    batches = Batches(made)
+    made.train()
+    assert all(torch.equal(a, b) for a, b in zip(weights(plain).values(), weights(made).values()))
+    steps = steps_in(tmp_path / "kept" / "groups", "group")
+    assert list(steps) == [0, 1, 2]
+    replaced = 0
+    for file, out in zip(steps.values(), batches.seen, strict=True):
+        traces = Trace.from_parquet(file)
+        rewards = torch.tensor([trace.generation["reward"] for trace in traces]).view(-1, 4)
+        for i, trace in enumerate(traces):
+            mask = out["completion_mask"][i].bool()
+            assert trace.tokens == out["completion_ids"][i][mask].tolist()
+            assert made.processing_class.decode(trace.prompt_tokens) == trace.prompt
+            (reward,) = half_dead([trace.prompt], [trace.completion])
+            assert trace.generation["reward"] == pytest.approx(reward)
+        replaced += int((rewards.std(1) > 0).sum()) > 2
+    assert replaced, "of four questions two are alike: more than two that differ came in later rounds"
 
 
 class _StopAt(TrainerCallback):

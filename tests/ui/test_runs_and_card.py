@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from erpo_hub.card.plots import smooth
 from erpo_hub.errors import UserError
 from erpo_hub.record.format import read_record
+from erpo_hub.verification.claims import OVERSTATED, UNTRUE, Claim, Verification
 from tests.hub_server.sample_run import example_run
 
 from .conftest import OWNER, choose, watched
@@ -33,6 +34,29 @@ def test_both_runs_are_drawn_over_each_other_with_results_and_differences(runs):
     expect(runs.locator("#runs-results .facts-note")).to_contain_text("p = 0.65")
     expect(runs.locator("#runs-arguments tbody tr")).to_have_count(1)
     expect(runs.locator("#runs-arguments")).to_contain_text("learning_rate")
+
+
+def test_what_the_doctor_found_and_what_verify_said_is_shown(runs, paired_runs):
+    path, checked = paired_runs / "erpo" / "run.json", paired_runs / "erpo" / "verification.json"
+    before = path.read_text()
+    expect(runs.locator("#runs-verified .facts-note")).to_contain_text("erpo-hub verify")
+    finding = {"kind": "cut-off", "step": 3, "certainty": "sure", "what": "90% are <b>cut</b>", "change": "x"}
+    try:
+        path.write_text(json.dumps(json.loads(before) | {"findings": [finding]}))
+        claims = [Claim("accuracy (greedy)", UNTRUE, "<b>far</b> off", OVERSTATED, p=0.0002)]
+        Verification("erpo", claims).to_json(checked)
+        runs.locator("#runs-refresh").click()
+        expect(runs.locator("#runs-findings tbody tr")).to_contain_text("90% are <b>cut</b>")
+        expect(runs.locator("#runs-verified tbody tr")).to_contain_text("not reproduced (p < 0.001)")
+        expect(runs.locator("#runs-verified .facts-note")).to_contain_text(
+            "contradicted: accuracy overstated"
+        )
+        checked.write_text("nonsense")
+        runs.locator("#runs-refresh").click()
+        expect(runs.locator("#runs-verified .facts-note")).to_contain_text("is not what verify wrote")
+    finally:
+        path.write_text(before)
+        checked.unlink(missing_ok=True)
 
 
 def test_a_run_that_is_still_training_is_followed(runs, paired_runs):

@@ -17,8 +17,10 @@ from ...text import p_equals, percent
 from ..context import Context
 from ..guard import NOT_OWNER
 from ..library.library import add_runs
+from ..library.run_folder import RunFolder
 from ..view.facts import encode, facts_table
 from .address import SEPARATOR, Opener
+from .health import findings_facts, verified_facts
 
 METRICS = {
     "reward": "mean reward",
@@ -55,6 +57,10 @@ def build(context: Context) -> Opener:
     plot = gr.Plot(figure(context, chosen, 5), elem_id="runs-plot", show_label=False)
     gr.Markdown("## Results on held-out questions")
     results = facts_table("runs-results", "Results", results_facts(context, chosen))
+    gr.Markdown("## Is the run healthy?")
+    findings = facts_table("runs-findings", "Findings", findings_facts(_records(context, chosen)))
+    gr.Markdown("## Is its card true?")
+    verified = facts_table("runs-verified", "Verification", verified_facts(_folders(context, chosen)))
     gr.Markdown("## Arguments that differ")
     arguments = facts_table("runs-arguments", "Arguments", argument_facts(context, chosen))
     timer = gr.Timer(REFRESH, active=_any_running(context, chosen))
@@ -65,6 +71,8 @@ def build(context: Context) -> Opener:
             encode(state_facts(context, chosen)),
             figure(context, chosen, int(window)),
             encode(results_facts(context, chosen)),
+            encode(findings_facts(_records(context, chosen))),
+            encode(verified_facts(_folders(context, chosen))),
             encode(argument_facts(context, chosen)),
             gr.Timer(active=_any_running(context, chosen)),
         )
@@ -79,7 +87,7 @@ def build(context: Context) -> Opener:
         value = list(dict.fromkeys([*chosen, *added]))
         return gr.Dropdown(list(context.library.runs), value=value), gr.skip()
 
-    shown = [state, plot, results, arguments, timer]
+    shown = [state, plot, results, findings, verified, arguments, timer]
     for event in (runs.change, smoothing.release, refresh.click, timer.tick):
         event(show, [runs, smoothing], shown, **quiet)
     if may_add:
@@ -221,15 +229,16 @@ def _text(value: Any) -> str:
 def _records(context: Context, labels: list[str]) -> list[tuple[str, RunRecord]]:
     """The chosen runs' records as they are on disk now; one that can't be read is left out."""
     found = []
-    for label in labels or []:
-        run = context.library.runs.get(label)
-        if run is None:
-            continue
+    for run in _folders(context, labels):
         try:
-            found.append((label, run.record()))
+            found.append((run.label, run.record()))
         except UserError:
             continue
     return found
+
+
+def _folders(context: Context, labels: list[str]) -> list[RunFolder]:
+    return [context.library.runs[label] for label in labels or [] if label in context.library.runs]
 
 
 def _any_running(context: Context, labels: list[str]) -> bool:
