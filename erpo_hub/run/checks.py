@@ -6,10 +6,13 @@ installed, arguments that mean something else here.
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,15 @@ from .lock import LOCK
 
 _PACKAGES = {"azure_ml": "azureml-mlflow", "comet_ml": "comet-ml"}  # where the package's name is another
 
+_COUNTS = (
+    "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
+    "steps_per_generation", "num_iterations",
+)  # fmt: skip
+
 
 def check_arguments(config: ERPOConfig) -> None:
     """Raises UsageError for arguments with which the run could not end well."""
+    _check_numbers(config)
     _check_sampling(config)
     _check_reporting(config)
     if config.resume_from_checkpoint:
@@ -30,11 +39,55 @@ def check_arguments(config: ERPOConfig) -> None:
             f"resume_from_checkpoint={config.resume_from_checkpoint!r}: a run goes on from the last complete "
             "checkpoint of its own folder, with --resume"
         )
+    _check_loss(config)
     if config.use_vllm:
         from trl.import_utils import is_vllm_available
 
         if not is_vllm_available():
             raise UsageError("use_vllm: vLLM is not installed here: `pip install trl[vllm]`, or leave it off")
+
+
+def _check_numbers(config: ERPOConfig) -> None:
+    """No nan and no infinity anywhere, and no number with which torch or numpy stop in the middle."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, float) and not math.isfinite(value) and value != field.default:
+            raise UsageError(f"{field.name}={value}: give a finite number")
+    _check_ranges(
+        {
+            "learning_rate": (config.learning_rate, lambda x: x >= 0, "0 or more"),
+            "weight_decay": (config.weight_decay, lambda x: x >= 0, "0 or more"),
+            "adam_beta1": (config.adam_beta1, lambda x: 0 <= x < 1, "from 0 to below 1"),
+            "adam_beta2": (config.adam_beta2, lambda x: 0 <= x < 1, "from 0 to below 1"),
+            "adam_epsilon": (config.adam_epsilon, lambda x: x >= 0, "0 or more"),
+            "max_steps": (config.max_steps, lambda x: x >= -1, "0 or more (-1: as many as the epochs have)"),
+            "num_train_epochs": (config.num_train_epochs, lambda x: x >= 0, "0 or more"),
+            "beta": (config.beta, lambda x: x >= 0, "0 or more"),
+            "epsilon": (config.epsilon, lambda x: x >= 0, "0 or more"),
+            **{name: (getattr(config, name), lambda x: x is None or x >= 1, "1 or more") for name in _COUNTS},
+            "seed": (config.seed, lambda x: 0 <= x < 2**32, "from 0 to 4294967295"),
+        }
+    )
+
+
+def _check_ranges(ranges: Mapping[str, tuple[Any, Callable[[Any], bool], str]]) -> None:
+    """Raises UsageError for the first value (value, test, what to give) that fails its test."""
+    for name, (value, allowed, wanted) in ranges.items():
+        if not allowed(value):
+            raise UsageError(f"{name}={value}: give a number {wanted}")
+
+
+def _check_loss(config: ERPOConfig) -> None:
+    """TRL names its losses only where it computes them, so they are read there, whatever its version."""
+    from transformers.utils import is_liger_kernel_available
+    from trl import GRPOTrainer
+
+    source = inspect.getsource(GRPOTrainer._compute_loss)
+    if f'"{config.loss_type}"' not in source:
+        known = sorted(set(re.findall(r'loss_type == "(\w+)"', source)) | {"grpo", "dapo"})
+        raise UsageError(f"loss_type={config.loss_type!r}: choose one of {', '.join(known)}")
+    if config.use_liger_kernel and not is_liger_kernel_available():
+        raise UsageError("use_liger_kernel: not installed here: `pip install liger-kernel`, or leave it off")
 
 
 def _check_sampling(config: ERPOConfig) -> None:
@@ -43,7 +96,7 @@ def _check_sampling(config: ERPOConfig) -> None:
             "generation_kwargs: stop_strings can't be judged or published alike: give eos_token_id, the ids "
             "of the tokens that end a completion"
         )
-    ranges = {
+    ranges: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
         "temperature": (config.temperature, lambda x: 0 < x < math.inf, "above 0: training must sample"),
         "top_p": (config.top_p, lambda x: 0 < x <= 1, "above 0 and at most 1"),
         "min_p": (config.min_p, lambda x: x is None or 0 <= x <= 1, "from 0 to 1"),
@@ -51,9 +104,7 @@ def _check_sampling(config: ERPOConfig) -> None:
         "repetition_penalty": (config.repetition_penalty, lambda x: 0 < x < math.inf, "above 0"),
         "max_completion_length": (config.max_completion_length, lambda x: x is None or x >= 1, "1 or more"),
     }
-    for name, (value, allowed, wanted) in ranges.items():
-        if not allowed(value):
-            raise UsageError(f"{name}={value}: give a number {wanted}")
+    _check_ranges(ranges)
 
 
 def _check_reporting(config: ERPOConfig) -> None:

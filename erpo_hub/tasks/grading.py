@@ -32,6 +32,7 @@ _HEDGED = re.compile(
     r"\b(?:not|n't|no|either|one of|any of|maybe|perhaps|could|or|between|"
     r"least|most|more|less|than|under|over|below|above|base|fewer|times|plus|minus)\b"
 )
+_PLAIN = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?", re.ASCII)
 _LETTER = re.compile(r"\(?[A-J]\)?")
 _JUDGES = (
     "answers", "forms", "golds", "grading", "gym", "joins", "notation", "prose", "sets", "units", "verdict",
@@ -174,6 +175,8 @@ def _judged(completion: str, golds: tuple[str, ...]) -> float | Job:
 
 def _candidate(found: Found | None, completion: str, gold: str) -> str:
     """The answer to compare with a gold one: words stated without any mark are the last line."""
+    if found is not None and found.mark and _PLAIN.fullmatch(found.text):
+        return found.text  # the commonest answer, read at once
     plain = tidy(gold)
     if found is not None and (found.mark or not (is_words(plain) or _LETTER.fullmatch(plain))):
         return _number_of(found) if stated_number(plain) else found.text

@@ -141,6 +141,7 @@ def entropy_png(trace: Trace, path: str | Path, *, title: str | None = None) -> 
     axes.set_title(data.title if title is None else title, fontsize=10, loc="left", parse_math=False)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend above the highest pivot
     axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper right")
     path = Path(path)
     figure.savefig(path, metadata={"Software": None})

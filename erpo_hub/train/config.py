@@ -127,6 +127,8 @@ class ERPOConfig(GRPOConfig):
     )
 
     def __post_init__(self) -> None:
+        if self.num_generations is not None and self.num_generations < 1:  # 0 makes TRL divide by it
+            raise UsageError(f"num_generations={self.num_generations}: give 2 or more, a group to compare in")
         super().__post_init__()
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
