@@ -20,6 +20,7 @@ import torch
 from ..errors import UserError
 from ..text import one_line
 from .asked import asked_as
+from .on_hub import check_on_hub
 
 # what the libraries below raise for a missing, damaged or foreign file, as seen with such files
 _DAMAGE = (
@@ -109,6 +110,7 @@ def _where(name: str, revision: str | None) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": str(path)}
     if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or not name:
         raise UserError(f"no such folder: {name}; give a folder, a GGUF file or a Hub id")
+    check_on_hub(name, revision)
     return {"pretrained_model_name_or_path": name, "revision": revision}
 
 
@@ -196,15 +198,13 @@ def _adapter_config(name: str, revision: str | None) -> dict[str, Any] | None:
 def _hub_adapter_config(name: str, revision: str | None) -> Path | None:
     """The file in the cache, fetched if need be. A repository whose config.json is cached is not asked."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
     try:
         if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
             found = try_to_load_from_cache(name, "adapter_config.json", revision=revision)
             return Path(found) if isinstance(found, str) else None
         return Path(hf_hub_download(name, "adapter_config.json", revision=revision))
-    except LocalEntryNotFoundError as e:
-        raise UserError(f"{name}: not on this machine, and the Hub cannot be reached; give a folder") from e
     except EntryNotFoundError:
         return None  # the usual case: a model
     except (HfHubHTTPError, OSError, ValueError) as e:  # no such repository, no access, no valid id

@@ -436,7 +436,7 @@ def test_a_hub_id_that_cannot_be_reached(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="somebody/absent-model: not on this machine, and the Hub cannot"):
         Engine.load("somebody/absent-model")
-    with pytest.raises(UserError, match="some body/not an id: not found on the Hub"):
+    with pytest.raises(UserError, match="some body/not an id: not readable on the Hub"):
         Engine.load("some body/not an id")
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import expect
 
-from erpo_hub.errors import UserError
 from erpo_hub.ui import preview
 from erpo_hub.ui.library.library import SHIPPED, Limits, add_examples, open_library
-from erpo_hub.ui.library.run_folder import check_on_hub
 from erpo_hub.ui.library.sides import default_sides, read_sides, side_names
 from erpo_hub.ui.models.overview import overview
 
@@ -64,18 +61,6 @@ def test_a_run_without_its_log_is_compared_by_its_scores(paired_runs, tmp_path):
     (tmp_path / "good" / "run.json").write_text("{")  # while the app runs
     assert later.records() == []
     assert later.pair() is None
-
-
-def test_an_unknown_model_is_told_at_once_where_there_is_no_network(monkeypatch):
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils import httpx
-
-    def nowhere(*_, **__):
-        raise httpx.ConnectError("no route")
-
-    monkeypatch.setattr(HfApi, "model_info", nowhere)
-    with pytest.raises(UserError, match="not on this machine"):
-        check_on_hub("no/such-model")
 
 
 def test_rows_filter_open_and_the_address_brings_them_back(browser):

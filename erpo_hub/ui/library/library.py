@@ -15,11 +15,12 @@ from typing import Any
 from ...errors import UserError
 from ...record.format import RunRecord
 from ...text import one_line
+from ...traces.on_hub import NotOnTheHub
 from ...traces.trace import Trace
 from ..budget import Budget
 from .completions import traces_from_completions
 from .labels import label_of
-from .run_folder import NoRun, NotOnTheHub, RunFolder, hub_errors, hub_run
+from .run_folder import NoRun, RunFolder, hub_errors, hub_run
 
 logger = logging.getLogger(__name__)
 EMBEDDED = "builtin:tiny-reasoner"

@@ -13,6 +13,7 @@ from ...errors import UserError
 from ...record.format import RunRecord, read_record
 from ...text import one_line
 from ...traces.logged import FOLDER
+from ...traces.on_hub import NotOnTheHub
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,6 @@ class RunFolder:
         return read_record(self.folder)
 
 
-class NotOnTheHub(UserError):
-    """There is no such repository for this visitor."""
-
-
 class NoRun(UserError):
     """A repository without a run's record."""
 
@@ -92,27 +89,6 @@ def _fetch(repo_id: str, wanted: list[str]) -> Path:
         raise NotOnTheHub(f"{repo_id}: not on the Hub, or not open to you; check the name") from None
     except hub_errors() as error:
         raise UserError(f"{repo_id}: not readable on the Hub ({one_line(error)}); check the name") from None
-
-
-def check_on_hub(repo_id: str, seconds: float = 8.0) -> None:
-    """Raises UserError, within the time, for a model that is neither on this machine nor on the Hub.
-
-    Loading would try each file for minutes where there is no network.
-    """
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import RepositoryNotFoundError
-    from huggingface_hub.utils import httpx  # the client that this version of the library uses
-
-    failures: tuple[type[Exception], ...] = (*hub_errors(), httpx.HTTPError)
-    try:
-        cached = (try_to_load_from_cache(repo_id, name) for name in ("config.json", "adapter_config.json"))
-        if not any(isinstance(file, str) for file in cached):
-            HfApi().model_info(repo_id, timeout=seconds)
-    except RepositoryNotFoundError:
-        raise NotOnTheHub(f"{repo_id}: not on the Hub, or not open to you; check the name") from None
-    except failures as error:
-        text = f"{repo_id}: not on this machine, and not readable on the Hub ({one_line(error)})"
-        raise UserError(text) from None
 
 
 def hub_errors() -> tuple[type[Exception], ...]:

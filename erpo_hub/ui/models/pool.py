@@ -10,14 +10,12 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ...traces.trace import Trace
 from ..library.labels import shortened
-from ..library.library import EMBEDDED, Library
-from ..library.run_folder import check_on_hub
+from ..library.library import Library
 from .line import Line, Turn, Visitor
 from .streaming import MODEL_ERRORS
 
@@ -147,8 +145,6 @@ class Engines:
 
     @staticmethod
     def _load(name: str) -> Engine:
-        if name != EMBEDDED and not Path(name).exists():
-            check_on_hub(name)
         from ...traces.engine import Engine
 
         return Engine.load(name)
