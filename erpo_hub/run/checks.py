@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..text import one_line
+from ..traces.decoding import COLDEST
 from ..train.config import ERPOConfig
 from .lock import LOCK
 
@@ -60,7 +61,7 @@ def _check_numbers(config: ERPOConfig) -> None:
             "adam_beta1": (config.adam_beta1, lambda x: 0 <= x < 1, "from 0 to below 1"),
             "adam_beta2": (config.adam_beta2, lambda x: 0 <= x < 1, "from 0 to below 1"),
             "adam_epsilon": (config.adam_epsilon, lambda x: x >= 0, "0 or more"),
-            "max_steps": (config.max_steps, lambda x: x >= -1, "0 or more (-1: as many as the epochs have)"),
+            "max_steps": (config.max_steps, lambda x: x == -1 or x >= 1, "1 or more (-1: as epochs say)"),
             "num_train_epochs": (config.num_train_epochs, lambda x: x >= 0, "0 or more"),
             "beta": (config.beta, lambda x: x >= 0, "0 or more"),
             "epsilon": (config.epsilon, lambda x: x >= 0, "0 or more"),
@@ -97,7 +98,11 @@ def _check_sampling(config: ERPOConfig) -> None:
             "of the tokens that end a completion"
         )
     ranges: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
-        "temperature": (config.temperature, lambda x: 0 < x < math.inf, "above 0: training must sample"),
+        "temperature": (
+            config.temperature,
+            lambda x: x >= COLDEST,
+            f"above 0, from {COLDEST}: training must sample",
+        ),
         "top_p": (config.top_p, lambda x: 0 < x <= 1, "above 0 and at most 1"),
         "min_p": (config.min_p, lambda x: x is None or 0 <= x <= 1, "from 0 to 1"),
         "top_k": (config.top_k, lambda x: x is None or x >= 0, "0 (off) or more"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def carry_over(now: RunRecord, stands: Standing, folder: Path) -> None:
         now.history, now.findings = before.history, before.findings
         return
     log = folder / "evaluation" / "final.jsonl"
-    if log.exists():
+    with suppress(FileNotFoundError):  # killed before there was one, or another process has moved it
         log.rename(log.with_name(f"final-at-{stands.steps}.jsonl"))
     if before.results.final is not None:
         now.earlier.append(

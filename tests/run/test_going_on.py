@@ -100,6 +100,14 @@ def test_more_steps_train_on_and_judge_again(tiny_model, run):
     assert read_record(run / "bundle").results.final == record.results.final
 
 
+def test_a_refused_resume_leaves_the_run_as_it_was(tiny_model, run):
+    """Other questions are found where the baseline's log is opened: nothing may have been written by then."""
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match="belongs to another evaluation"):
+        go(tiny_model, run, steps=4, resume=True, evaluation={"n": 3})
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
 def test_the_last_complete_checkpoint(tiny_model, run):
     shutil.copytree(run / "checkpoints" / "checkpoint-2", run / "checkpoints" / "checkpoint-3")
     broken = run / "checkpoints" / "checkpoint-3" / "model.safetensors"
@@ -162,7 +170,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(tiny_model, tmp_path, share
         ({"learning_rate": float("nan")}, "learning_rate=nan: give a finite number"),
         ({"weight_decay": float("inf")}, "weight_decay=inf: give a finite number"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0: give a number 0 or more"),
-        ({"max_steps": -5}, "max_steps=-5: give a number 0 or more"),
+        ({"max_steps": -5}, "max_steps=-5: give a number 1 or more"),
+        ({"max_steps": 0}, "max_steps=0: give a number 1 or more"),  # transformers would make one step
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size=0: give a number 1 or more"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps=0"),
         ({"beta": -1.0}, "beta=-1.0: give a number 0 or more"),
