@@ -5,13 +5,13 @@ Gradio prints a traceback for whatever an event raises, also for an argument of 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import gradio as gr
 from gradio.exceptions import InvalidPathError
 
 from ..errors import UserError
-from .budget import Budget, SessionMemory, drop_unread
+from .budget import LISTENERS, Budget, Listeners, SessionMemory, drop_unread
 from .guard import NO_FILE, say_fault
 from .models.asking import explain
 from .models.streaming import MODEL_ERRORS
@@ -25,6 +25,12 @@ class Page(gr.Blocks):
         self.start: str | None = None  # the tab that a link to the app opens
         super().__init__(**options)
         self._memory = SessionMemory(budget)
+
+    def queue(self, *args: Any, **options: Any) -> Self:
+        """As Gradio's, with `Listeners`."""
+        super().queue(*args, **options)
+        self._queue.pending_messages_per_session = Listeners(LISTENERS)
+        return self
 
     async def process_api(
         self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any

@@ -17,10 +17,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gradio.utils import LRUCache
+
 from ..traces.trace import Trace
 
 SESSIONS = 256  # kept; each costs about a megabyte beside its traces
 FILES = 4096
+LISTENERS = 2000  # sessions with a queue of messages; Gradio's own number
 UNREAD = 512  # messages of Gradio's queue that no page has fetched yet
 _SWEEP = threading.Lock()
 
@@ -90,6 +93,19 @@ class SessionMemory:
                 oldest, _ = holder.session_data.popitem(last=False)
                 holder.time_last_used.pop(oldest, None)
                 total -= self._sizes.pop(oldest, 0)
+
+
+class Listeners(LRUCache):
+    """Message queues by session; where there are too many, the one that was looked at longest ago goes.
+
+    Gradio's own forgets the session that was *made* longest ago: two thousand new ones would end the answer
+    of whoever has been here for a while. A page that listens looks every 10 s or sooner.
+    """
+
+    def __getitem__(self, session: str) -> Any:
+        found = super().__getitem__(session)
+        self.move_to_end(session)
+        return found
 
 
 def drop_unread(queue: Any) -> None:

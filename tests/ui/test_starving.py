@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from erpo_hub.ui import launch_kwargs
-from erpo_hub.ui.budget import SESSIONS, UNREAD, Budget, drop_unread
+from erpo_hub.ui import build_demo, launch_kwargs
+from erpo_hub.ui.budget import SESSIONS, UNREAD, Budget, Listeners, drop_unread
 from erpo_hub.ui.models import answers, line
 from erpo_hub.ui.models.line import Visitor
 
@@ -36,6 +36,19 @@ def test_messages_that_nobody_fetches_are_bounded_and_who_reads_loses_none():
     assert waiting["a"].qsize() == UNREAD - 1
     assert waiting["a"].get_nowait() == 2 * UNREAD + 1  # the oldest went
     assert launch_kwargs()["state_session_capacity"] == SESSIONS  # Gradio's own would be 10,000
+
+
+def test_a_flood_of_sessions_ends_the_stream_of_nobody_who_listens():
+    """What a page that listens does is look at its queue, every 10 s or sooner; benchmarks/load.py is the flood."""
+    assert isinstance(build_demo()._queue.pending_messages_per_session, Listeners)
+    kept = Listeners(50)
+    kept["mine"] = queue = asyncio.Queue()
+    for number in range(500):
+        kept[f"new-{number}"] = asyncio.Queue()
+        if number % 40 == 0:
+            assert kept["mine"] is queue
+    assert len(kept) == 50
+    assert "mine" in kept
 
 
 def test_an_address_is_not_what_a_visitor_says_it_is(server, monkeypatch):
