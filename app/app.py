@@ -4,4 +4,4 @@ import sys
 
 from erpo_hub.cli.app import run_app
 
-run_app(sys.argv[1:] or ["spaces/inspector/traces"])
+run_app(sys.argv[1:])

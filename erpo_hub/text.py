@@ -25,6 +25,11 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     return "–" if fraction is None else f"{100 * fraction:.{digits}f}\u00a0%"
 
 
+def points(difference: float) -> str:
+    """A difference of two shares in percentage points, with its sign: -0.083 as "−8.3"."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
 def p_value(p: float | None) -> str:
     """ "0.031", or "< 0.001"; "–" where there is none."""
     return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"

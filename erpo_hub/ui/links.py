@@ -38,7 +38,8 @@ def build(context: Context, demo: gr.Blocks, tabs: gr.Tabs, panel: Panel, opener
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
     def updates(query: dict[str, str]) -> list[Any]:
-        tab = gr.Tabs(selected=query["tab"]) if query.get("tab") in ("inspect", *openers) else gr.skip()
+        named = query.get("tab", "inspect")  # an address without a tab is the first one's
+        tab = gr.Tabs(selected=named) if named in ("inspect", *openers) else gr.skip()
         found = [tab, *_inspect(context, panel, query)]
         for name, opener in openers.items():
             own = query if query.get("tab") == name else {}

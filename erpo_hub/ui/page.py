@@ -41,6 +41,7 @@ def build_demo(
     *,
     limits: Limits | None = None,
     door: Door | None = None,
+    examples: bool = False,
 ) -> Page:
     """The app.
 
@@ -48,6 +49,7 @@ def build_demo(
     traces, or paths of them. limits: default from the environment (see `Limits.from_environment`).
     door: whom the app takes for its owner, and is given to `launch_kwargs` too. Without one everybody is a
     visitor, as on a Space: closed lists, nothing by path, no push in the name of this machine's account.
+    examples: the package's own traces come first where there is no run; an app on nothing has them always.
     Raises UserError for a path with nothing to show.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -70,7 +72,8 @@ def build_demo(
     library = open_library([*runs, *(t for t in given if not isinstance(t, Trace))], limits)
     for number, trace in enumerate(t for t in given if isinstance(t, Trace)):
         library.traces[f"{number + 1}: {label_of(trace)}"] = trace
-    if not library.traces and not library.runs and not library.models.keys() - {EMBEDDED}:
+    empty = not library.traces and not library.models.keys() - {EMBEDDED}
+    if not library.runs and (examples or empty):
         add_examples(library)
     context = Context(library, Engines(library, engines), door=door)
     runner.lend(context.engines)

@@ -1,12 +1,14 @@
-"""The Space as it is deployed: the staged folder, installed by its own requirements into a clean environment.
+"""The Space: what a visitor who has read nothing finds in the template's own app; and the staged folder as it
+is deployed, installed by its own requirements into a clean environment.
 
-Slow, and the one test here that needs a package index: without one it is skipped (on CI it fails).
+The latter is slow and needs a package index: without one it is skipped (on CI it fails).
 """
 
 from __future__ import annotations
 
 import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from playwright.sync_api import expect
 
 from erpo_hub.publish.space import SpaceSettings, stage_space
 from erpo_hub.traces.trace import Trace
@@ -44,6 +47,82 @@ def test_the_shipped_traces_are_readable_and_there_is_something_to_compare():
 def test_the_file_for_development_and_the_space_hold_no_package():
     assert not list(TEMPLATE.glob("**/__init__.py"))
     assert not (ROOT / "app" / "__init__.py").exists()
+
+
+@pytest.fixture(scope="module")
+def space():
+    """The address of the template's own app, in this environment."""
+    from erpo_hub.ui import launch_kwargs
+
+    demo = runpy.run_path(str(TEMPLATE / "app.py"), run_name="the_space")["demo"]
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs())
+    yield url
+    demo.close()
+
+
+def test_a_visitor_of_the_space_finds_the_token_that_decided_an_answer(browser, space: str) -> None:
+    with watched(browser, space, viewport={"width": 1440, "height": 900}) as page:
+        expect(page.locator("#view .tv-badge")).to_have_text(re.compile("correct"))
+        expect(page.locator("#view .tv-status")).to_contain_text(
+            "At the open token the model was least certain"
+        )
+        panel = page.locator("#view .tv-card")
+        expect(panel).to_contain_text("pivot, number 1 by entropy")
+        expect(panel.locator(".tv-alt")).to_have_count(5)
+        for text in (panel, page.locator("#view .tv-selected"), page.locator("#view .tv-canvas")):
+            expect(text).to_be_in_viewport()
+        # SmolLM2 is not among the Space's models: nothing promises to continue its text
+        expect(panel).to_contain_text("can't be forked")
+        expect(panel.get_by_role("button", name=re.compile("^Fork|move the answer"))).to_have_count(0)
+
+
+def test_a_visitor_of_the_space_finds_what_erpo_pushed_and_opens_it(browser, space: str) -> None:
+    with watched(browser, space) as page:
+        page.locator("#view .tv[data-selected]").wait_for()
+        page.get_by_role("tab", name="Group").click()
+        rows = page.locator("#group .gv-row")
+        expect(rows).to_have_count(8)
+        expect(rows.first).to_contain_text(re.compile(r"#\d ✓ right"))
+        expect(page.locator("#group .gv-moved")).to_contain_text("Moved most from GRPO's +0.94")
+        assert page.locator("#group .gv-moved button").count() == 4
+        page.get_by_role("button", name="Open in Inspect").click()
+        page.wait_for_url(re.compile("trace=tiny-reasoner"), wait_until="commit", timeout=40_000)
+        page.reload()  # it has an address
+        expect(page.locator("#view .tv-title")).to_contain_text("8*5+6-8=")
+        page.get_by_role("button", name="Strongest pivot").click()
+        expect(page.locator("#view .tv-card")).to_contain_text("What the trainer did here")
+        ask = page.locator("#view .tv-audit-ask")  # of the embedded model's vocabulary, which can be asked
+        expect(ask).to_be_visible()
+        page.get_by_role("tab", name="Group").click()
+        page.locator("#group-kind input").click()
+        page.get_by_role("option", name="The same questions over training").click()
+        expect(page.locator("#group .gv-status")).to_contain_text("no question over training")
+
+
+def test_a_visitor_of_the_space_finds_a_question_that_only_grpo_got_right(browser, space: str) -> None:
+    with watched(browser, space) as page:
+        page.get_by_role("tab", name="Compare").click()
+        only = page.locator("#overview [data-kind=only-0]")
+        expect(only).to_have_text("only SmolLM2-135M, grpo (1)")
+        only.click()
+        expect(page.locator("#overview tbody tr")).to_have_count(3)  # two totals and the question
+        expect(page.locator("#compare-prompt textarea")).to_have_value(
+            "Sum: 4 - 9 + 3 ="
+        )  # as the views beside
+        expect(page.locator("#view-a .tv-prompt-text")).to_have_text("Sum: 4 - 9 + 3 =")
+
+
+def test_the_way_back_ends_on_the_first_page(browser, space: str) -> None:
+    with watched(browser, space) as page:
+        page.locator("#view .tv[data-selected]").wait_for()
+        page.wait_for_timeout(1000)  # the page writes its address when it has settled
+        page.get_by_role("tab", name="Runs").click()
+        expect(page.locator("#runs-state")).to_contain_text("No runs here")
+        expect(page.locator("#runs-plot")).to_have_count(0)  # no empty axes
+        page.wait_for_url(re.compile("tab=runs"))
+        page.go_back()
+        expect(page.get_by_role("tab", name="Inspect")).to_have_attribute("aria-selected", "true")
+        expect(page.locator("#view .tv[data-selected]")).to_be_visible()
 
 
 @pytest.mark.slow

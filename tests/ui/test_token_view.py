@@ -123,7 +123,7 @@ def test_the_sliders_move_the_pivots_without_the_server(page, server):
     assert not [c for c in calls if "queue" in c or "/run/" in c]
 
 
-SHIPPED = Path(__file__).parents[2] / "spaces" / "inspector" / "traces" / "smollm2-trained-1-erpo.json"
+SHIPPED = Path(__file__).parents[2] / "spaces" / "inspector" / "traces" / "smollm2-sum-1-right.json"
 MARKED = "document.querySelector('#view .tv').__view.pivots"
 
 

@@ -45,8 +45,8 @@ def steps(library: Library, chosen: Chosen) -> list[int]:
 
 def questions(library: Library, chosen: Chosen) -> dict[str, list[Trace]]:
     """Groups by a name to show. Raises UserError for a file that can't be read."""
-    if chosen.source == RECORDED:
-        return _recorded(library)
+    if chosen.source == RECORDED:  # samples of one prompt, in no order of a training
+        return _recorded(library) if chosen.kind == "group" else {}
     run = library.runs.get(chosen.source or "")
     files = _steps(run, chosen.kind) if run else {}
     if chosen.kind == "watch":

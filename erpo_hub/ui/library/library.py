@@ -203,10 +203,13 @@ def open_library(paths: Iterable[str | Path | RunFolder], limits: Limits | None 
 
 
 def add_examples(library: Library) -> None:
-    """The traces of the package, for an app that was opened on nothing (examples/make_examples.py)."""
+    """The traces of the package (examples/make_examples.py), before those that are there."""
+    others, library.traces = library.traces, {}
     for trace in Trace.from_parquet(SHIPPED):
         _add_trace(library, f"{trace.model}: ", trace)
     library.welcome = next(iter(library.traces))
+    for label, trace in list(others.items())[: MAX_TRACES - len(library.traces)]:
+        library.traces[_fresh(library.traces, label)] = trace
 
 
 def add_runs(library: Library, given: str) -> list[str]:

@@ -9,7 +9,7 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-from ...text import p_equals, percent
+from ...text import p_equals, percent, points
 from ...traces.trace import Trace
 from ..library.sides import Key, Side, question_text
 
@@ -107,11 +107,11 @@ def _paired(sides: list[Side], common: list[Key]) -> list[str]:
     adjusted = holm([c["p_value"] for c in found])
     lines = []
     for side, c, p in zip(sides[1:], found, adjusted):
-        low, high = (100 * end for end in c["interval"])
+        low, high = map(points, c["interval"])
         note = f", after Holm {p_equals(p)}" if len(found) > 1 else ""
         lines.append(
-            f"{side.name} minus {sides[0].name}: {100 * c['difference']:+.1f} points, 95 % interval"
-            f" {low:+.1f} to {high:+.1f}, {p_equals(c['p_value'])}{note} ({c['test']}, n = {c['n']})."
+            f"{side.name} minus {sides[0].name}: {points(c['difference'])} points, 95 % interval"
+            f" {low} to {high}, {p_equals(c['p_value'])}{note} ({c['test']}, n = {c['n']})."
         )
     return lines
 

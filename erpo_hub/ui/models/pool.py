@@ -6,16 +6,18 @@ May import traces.engine and train.grading, both on first use: the page opens be
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ...traces.trace import Trace
 from ..library.labels import shortened
-from ..library.library import Library
+from ..library.library import EMBEDDED, Library
 from .line import Line, Turn, Visitor
 from .streaming import MODEL_ERRORS
 
@@ -56,6 +58,13 @@ class Engines:
     def names(self) -> list[str]:
         """What the lists of models offer."""
         return [*self._given, *(name for name in self._library.models if name not in self._given)]
+
+    def only_vocabulary(self) -> int | None:
+        """The vocabulary's size, where only the embedded model may be used: it continues no other's text."""
+        if not self._only_listed or self.names() != [EMBEDDED]:
+            return None
+        text = (resources.files("erpo_hub") / "tiny_reasoner" / "config.json").read_text(encoding="utf-8")
+        return int(json.loads(text)["vocab_size"])
 
     def get(self, name: str | None) -> Engine:
         """The engine, loaded if need be. Raises UserError: not allowed, not found, does not load."""

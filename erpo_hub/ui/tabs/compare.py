@@ -71,14 +71,14 @@ def _controls(context: Context, pairs: dict[str, tuple[str, str]], first: str | 
         visible=bool(pairs),
         elem_id="pair",
     )
-    examples = context.library.examples()
+    asked = _asked(context, pairs[first]) if first else context.library.examples()[0]
     with gr.Group():
         model_a = gr.Dropdown(names, value=a, label="First model", allow_custom_value=free, elem_id="model-a")
         model_b = gr.Dropdown(
             names, value=b, label="Second model", allow_custom_value=free, elem_id="model-b"
         )
-        prompt = gr.Textbox(examples[0][0], label="Question", lines=3, max_lines=10, elem_id="compare-prompt")
-        gold = gr.Textbox(examples[0][1], label="Right answer, if you know it", elem_id="compare-gold")
+        prompt = gr.Textbox(asked[0], label="Question", lines=3, max_lines=10, elem_id="compare-prompt")
+        gold = gr.Textbox(asked[1], label="Right answer, if you know it", elem_id="compare-gold")
     with gr.Accordion("Sampling (the same seed for both)", open=False):
         settings = sampling_controls(context.limits, "compare")
     with gr.Row():
@@ -110,8 +110,13 @@ def default_pair(context: Context) -> tuple[str, str]:
 
 
 def _open_recorded(context: Context, labels: tuple[str, str]) -> tuple[str, str, str, str]:
+    return *_recorded(context, labels), *_asked(context, labels)
+
+
+def _asked(context: Context, labels: tuple[str, str]) -> tuple[str, str]:
+    """Question and right answer of a pair, for their boxes: they are of what is on view."""
     trace = context.library.traces[labels[0]]
-    return *_recorded(context, labels), trace.prompt, trace.gold or ""
+    return trace.prompt[: context.limits.prompt_characters], trace.gold or ""
 
 
 def _recorded(context: Context, labels: tuple[str, str]) -> tuple[str, str]:

@@ -31,7 +31,7 @@ def build(context: Context, tab: gr.Tab, tabs: gr.Tabs, panel: Panel) -> Opener:
     """Lay out the tab and connect it. Returns what an address opens here."""
     names = sources(context.library)
     chosen, at, asked, message = _filled(context, _first(context, names), newest=True, fetch=False)
-    common: dict[str, Any] = {"interactive": True, "min_width": 120}
+    common: dict[str, Any] = {"interactive": True, "min_width": 150}
     with gr.Row():
         source = gr.Dropdown(names, value=chosen.source, label="Run", elem_id="group-run", scale=2, **common)
         kinds = list(KINDS.items())
@@ -66,10 +66,12 @@ def build(context: Context, tab: gr.Tab, tabs: gr.Tabs, panel: Panel) -> Opener:
         members, index = groups.get(chosen.question or "", []), getattr(event, "index", None)
         if not isinstance(index, int) or not 0 <= index < len(members):
             return (gr.skip(),) * 6
-        trace, name = members[index], f"{chosen.question}, completion {index + 1}"
-        message = trace_message(trace, name=name)
+        trace = members[index]
+        # one of the recorded solutions is opened as that, with its address
+        recorded = next((label for label, t in context.library.traces.items() if t is trace), None)
+        message = trace_message(trace, name=recorded or f"{chosen.question}, completion {index + 1}")
         asked = trace.prompt[: context.limits.prompt_characters], trace.gold or ""
-        return gr.Tabs(selected="inspect"), None, message, trace, *asked
+        return gr.Tabs(selected="inspect"), recorded, message, trace, *asked
 
     opened = [tabs, panel.shipped, panel.view, panel.trace, panel.prompt, panel.gold]
     view.open_row(open_row, state, opened, **quiet)
@@ -156,8 +158,10 @@ def _filled(
 
 
 def _why_empty(chosen: Chosen) -> str:
-    if chosen.kind == "watch" and chosen.source != RECORDED:
-        return "This run watched no questions: train with `--watch-questions 4`."
+    if chosen.kind == "watch":
+        if chosen.source == RECORDED:
+            return "Traces follow no question over training: open a run trained with --watch-questions 4."
+        return "This run watched no questions: train with --watch-questions 4."
     return NOTHING
 
 

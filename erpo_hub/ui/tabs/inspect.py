@@ -70,7 +70,7 @@ def build(context: Context) -> Panel:
         with gr.Column(scale=3, min_width=300):
             config = ViewConfig(
                 *("Completion", "main"), group="inspect", fork=True, map=True, rank=True, audit=True,
-                read=True, folded_question=True,
+                read=True, folded_question=True, vocabulary=context.engines.only_vocabulary(),
             )  # fmt: skip
             welcome = trace_message(shown, name=first) if shown else clear_message(WELCOME)
             view = token_view("view", config, welcome)

@@ -10,7 +10,7 @@ import gradio as gr
 
 from ...errors import UserError
 from ...tasks.specs import names_a_file
-from ...text import p_equals, percent
+from ...text import p_equals, percent, points
 from ...traces.trace import Trace
 from ..context import Context
 from ..models.asking import explain
@@ -235,9 +235,9 @@ def totals_message(comparison: TaskComparison | None, text: str) -> dict[str, An
         for side in totals["sides"]
     ]
     c = totals["comparison"]
-    low, high = (100 * end for end in c["interval"])
+    low, high = map(points, c["interval"])
     note = (
-        f"Second minus first: {100 * c['difference']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f},"
+        f"Second minus first: {points(c['difference'])} points, 95 % interval {low} to {high},"
         f" {p_equals(c['p_value'])} ({c['test']})."
         f" {', '.join(f'{comparison.kind_name(k)} {v}' for k, v in kinds.items())}."
     )

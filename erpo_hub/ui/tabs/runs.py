@@ -13,7 +13,7 @@ from ...card.plots import smooth
 from ...errors import UserError
 from ...methods.catalog import title_of
 from ...record.format import RunRecord
-from ...text import p_equals, percent
+from ...text import p_equals, percent, points
 from ..context import Context
 from ..guard import NOT_OWNER
 from ..library.library import add_runs
@@ -54,15 +54,16 @@ def build(context: Context) -> Opener:
         add = gr.Button("Add", visible=may_add, scale=1, elem_id="runs-add")
         refresh = gr.Button("Refresh", elem_id="runs-refresh", scale=1)
     state = facts_table("runs-state", "State", state_facts(context, chosen))
-    plot = gr.Plot(figure(context, chosen, 5), elem_id="runs-plot", show_label=False)
-    gr.Markdown("## Results on held-out questions")
-    results = facts_table("runs-results", "Results", results_facts(context, chosen))
-    gr.Markdown("## Is the run healthy?")
-    findings = facts_table("runs-findings", "Findings", findings_facts(_records(context, chosen)))
-    gr.Markdown("## Is its card true?")
-    verified = facts_table("runs-verified", "Verification", verified_facts(_folders(context, chosen)))
-    gr.Markdown("## Arguments that differ")
-    arguments = facts_table("runs-arguments", "Arguments", argument_facts(context, chosen))
+    with gr.Column(visible=bool(chosen)) as details:
+        plot = gr.Plot(figure(context, chosen, 5), elem_id="runs-plot", show_label=False)
+        gr.Markdown("## Results on held-out questions")
+        results = facts_table("runs-results", "Results", results_facts(context, chosen))
+        gr.Markdown("## Is the run healthy?")
+        findings = facts_table("runs-findings", "Findings", findings_facts(_records(context, chosen)))
+        gr.Markdown("## Is its card true?")
+        verified = facts_table("runs-verified", "Verification", verified_facts(_folders(context, chosen)))
+        gr.Markdown("## Arguments that differ")
+        arguments = facts_table("runs-arguments", "Arguments", argument_facts(context, chosen))
     timer = gr.Timer(REFRESH, active=_any_running(context, chosen))
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -75,6 +76,7 @@ def build(context: Context) -> Opener:
             encode(verified_facts(_folders(context, chosen))),
             encode(argument_facts(context, chosen)),
             gr.Timer(active=_any_running(context, chosen)),
+            gr.Column(visible=bool(chosen)),
         )
 
     def add_given(given: str, chosen: list[str], request: gr.Request) -> tuple:
@@ -87,7 +89,7 @@ def build(context: Context) -> Opener:
         value = list(dict.fromkeys([*chosen, *added]))
         return gr.Dropdown(list(context.library.runs), value=value), gr.skip()
 
-    shown = [state, plot, results, findings, verified, arguments, timer]
+    shown = [state, plot, results, findings, verified, arguments, timer, details]
     for event in (runs.change, smoothing.release, refresh.click, timer.tick):
         event(show, [runs, smoothing], shown, **quiet)
     if may_add:
@@ -161,6 +163,8 @@ def state_facts(context: Context, labels: list[str]) -> dict[str, Any]:
             ]
         )
     if not rows:
+        if context.library.runs:
+            return {"text": "Choose a run above."}
         return {"text": "No runs here. Start the app with the folder of one: erpo-hub app runs/demo"}
     return {
         "head": ["run", "algorithm", "status", "starting model", "task", "step", "trained for"],
@@ -197,10 +201,10 @@ def _paired_note(context: Context, labels: list[str]) -> str:
         paired = record.paired_run
         c = paired.comparison if paired else None
         if paired and c:
-            low, high = (100 * end for end in c.interval)
+            low, high = map(points, c.interval)
             notes.append(
-                f"{label} minus {paired.name}: {100 * c.difference:+.1f} points"
-                f" ({low:+.1f} to {high:+.1f}), {p_equals(c.p_value)}, {c.test}, one seed."
+                f"{label} minus {paired.name}: {points(c.difference)} points"
+                f" ({low} to {high}), {p_equals(c.p_value)}, {c.test}, one seed."
             )
     return " ".join(notes)
 

@@ -71,5 +71,5 @@ function headCells(view, row) {
   if (view.data.watched) return [cell((row.correct ? "✓ " : "✗ ") + "step " + row.step, verdict[1]), cell(row.flipped ? "flips" : ""), length];
   const advantage = typeof row.advantage === "number" ? signedText(row.advantage, 2) : "";
   const reward = typeof row.reward === "number" ? String(+row.reward.toFixed(2)) : "";
-  return [cell(...verdict), cell(reward), cell(advantage), length];
+  return [cell("#" + (row.index + 1) + " " + verdict[0], verdict[1]), cell(reward), cell(advantage), length];
 }

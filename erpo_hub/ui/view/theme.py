@@ -25,7 +25,9 @@ _PAGE = """
 .erpo-ask-row { align-items: flex-end; }
 .erpo-ask-buttons, .erpo-ask-buttons > .row { gap: 6px !important; flex-wrap: nowrap !important; }
 #drawer.erpo-closed:not([data-open="yes"]), #drawer[data-open="no"] { display: none; }
-.erpo-tools button { flex-grow: 0; }
+.erpo-tools button { flex-grow: 0; white-space: nowrap; min-width: max-content !important; }
+.secondary-wrap > input[role="combobox"] { text-overflow: ellipsis; padding-right: 30px !important; }
+footer .divider { display: none; }
 @media (max-width: 640px) {
   #erpo-head p { display: none; }
   #erpo-head h1 { font-size: 18px; margin: 0; }

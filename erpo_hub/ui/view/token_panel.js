@@ -1,5 +1,13 @@
 // What is known about one token, in the column beside the text (a sheet on a phone): numbers, alternatives, forks,
 // what the choice does to the answer, and what a training made of it.
+const ELSEWHERE = "The model that wrote this can't be asked here, so it can't be forked. Ask a question of your own: its answer can be.";
+
+// Whether there may be a model that reads these tokens; else no button promises what it can't do.
+function continues(view) {
+  const { vocabulary } = view.config;
+  return !vocabulary || vocabulary === view.data.meta.vocabulary;
+}
+
 function showCard(view, cell, pinned) {
   const { card, rank, side } = view.parts;
   side.classList.toggle("tv-sheet", !!cell && pinned);
@@ -21,7 +29,8 @@ function showCard(view, cell, pinned) {
   if (view.pivotSet.has(t)) place.append(" ", make("span", "tv-card-pivot", pivotWords(view, t)));
   card.append(head, place, cardNumbers(view, cell));
   if (data.topk[t] && data.topk[t].length) card.appendChild(cardAlternatives(view, t, pinned));
-  if (view.config.audit) card.appendChild(cardAudit(view, t, pinned));
+  if (!continues(view)) card.appendChild(make("p", "tv-hint", ELSEWHERE));
+  else if (view.config.audit) card.appendChild(cardAudit(view, t, pinned));
   const trained = cardTrained(view, t);
   if (trained) card.appendChild(trained);
   card.hidden = false;
@@ -64,7 +73,7 @@ function cardAlternatives(view, t, pinned) {
   const { data } = view, box = make("div", "tv-card-top");
   box.setAttribute("role", "list");
   box.setAttribute("aria-label", "Most probable tokens");
-  const chosen = data.tokens[t], canFork = pinned && view.config.fork && !view.running;
+  const chosen = data.tokens[t], canFork = pinned && view.config.fork && !view.running && continues(view);
   for (const [id, p] of data.topk[t]) {
     const item = make("div", "tv-alt");
     item.setAttribute("role", "listitem");

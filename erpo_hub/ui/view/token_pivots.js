@@ -58,5 +58,12 @@ function drawRank(view) {
     item.appendChild(row);
     list.appendChild(item);
   }
-  rank.append(list, make("p", "tv-hint", view.strong.length ? "Open one to see what else the model could have written there, and take another way." : "The model was equally sure of every token."));
+  rank.append(list, make("p", "tv-hint", rankHint(view)));
+}
+
+// What opening one leads to; the log of a training has no alternatives.
+function rankHint(view) {
+  if (!view.strong.length) return "The model was equally sure of every token.";
+  if (!view.data.topk.some((row) => row.length)) return "Open one to see its numbers" + (Object.keys(view.data.columns).length ? ", and what the trainer did there." : ".");
+  return "Open one to see what else the model could have written there" + (continues(view) ? ", and take another way." : ".");
 }

@@ -40,7 +40,7 @@ function inUnit(h, unit) {
 }
 
 function percent(p) {
-  if (p > 0 && p < 0.001) return "< 0.1 %";
+  if (p < 0.001) return "< 0.1 %";
   if (p < 1 && p > 0.999) return "> 99.9 %";
   return (100 * p).toFixed(1) + " %";
 }

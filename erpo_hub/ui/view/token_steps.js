@@ -30,11 +30,11 @@ function findSteps(data) {
   return steps.map((step, i) => ({ ...step, number: i + 1 }));
 }
 
-const STEP_ORDERS = { "in order": (s) => s.number, "highest peak": (s, view) => -view.data.entropy[s.peak], "highest mean": (s) => -s.mean };
+const STEP_ORDERS = { "as written": (s) => s.number, "highest peak": (s, view) => -view.data.entropy[s.peak], "highest mean": (s) => -s.mean };
 
 function drawSteps(view) {
   const box = view.parts.steps, { data } = view, head = make("div", "tv-steps-head"), list = make("ol", "tv-steps-list");
-  const steps = (view.steps = findSteps(data)), order = view.stepOrder || "in order";
+  const steps = (view.steps = findSteps(data)), order = view.stepOrder || "as written";
   box.textContent = "";
   if (!steps.length) return void box.appendChild(make("p", "tv-hint", "Nothing to cut into steps."));
   const select = make("select"), label = make("label", "", "Order ");
@@ -48,7 +48,7 @@ function drawSteps(view) {
   label.appendChild(select);
   head.append(make("span", "", steps.length + " steps, sentences and lines"), label, make("span", "tv-steps-units", "mean and peak in " + UNITS[view.options.unit].name));
   const sorted = [...steps].sort((a, b) => STEP_ORDERS[order](a, view) - STEP_ORDERS[order](b, view));
-  const certain = (s) => order === "in order" && data.entropy[s.peak] < CERTAIN && !view.markSet.has(s.peak);
+  const certain = (s) => order === "as written" && data.entropy[s.peak] < CERTAIN && !view.markSet.has(s.peak);
   for (let i = 0; i < sorted.length; ) {
     let end = i;
     while (end < sorted.length && certain(sorted[end])) end++;

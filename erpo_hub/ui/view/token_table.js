@@ -62,13 +62,18 @@ function tableRow(view, t) {
   const { data } = view, row = make("tr"), place = make("td");
   place.appendChild(button("tv-goto", String(t + 1), "Show token " + (t + 1), () => view.select(t, true)));
   const others = data.topk[t].filter(([id]) => id !== data.tokens[t]).slice(0, 3);
-  const text = others.map(([id, p]) => shortText(data.strings[id] || "⟨end⟩", 16) + " " + percent(p)).join("   ");
+  const beside = make("td");
+  for (const [id, p] of others) {
+    const other = make("span", "tv-other");
+    other.append(make("b", "tv-mono", shortText(data.strings[id] || "⟨end⟩", 16)), " " + percent(p));
+    beside.append(other, " ");
+  }
   row.append(
     place,
     make("td", "tv-mono", shortText(tokenText(data, t), 24)),
     make("td", "tv-num", UNITS[view.options.unit].of(data.entropy[t]).toFixed(3)),
     make("td", "tv-num", percent(Math.exp(data.logprob[t]))),
-    make("td", "tv-mono", text),
+    beside,
   );
   if (data.sensitivity) row.appendChild(make("td", "tv-num", significant(data.sensitivity[t])));
   if (Object.keys(data.audits).length) row.appendChild(make("td", "tv-num", data.audits[t] ? significant(data.audits[t].effect) : ""));

@@ -170,6 +170,7 @@ const view = {
     drawBranches(this);
     this.root.dataset.pivots = this.pivots.length;
     this.root.classList.toggle("tv-empty", !this.data.tokens.length && !this.parts.status.textContent);
+    this.root.classList.toggle("tv-blank", !this.data.tokens.length && !this.running);
     this.root.classList.toggle("tv-tall", this.config.map && this.data.tokens.length > 150);
     paintMap(this); // the room for the text may have changed, and with it the window
   },

@@ -37,7 +37,8 @@ class ViewConfig:
     role: "main", "branch", "a" or "b": its color on the curve. curve: elem_id of the `gr.Plot` to draw on,
     shared by the views that name it; relative: against progress. group: views of one group share their
     controls. tools, table, fork, audit, read: which controls it has; map, rank: the strip above the text, the
-    list of strong pivots beside it. folded_question: only a long question is shown, folded: a box of the
+    list of strong pivots beside it. vocabulary: tokens of the only model there is, which can fork and audit
+    no text of another vocabulary. folded_question: only a long question is shown, folded: a box of the
     page holds it. only_tools: nothing but the controls and the legend of a group.
     """
 
@@ -54,6 +55,7 @@ class ViewConfig:
     rank: bool = False
     audit: bool = False
     read: bool = False
+    vocabulary: int | None = None
     folded_question: bool = False
 
 
@@ -144,7 +146,7 @@ def trace_message(
         "answer": trace.answer,
     }
     meta |= {"gold": trace.gold, "correct": verdict_of(trace), "select": select}
-    meta |= {"advantage": trace.generation.get("advantage")}
+    meta |= {"advantage": trace.generation.get("advantage"), "vocabulary": trace.vocab_size}
     more: dict[str, Any] = {"update": update, "audits": dict(audits or {}), "tree": tree, "shown": shown}
     more["columns"] = {name: rounded(values, 5) for name, values in trace.columns.items()}
     message = {"op": "trace", "run": run, "prefix": prefix, "diverge": diverge, "meta": meta, "text": text}
