@@ -60,7 +60,7 @@ def build(context: Context) -> Opener:
     gr.Markdown("## Is the run healthy?")
     findings = facts_table("runs-findings", "Findings", findings_facts(_records(context, chosen)))
     gr.Markdown("## Is its card true?")
-    verified = facts_table("runs-verified", "Verification", verified_facts(_folders(context, chosen)))
+    verified = facts_table("runs-verified", "Verification", _verified(context, chosen))
     gr.Markdown("## Arguments that differ")
     arguments = facts_table("runs-arguments", "Arguments", argument_facts(context, chosen))
     timer = gr.Timer(REFRESH, active=_any_running(context, chosen))
@@ -72,7 +72,7 @@ def build(context: Context) -> Opener:
             figure(context, chosen, int(window)),
             encode(results_facts(context, chosen)),
             encode(findings_facts(_records(context, chosen))),
-            encode(verified_facts(_folders(context, chosen))),
+            encode(_verified(context, chosen)),
             encode(argument_facts(context, chosen)),
             gr.Timer(active=_any_running(context, chosen)),
         )
@@ -235,6 +235,10 @@ def _records(context: Context, labels: list[str]) -> list[tuple[str, RunRecord]]
         except UserError:
             continue
     return found
+
+
+def _verified(context: Context, labels: list[str]) -> dict[str, Any]:
+    return verified_facts(_folders(context, labels), public=context.closed)
 
 
 def _folders(context: Context, labels: list[str]) -> list[RunFolder]:
