@@ -55,7 +55,9 @@ def load(
     where = _where(name, revision)
     _check_folder(name, where)
     if adapter is not None and _adapter_config(name, revision) is not None:
-        raise UserError(f"{name}: is an adapter itself, not the base of {adapter}: merge it into its base first")
+        raise UserError(
+            f"{name}: is an adapter itself, not the base of {adapter}: merge it into its base first"
+        )
     lm = _load_model(name, where, _dtype(dtype, place))
     folder = None if adapter is None else _adapter_folder(str(adapter), adapter_revision)
     if folder is not None and (folder / "tokenizer_config.json").is_file():  # says how the model was asked
@@ -277,7 +279,7 @@ def _adapter_folder(adapter: str, revision: str | None) -> Path:
 
 
 def _check_ranks(adapter: str, folder: Path, config: dict[str, Any]) -> None:
-    """Refuse a config whose ranks and layers are not those of its weights: peft makes what it asks for first."""
+    """Refuse ranks and layers that the weights lack: peft makes them before it looks."""
     from safetensors import SafetensorError, safe_open
 
     try:

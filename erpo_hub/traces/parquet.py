@@ -140,7 +140,9 @@ def _read(
         try:
             table = source.read_row_group(g, columns=schema.names)
             if unpacked_bytes(table) > MAX_GROUP_BYTES:
-                raise UserError(f"{file}: row group {g} comes to more than {MAX_GROUP_BYTES >> 30} GiB; refused")
+                raise UserError(
+                    f"{file}: row group {g} comes to more than {MAX_GROUP_BYTES >> 30} GiB; refused"
+                )
             table = table.cast(schema)
         except (OSError, pa.ArrowException) as e:
             raise UserError(f"{file}: row group {g} is damaged ({e})") from None

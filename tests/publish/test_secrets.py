@@ -19,7 +19,9 @@ TOKEN = "hf_" + "a1B2c3D4e5" * 4
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
 
 
-@pytest.mark.parametrize("piece", ["eyJ", "eyJa.", "hf_ab_eyJ", "://a", "sk-proj-", "machine a login ", "a_="])
+@pytest.mark.parametrize(
+    "piece", ["eyJ", "eyJa.", "hf_ab_eyJ", "://a", "sk-proj-", "machine a login ", "a_="]
+)
 def test_the_search_takes_time_in_proportion(piece: str):
     secrets = Secrets(None)
 

@@ -27,7 +27,7 @@ def findings_facts(records: list[tuple[str, RunRecord]]) -> dict[str, Any]:
 
 
 def verified_facts(runs: list[RunFolder], *, public: bool) -> dict[str, Any]:
-    """The claims of each run's card and how they were found to be. public: no path of this machine is said."""
+    """The claims of each run's card and how they were found to be. public: no path is said."""
     rows, notes = [], []
     for run in runs:
         where = run.repo or ("" if public else str(run.folder))
