@@ -17,7 +17,9 @@ def check_on_hub(repo_id: str, revision: str | None = None) -> None:
     """Raises UserError, within `SECONDS`, for a model that is neither on this machine nor on the Hub."""
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-    from huggingface_hub.utils import httpx, validate_repo_id  # httpx: the one this version uses
+    from huggingface_hub.utils import validate_repo_id
+
+    from ..client_http import httpx
 
     try:
         validate_repo_id(repo_id)
