@@ -124,7 +124,7 @@ def merge_cards(existing: str, fresh: str, *, force: bool = False) -> str:
             return f"---\n{to_yaml(_merge_metadata(front, ours, {}))}\n---\n{text}"
         if not force:
             raise UserError(
-                "README.md was not written by erpo-hub: keep it, or replace it with force (--force)"
+                "the card there was not written by erpo-hub: keep it, or replace it with force (--force)"
             )
         return fresh
     old, new = blocks_of(existing), blocks_of(fresh)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -98,10 +99,12 @@ def push(
     """
     from ..publish.base import rebased
     from ..publish.bundle import check_bundle
-    from ..publish.hub import Publishing, push_bundle
+    from ..publish.hub import Publishing, check_repo_id, push_bundle
     from ..publish.traces_dataset import push_traces
 
     if check_only:
+        for name in filter(None, (repo_id, traces, space, evidence)):
+            check_repo_id(name)
         problems = check_bundle(bundle, token=token, include=include or [])
         if problems:
             raise UserError(f"{bundle}: " + "; ".join(problems))
@@ -167,8 +170,8 @@ def space(
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
     pairs = [item.partition("=") for item in given or []]
     for name, separator, _ in pairs:
-        if not separator or not name:
-            raise UsageError(f"{option} {name}: write NAME=VALUE")
+        if not separator or not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+            raise UsageError(f"{option} {name}: write NAME=VALUE, the name of letters, digits and _")
     return {name: value for name, _, value in pairs}
 
 

@@ -269,11 +269,19 @@ def _stop(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
+def _refuse_empty(arguments: list[str]) -> None:
+    """What a shell makes of an unset variable. As a path it would be the current folder."""
+    if "" in arguments:
+        before = " ".join(["erpo-hub", *arguments[: arguments.index("")]][-2:])
+        raise UsageError(f"the argument after `{before}` is empty: give it, or leave it out")
+
+
 def main() -> None:
     """Console entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a cluster sends the second
         signal.signal(number, _stop)
     try:
+        _refuse_empty(sys.argv[1:])
         app()
     except UserError as error:
         if os.environ.get("ERPO_HUB_DEBUG"):

@@ -116,8 +116,17 @@ def _made(engine: Engine, request: Request, say: Callable[[str], None]) -> Trace
 
 def _check_files(outputs: Outputs) -> None:
     for kind, path in outputs.given().items():
-        if not path.parent.is_dir():
-            raise UserError(f"--{kind} {path}: its folder does not exist; make it first")
+        check_file(f"--{kind}", path)
+    if outputs.png is not None and outputs.png.suffix.lower() != ".png":  # matplotlib goes by the ending
+        raise UserError(f"--png {outputs.png}: give a name that ends in .png")
+
+
+def check_file(option: str, path: Path) -> None:
+    """Raises UserError where a file can't be made, before the work whose result it is to hold."""
+    if path.is_dir():
+        raise UserError(f"{option} {path}: is a folder; give a file")
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {path}: its folder does not exist; make it first")
 
 
 def _write(trace: Trace, outputs: Outputs) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..traces.trace import Trace
-from .trace import Request
+from .trace import Request, check_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,8 +38,7 @@ def trace_many(
     from rich.console import Console
     from rich.progress import Progress
 
-    if not out.parent.is_dir():
-        raise UserError(f"--parquet {out}: its folder does not exist; make it first")
+    check_file("--parquet", out)
     screen = console or Console()
     rows, kind = _rows(dataset, n)
     how = asdict(request) | {"question": None, "completion": None}

@@ -22,7 +22,7 @@ from torch import nn
 
 from ..errors import UsageError, UserError
 from ..traces.asked import SHAPING, Asked, acting, as_messages, asked_as, encode
-from ..traces.decoding import end_tokens
+from ..traces.decoding import COLDEST, end_tokens
 from ..traces.loading import load, load_tokenizer
 from .generation import Completion, Decoding, in_memory, row_seed, rows_at_once, undisturbed
 from .graded import graded_beside
@@ -255,8 +255,8 @@ def _check_settings(
     for name, value in (("n", n), ("k", k), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise UsageError(f"{name}={value}: give at least 1")
-    if not 0 <= temperature < float("inf"):
-        raise UsageError(f"temperature={temperature}: give 0 (greedy) or a positive number")
+    if not (temperature == 0 or COLDEST <= temperature < float("inf")):
+        raise UsageError(f"temperature={temperature}: give 0 (greedy), or a number from {COLDEST}")
     if top_p is not None and not 0 < top_p <= 1:
         raise UsageError(f"top_p={top_p}: give a number above 0 and up to 1")
     if k > 1 and temperature == 0:
@@ -276,8 +276,8 @@ def questions_of(task: Any, n: int | None) -> list[dict]:
     available = len(task.test)
     if not available or (n is not None and n > available):
         raise UserError(
-            f"{task.spec} has {available} held-out questions, not {n or 'any'}: ask for fewer, or load the "
-            "task with a larger test_size"
+            f"{task.spec} has {available} held-out questions, not {n or 'any'}: ask for fewer, or (in "
+            "Python) load the task with a larger test_size"
         )
     return list(task.test.select(range(n or available)))
 

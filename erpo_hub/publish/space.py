@@ -123,6 +123,8 @@ def deploy_space(
 def _check_shown(models: Sequence[str], traces: str | None) -> None:
     if not 1 <= len(models) <= 2:
         raise UsageError(f"a Space shows one or two models, not {len(models)}")
+    if len(set(models)) < len(models):
+        raise UsageError(f"{models[0]} is named twice: give it once, or another model beside it")
     for name in [*models, *([traces] if traces else [])]:
         check_repo_id(name)
 
@@ -173,16 +175,16 @@ def stage_space(
     template = template_folder(settings.source)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: choose another folder for the Space")
+    source = install_source("app", settings.package)  # whatever can fail comes before the first file
+    if private and not isinstance(source, str):
+        raise UserError("a private Space can't install a wheel staged in it: give package a requirement")
+    front, text = split_front_matter((template / "README.md").read_text(encoding="utf-8"))
+    front = to_yaml(_front_matter(front, models, traces, settings.hardware))
     shutil.copytree(
         template, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
     )
-    front, text = split_front_matter((folder / "README.md").read_text(encoding="utf-8"))
-    (folder / "README.md").write_text(
-        f"---\n{to_yaml(_front_matter(front, models, traces, settings.hardware))}\n---\n{text}",
-        encoding="utf-8",
-    )
-    requirement = _requirement(folder, repo_id, settings.package, private, endpoint)
-    _pin(folder / "requirements.txt", requirement)
+    (folder / "README.md").write_text(f"---\n{front}\n---\n{text}", encoding="utf-8")
+    _pin(folder / "requirements.txt", _requirement(folder, repo_id, source, endpoint))
     return folder
 
 
@@ -224,15 +226,10 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _requirement(
-    folder: Path, repo_id: str, package: str | Path | None, private: bool | None, endpoint: str | None
-) -> str:
+def _requirement(folder: Path, repo_id: str, wheel: str | Path, endpoint: str | None) -> str:
     """The line of requirements.txt that installs erpo-hub; stages a wheel where one is given."""
-    wheel = install_source("app", package)
     if isinstance(wheel, str):
         return wheel
-    if private:
-        raise UserError("a private Space can't install a wheel staged in it: give package a requirement")
     shutil.copyfile(wheel, folder / wheel.name)
     base = (endpoint or "https://huggingface.co").rstrip("/")
     return f"erpo-hub[app] @ {base}/spaces/{repo_id}/resolve/main/{wheel.name}"

@@ -123,10 +123,10 @@ def train_and_push(
         if stands.before is not None and stands.finished and bundle.is_dir():
             print(f"{folder}: finished after {stands.steps} steps; there is nothing left to train")
             return _result(stands.before, bundle, publishing, trainer)
-        carry_over(record, stands, folder)
         sampling = evaluation_settings(evaluation, task, trainer)
         run = Run(trainer, task, grader, folder, record, sampling, doctor)
-        run.write()
+        if stands.before is None:
+            run.write()  # a resumed run keeps the record it has until it is known to be judged as before
         if pair is not None:
             share_baseline(pair, run)
         _judge_and_train(run, model_id, stands)
@@ -144,6 +144,7 @@ def _result(record: RunRecord, bundle: Path, publishing: Publishing, trainer: An
 def _judge_and_train(run: Run, model_id: str, stands: Standing) -> None:
     """The starting model's answers, the training, and the saved model in the run's folder."""
     baseline = run.evaluate("baseline", model_id)
+    carry_over(run.record, stands, run.folder)
     if baseline is not None:
         run.record.results.baseline = read_as(Summary, baseline.summary())
         run.record.prompt = prompt_block(run, baseline)

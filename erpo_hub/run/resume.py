@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ class Standing:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left at all."""
-        return self.trained and self.before is not None and self.before.status == "finished"
+        """Whether nothing is left at all. The checkpoints of such a run may be gone."""
+        done = self.target is not None and self.steps >= self.target
+        return done and self.before is not None and self.before.status == "finished"
 
 
 def standing(before: RunRecord | None, config: ERPOConfig, folder: Path) -> Standing:
@@ -46,6 +48,10 @@ def standing(before: RunRecord | None, config: ERPOConfig, folder: Path) -> Stan
         )
     checkpoint = last_complete(folder / "checkpoints")
     if checkpoint is None:
+        reached, asked = before.cost.steps or 0, config.max_steps
+        whole = before.status == "finished" and (folder / "bundle").is_dir()
+        if whole and (0 < asked <= reached or asked == before.arguments.all.get("max_steps")):
+            return Standing(before, None, reached, reached)
         print(f"{folder}: no complete checkpoint to go on from; the training starts anew")
         return Standing(before)
     state = trainer_state(checkpoint)
@@ -77,10 +83,12 @@ def carry_over(now: RunRecord, stands: Standing, folder: Path) -> None:
     if stands.trained:
         now.history, now.findings = before.history, before.findings
         return
+    judged = before.results.final is not None  # at its last step; the last checkpoint may be older
+    steps = before.cost.steps or 0 if judged else stands.steps
     log = folder / "evaluation" / "final.jsonl"
-    if log.exists():
-        log.rename(log.with_name(f"final-at-{stands.steps}.jsonl"))
+    with suppress(FileNotFoundError):  # killed before there was one, or another process has moved it
+        log.rename(log.with_name(f"final-at-{steps}.jsonl"))
     if before.results.final is not None:
         now.earlier.append(
-            Earlier(stands.steps, before.finished_at, before.results.final, before.results.comparison)
+            Earlier(steps, before.finished_at, before.results.final, before.results.comparison)
         )

@@ -60,6 +60,7 @@ def acting(shaping: dict[str, Any]) -> dict[str, float]:
         and not isinstance(shaping[name], bool)
         and low <= shaping[name] <= high
         and shaping[name] != idle
+        and (name != "top_k" or shaping[name] % 1 == 0)  # a count
     }
 
 

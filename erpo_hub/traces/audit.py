@@ -269,11 +269,11 @@ def _position(
 ) -> Position:
     before = trace.tokens[:t]
     tokens = trace.topk_ids[t][:choices]
-    own = Sampling(**{**asdict(sampling), "seed": sampling.seed * 1_000_003 + t})
+    own = Sampling(**{**asdict(sampling), "seed": (sampling.seed * 1_000_003 + t) % 2**62})
     rows = [token for token in tokens for _ in range(n)]
     ends: list[list[int]] = []
     for start in range(0, len(rows), MAX_ROWS):
-        part = Sampling(**{**asdict(own), "seed": own.seed + start * 7919})
+        part = Sampling(**{**asdict(own), "seed": (own.seed + start * 7919) % 2**62})
         ends += continuations(engine, trace.prompt_tokens + before, rows[start : start + MAX_ROWS], part)
     texts = [decode(engine.tokenizer, before + end) for end in ends]
     outcome = np.array([grade(text) > 0.5 for text in texts]).reshape(len(tokens), n)  # (choices, n)

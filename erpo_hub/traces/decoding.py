@@ -21,6 +21,8 @@ from .trace import MAX_ALTERNATIVES, MAX_TOKENS, Trace
 
 logger = logging.getLogger(__name__)
 
+COLDEST = 1e-6  # the lowest temperature but 0: logits divided by less may overflow float32
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -39,17 +41,27 @@ class Sampling:
         for name, value in asdict(self).items():
             if not isinstance(value, int | float) and (name, value) != ("top_k", None):
                 raise UsageError(f"{name}={value!r} is not a number")
-        for name, good in (
-            ("max_new_tokens", 1 <= self.max_new_tokens <= MAX_TOKENS),
-            ("temperature", 0 <= self.temperature < 100),
-            ("top_p", 0 < self.top_p <= 1),
-            ("top_k", self.top_k is None or self.top_k >= 0),
-            ("min_p", 0 <= self.min_p <= 1),
-            ("repetition_penalty", 1e-3 <= self.repetition_penalty <= 1e3),
-            ("num_alternatives", 0 <= self.num_alternatives <= MAX_ALTERNATIVES),
+        heat, top_k = self.temperature, self.top_k or 0
+        for name, good, wanted in (
+            ("max_new_tokens", 1 <= self.max_new_tokens <= MAX_TOKENS, f"from 1 to {MAX_TOKENS}"),
+            (
+                "temperature",
+                heat == 0 or COLDEST <= heat < 100,
+                f"that is 0 (greedy), or from {COLDEST} to 100",
+            ),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("top_k", top_k >= 0 and top_k % 1 == 0, "that is whole, 0 (off) or more"),
+            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
+            ("repetition_penalty", 1e-3 <= self.repetition_penalty <= 1e3, "from 0.001 to 1000"),
+            (
+                "num_alternatives",
+                0 <= self.num_alternatives <= MAX_ALTERNATIVES,
+                f"from 0 to {MAX_ALTERNATIVES}",
+            ),
+            ("seed", self.seed % 1 == 0 and abs(self.seed) < 2**63, "that is whole and below 2^63"),
         ):
             if not good:
-                raise UsageError(f"{name}={getattr(self, name)!r} is outside what it may be")
+                raise UsageError(f"{name}={getattr(self, name)!r}: give a number {wanted}")
 
     def settings(self) -> dict[str, Any]:
         """The parameters as a trace stores them."""

@@ -47,6 +47,7 @@ def load(
 ) -> tuple[Any, Any]:
     """(model in eval mode on its device, tokenizer). See `Engine.load` for the parameters."""
     name, adapter_revision = resolve_model(str(model)), None
+    _check_revision(name, revision)
     _where(name, revision)  # a folder that is not there is asked for nowhere else
     place = torch.device(device or best_device())
     if adapter is None and (config := _adapter_config(name, revision)) is not None:
@@ -78,6 +79,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
 
 def model_source(name: str, revision: str | None = None) -> str:
     """The folder or Hub id of a model to train, for TRL's loader, after `load`'s refusals of a folder."""
+    _check_revision(resolve_model(name), revision)
     where = _where(resolve_model(name), revision)
     if "gguf_file" in where:
         raise UserError(f"{name}: a GGUF file cannot be trained: give the model it was made from")
@@ -108,6 +110,8 @@ def _dtype(dtype: str | torch.dtype | None, place: torch.device) -> str | torch.
 
 def _where(name: str, revision: str | None) -> dict[str, Any]:
     """The arguments of `from_pretrained` that say where the files are."""
+    if not name:
+        raise UserError("the model's name is empty: give a folder, a GGUF file or a Hub id")
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -115,10 +119,16 @@ def _where(name: str, revision: str | None) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     if path.is_dir():
         return {"pretrained_model_name_or_path": str(path)}
-    if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or not name:
+    if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise UserError(f"no such folder: {name}; give a folder, a GGUF file or a Hub id")
     check_on_hub(name, revision)
     return {"pretrained_model_name_or_path": name, "revision": revision}
+
+
+def _check_revision(name: str, revision: str | None) -> None:
+    """A folder has no revisions: what was asked for might be other weights than these."""
+    if revision is not None and Path(name).expanduser().exists():
+        raise UserError(f"revision={revision!r}: only a model on the Hub has revisions; leave it out")
 
 
 def _check_folder(name: str, where: dict[str, Any]) -> None:

@@ -41,6 +41,10 @@ def test_flags_cover_both_configs() -> None:
         assert flag in text
 
 
+TRACE = ["trace", "builtin:tiny-reasoner", "1+1="]
+JUDGE = ["evaluate", "builtin:tiny-reasoner", "builtin:expressions", "-n", "4"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -67,6 +71,25 @@ def test_flags_cover_both_configs() -> None:
         (["push", "/nowhere", "--check-only"], 1, "/nowhere"),
         (["evaluate", "/no/model", "builtin:expressions"], 1, "/no/model"),
         (["compare", "--presets", "nope", "--out", "OUT"], 2, "nope"),
+        (["compare", "--presets", "", "--out", "OUT"], 2, "the argument after `compare --presets` is empty"),
+        (["push", "", "--check-only"], 2, "the argument after `erpo-hub push` is empty"),
+        (["push", "/nowhere", "a b", "--check-only"], 2, "'a b' is not a repository name"),
+        (["push", "/nowhere", "--space", "a b", "--check-only"], 2, "'a b' is not a repository name"),
+        (["space", "me/s", "me/m", "--package", "no.whl", "--dry-run", "OUT"], 1, "no.whl: no such wheel"),
+        (["space", "me/s", "me/m", "me/m", "--dry-run", "OUT"], 2, "me/m is named twice"),
+        (
+            ["space", "me/s", "me/m", "--variable", "a b=c", "--dry-run", "OUT"],
+            2,
+            "--variable a b: write NAME",
+        ),
+        ([*TRACE, "--seed", "9" * 30], 2, "give a number that is whole and below 2^63"),
+        ([*TRACE, "--temperature", "1e-300"], 2, "0 (greedy), or from 1e-06 to 100"),
+        ([*TRACE, "--revision", "v1"], 1, "revision='v1': only a model on the Hub has revisions"),
+        ([*TRACE, "--png", "curve.doc"], 1, "--png curve.doc: give a name that ends in .png"),
+        ([*TRACE, "--json", "."], 1, "--json .: is a folder; give a file"),
+        ([*TRACE, "-n", "2", "--parquet", "."], 1, "--parquet .: is a folder; give a file"),
+        ([*JUDGE, "--temperature", "1e-300"], 2, "temperature=1e-300: give 0 (greedy)"),
+        ([*JUDGE, "--shaping", '{"top_k": 2.5}'], 2, "shaping: top_k=2.5: give numbers"),
     ],
 )
 def test_bad_input_is_one_line(

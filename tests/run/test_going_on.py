@@ -100,6 +100,27 @@ def test_more_steps_train_on_and_judge_again(tiny_model, run):
     assert read_record(run / "bundle").results.final == record.results.final
 
 
+def test_a_finished_run_without_checkpoints_is_left_as_it_is(tiny_model, run, capsys):
+    """Deleted to save room, or never kept: save_strategy "no"."""
+    shutil.rmtree(run / "checkpoints")
+    before = weights(run)
+    go(tiny_model, run, resume=True)
+    assert "finished after 2 steps; there is nothing left to train" in capsys.readouterr().out
+    assert weights(run) == before
+    go(tiny_model, run, steps=3, resume=True)
+    assert "no complete checkpoint to go on from; the training starts anew" in capsys.readouterr().out
+    assert [(e.steps, e.final.n) for e in read_record(run).earlier] == [(2, 4)]  # of 2 steps, not of 0
+    assert (run / "evaluation" / "final-at-2.jsonl").is_file()
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(tiny_model, run):
+    """Other questions are found where the baseline's log is opened: nothing may have been written by then."""
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match="belongs to another evaluation"):
+        go(tiny_model, run, steps=4, resume=True, evaluation={"n": 3})
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
 def test_the_last_complete_checkpoint(tiny_model, run):
     shutil.copytree(run / "checkpoints" / "checkpoint-2", run / "checkpoints" / "checkpoint-3")
     broken = run / "checkpoints" / "checkpoint-3" / "model.safetensors"
@@ -162,9 +183,18 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(tiny_model, tmp_path, share
         ({"learning_rate": float("nan")}, "learning_rate=nan: give a finite number"),
         ({"weight_decay": float("inf")}, "weight_decay=inf: give a finite number"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0: give a number 0 or more"),
-        ({"max_steps": -5}, "max_steps=-5: give a number 0 or more"),
+        ({"max_steps": -5}, "max_steps=-5: give a number 1 or more"),
+        ({"max_steps": 0}, "max_steps=0: give a number 1 or more"),  # transformers would make one step
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size=0: give a number 1 or more"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps=0"),
+        ({"dataloader_num_workers": -1}, "dataloader_num_workers=-1: give a number 0 or more"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm=-1.0: give a number 0"),
+        ({"save_steps": -3}, "save_steps=-3: give a number 0"),
+        ({"reward_weights": [float("nan")]}, "reward_weights=.nan.: give a finite number"),
+        ({"scale_rewards": "x"}, "scale_rewards='x': choose group, batch or none"),
+        ({"importance_sampling_level": "x"}, "importance_sampling_level='x': choose sequence or token"),
+        ({"chat_template_kwargs": "x"}, "chat_template_kwargs='x': give a JSON object"),
+        ({"generation_kwargs": {"topk": 5}}, "generation_kwargs: 'topk' is no setting"),
         ({"beta": -1.0}, "beta=-1.0: give a number 0 or more"),
         ({"seed": -1}, "seed=-1: give a number from 0"),
         ({"loss_type": "x"}, "loss_type='x': choose one of .*dapo.*grpo"),
@@ -179,7 +209,8 @@ def test_arguments_refused_before_anything_is_loaded(tmp_path, changes, message)
 
 
 def test_no_half_made_folder(tiny_model, tmp_path):
-    for changes in ({"optim": "adamw_8bit"}, {"evaluation": {"n": 0}}, {"temperature": 0.0}):
+    schedule = {"lr_scheduler_type": "cosine_with_min_lr"}  # which needs lr_scheduler_kwargs
+    for changes in (schedule, {"optim": "adamw_8bit"}, {"evaluation": {"n": 0}}, {"temperature": 0.0}):
         with pytest.raises(UsageError):
             go(tiny_model, tmp_path / "run", **changes)
         assert not (tmp_path / "run").exists(), changes
