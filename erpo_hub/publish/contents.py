@@ -19,12 +19,14 @@ from typing import Any, BinaryIO
 
 from ..card.metadata import from_yaml
 from ..errors import UserError
+from ..parquet_file import open_parquet
 from .readings import as_texts
 
 MAX_TEXT = 128 << 20  # bytes of a file that is read as a whole; tokenizers have up to 35 MB
 MAX_HEADER = 100_000_000  # bytes of a safetensors header, as the format says
 MAX_VALUES = 5_000_000  # strings and arrays of GGUF metadata
 MAX_GROUP = 1 << 30  # bytes of a Parquet row group, uncompressed, as its footer states
+MAX_PARQUET = 4 << 30  # of all of them
 PART, LONGEST_PART = 8, 200  # characters of a half of a secret
 SPELLED = 20  # numbers of a list that may spell one
 PIECE = 8 << 20  # of a large file that is searched raw
@@ -251,19 +253,16 @@ def tensor_names(path: Path) -> set[str]:
 
 def _read_parquet(path: Path, found: Contents) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as source:
-            groups = [source.metadata.row_group(g) for g in range(source.metadata.num_row_groups)]
-            if any(not 0 <= group.total_byte_size <= MAX_GROUP for group in groups):
-                raise UserError("it states sizes that cannot be true")
-            schema = source.schema_arrow
-            found.texts = ["\n".join(_schema_texts(schema))]
-            for batch in source.iter_batches(batch_size=1024):
-                found.texts += [
-                    "\n".join(texts) for column in batch.columns if (texts := list(_column(column)))
-                ]
+        with open_parquet(path, MAX_GROUP) as source:
+            groups = range(source.metadata.num_row_groups)
+            if sum(source.metadata.row_group(g).total_byte_size for g in groups) > MAX_PARQUET:
+                raise UserError(f"it unpacks to more than {MAX_PARQUET >> 30} GiB; give it in parts")
+            found.texts = ["\n".join(_schema_texts(source.schema_arrow))]
+            for group in groups:  # texts that are stored once are searched once
+                chunks = (c for column in source.read_row_group(group).columns for c in column.chunks)
+                found.texts += ["\n".join(texts) for chunk in chunks if (texts := list(_column(chunk)))]
     except (pa.ArrowException, NotImplementedError, UserError) as error:
         found.problem = f"is not a readable Parquet file ({' '.join(str(error).split())[:120]})"
 
@@ -297,7 +296,7 @@ def _column(array: Any) -> Iterator[str]:
         yield from _column(array.items)
     elif pa.types.is_nested(kind):
         if (values := getattr(kind, "value_type", None)) is not None and pa.types.is_integer(values):
-            yield from (text for row in array.to_pylist() for text in _as_numbers(row or []))
+            yield from (text for row in array for text in _as_numbers(row.as_py() or []))
         yield from _column(array.flatten())
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         wide = array.cast(pa.binary_view() if pa.types.is_string_view(kind) else pa.large_binary())

@@ -29,6 +29,7 @@ from .check import check_bundle, published_files
 from .collection import Item, add_to_collection, note_of
 from .failures import no_commit_on_failure
 from .patience import TOLD, OddAnswer, retried
+from .secrets import refuse_secrets
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
@@ -99,6 +100,7 @@ def push_bundle(
     check_repo_id(repo_id)
     for other in filter(None, (how.space, how.base_model, how.evidence)):
         check_repo_id(other)
+    refuse_secrets({"--message": how.message, "--collection": how.collection}, token, "leave it out")
     if create_pr and how.revision not in (None, "main"):
         raise UsageError("create_pr proposes a change to main: leave revision out")
     if problems := check_bundle(folder, token=token, include=how.include):

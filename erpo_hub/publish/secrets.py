@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from ..errors import UsageError
 from .readings import readings
 
 _HUGGING_FACE = re.compile(
-    r"(?:hf|api_org)_[A-Za-z0-9]{30,}|hf_[a-z]{2,12}_(?:[A-Za-z0-9]{20,}|eyJ[\w-]*\.[\w-]+(?:\.[\w-]+)?)"
+    r"(?:hf|api_org)_[A-Za-z0-9]{30,}|hf_[a-z]{2,12}_(?:[A-Za-z0-9]{20,}|eyJ[\w-]{10}[\w.-]*)"
 )
+# That of detect-secrets tries every "eyJ" of a text to its end. This one reads each run of letters once.
+_JWT = re.compile(r"(?<![\w=-])(?=[\w=-]*eyJ[\w=-])[\w=-]++\.[\w=-]+\.?[\w.+/=-]*")
 _FORMS = {  # no word boundary at the left: a token may follow any letter of an escape
     "a Hugging Face access token": _HUGGING_FACE,
     "a private key": re.compile(
@@ -30,6 +34,7 @@ _FORMS = {  # no word boundary at the left: a token may follow any letter of an 
     ),
     "a Google key": re.compile(r"AIza[\w-]{35}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,}"),
     "an AWS key": re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{16}"),
+    "a JSON Web Token": _JWT,
     "a PyPI token": re.compile(r"pypi-AgE[\w-]{40,}"),
     "an Azure key": re.compile(r"AccountKey=[A-Za-z0-9+/]{40,}"),
     "a Weights & Biases key": re.compile(r"wandb_v\d_\w{20,}"),
@@ -41,7 +46,7 @@ _FORMS = {  # no word boundary at the left: a token may follow any letter of an 
 }
 _DETECTORS = (  # of detect-secrets: those whose form alone tells, and that no vocabulary matches
     *("aws.AWSKeyDetector", "basic_auth.BasicAuthDetector", "discord.DiscordBotTokenDetector"),
-    *("github_token.GitHubTokenDetector", "jwt.JwtTokenDetector", "mailchimp.MailchimpDetector"),
+    *("github_token.GitHubTokenDetector", "mailchimp.MailchimpDetector"),
     *("npm.NpmDetector", "sendgrid.SendGridDetector", "slack.SlackDetector"),
     *("square_oauth.SquareOAuthDetector", "stripe.StripeDetector", "twilio.TwilioKeyDetector"),
 )
@@ -133,6 +138,19 @@ def _forms() -> dict[str, re.Pattern[str]]:
             label = detector.secret_type.removesuffix(" Credentials")
             found[f"credentials ({label})" + " " * number] = form
     return found
+
+
+def refuse_secrets(texts: Mapping[str, str | None], token: str | None, instead: str) -> None:
+    """Raises UsageError, without showing it, for a secret in what is published as it was typed.
+
+    texts: by the option that gave them. instead: what to do.
+    """
+    secrets = Secrets(token)
+    for option, text in texts.items():
+        hit = secrets.find(text) if text else None
+        if hit or is_credential(option, text or ""):
+            what = hit[0].strip() if hit else "a secret, by its name"
+            raise UsageError(f"{option} holds {what}, and everybody could read it: {instead}")
 
 
 def is_credential(name: str, value: str) -> bool:

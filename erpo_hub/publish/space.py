@@ -28,6 +28,7 @@ from .check import folder_problems
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, prepare_repo, to_stderr, what_happened
 from .patience import call_hub, retried
+from .secrets import refuse_secrets
 from .source import install_source
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def deploy_space(
     report, settings = report or to_stderr, settings or SpaceSettings()
     check_repo_id(repo_id)
     _check_shown(models, traces)
+    given = {f"--variable {name}": value for name, value in settings.variables.items()}
+    refuse_secrets(given, token, "give it with --secret")
     if dry_run is not None:
         return stage_space(Path(dry_run), repo_id, models, traces, settings, private, endpoint)
     with no_commit_on_failure(repo_id, kept="nothing was committed", again="the same command"):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..text import percent
 
 FIRST, RANDOM, ANYWHERE = "first disagreement", "random disagreement", "random position"
+MOST_ROWS = 192  # of rules and numbers of swaps that a reader works through
 THIRD = 1 / 3  # of the first disagreement's effect: a control that may have as much leaves no finding
 Interval = tuple[float, float]
 
@@ -66,6 +67,13 @@ class TransplantResult:
         return bool(self.correct and self.recovered) and all(
             len(one) == self.n and set(one) <= {"0", "1"} for one in each
         )
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be measured again: every verdict is there, once, by rules that are known here."""
+        rows = [(row.rule, row.swaps) for row in self.recovered]
+        known = all(rule in (FIRST, RANDOM, ANYWHERE) and swaps > 0 for rule, swaps in rows)
+        return self.by_question and known and len(set(rows)) == len(rows) <= MOST_ROWS
 
     def at(self, rule: str, swaps: int) -> Recovered | None:
         """The row of a rule and a number of swaps."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import UserError
+from ..parquet_file import open_parquet, unpacked_bytes
 
 MAX_UNPACKED = 1 << 30  # bytes that a packed file or a Parquet file may come to
 KINDS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv")  # all but .parquet may end in .gz too
@@ -126,14 +127,13 @@ def _json_lines(path: Path, lines: Any) -> list[Any]:
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     rows: list[dict[str, Any]] = []
     size = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path, MAX_UNPACKED) as file:
             for batch in file.iter_batches(batch_size=1000):
-                size += batch.nbytes
+                size += unpacked_bytes(batch)
                 if size > MAX_UNPACKED:
                     raise _too_large(path)
                 rows += batch.to_pylist()

@@ -28,6 +28,7 @@ _DAMAGE = (
     *(EOFError, struct.error),
 )
 EMBEDDED_MODEL = "builtin:tiny-reasoner"
+MOST_LAYERS = 4096
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -54,6 +55,10 @@ def load(
         revision, adapter_revision = config.get("revision"), revision
     where = _where(name, revision)
     _check_folder(name, where)
+    if adapter is not None and _adapter_config(name, revision) is not None:
+        raise UserError(
+            f"{name}: is an adapter itself, not the base of {adapter}: merge it into its base first"
+        )
     lm = _load_model(name, where, _dtype(dtype, place))
     folder = None if adapter is None else _adapter_folder(str(adapter), adapter_revision)
     if folder is not None and (folder / "tokenizer_config.json").is_file():  # says how the model was asked
@@ -79,6 +84,8 @@ def model_source(name: str, revision: str | None = None) -> str:
     if "gguf_file" in where:
         raise UserError(f"{name}: a GGUF file cannot be trained: give the model it was made from")
     _check_folder(name, where)
+    _adapter_config(resolve_model(name), revision)  # its refusals
+    _check_layers(name, where)
     return str(where["pretrained_model_name_or_path"])
 
 
@@ -154,6 +161,7 @@ def one_error(name: str) -> Iterator[None]:
 def _load_model(name: str, where: dict[str, Any], dtype: str | torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
 
+    _check_layers(name, where)
     options: dict[str, Any] = {
         **where,
         "dtype": dtype,
@@ -170,6 +178,22 @@ def _load_model(name: str, where: dict[str, Any], dtype: str | torch.dtype) -> A
             f"{name}: the checkpoint lacks {len(missing)} weights ({missing[0]}); it is incomplete"
         )
     return lm
+
+
+def _check_layers(name: str, where: dict[str, Any]) -> None:
+    """Refuse a config that asks for more layers than any model has, before the library makes them."""
+    from transformers import PretrainedConfig
+
+    if "gguf_file" in where:
+        return
+    with one_error(name):
+        waiting: list[Any] = [PretrainedConfig.get_config_dict(**where)[0]]
+    while waiting:
+        for key, value in waiting.pop().items():
+            if isinstance(value, dict):
+                waiting.append(value)
+            elif key.endswith(("layer", "layers")) and isinstance(value, int) and value > MOST_LAYERS:
+                raise UserError(f"{name}: its config.json asks for {value:.3g} layers, which no model has")
 
 
 def _load_tokenizer(name: str, where: dict[str, Any]) -> Any:
@@ -231,6 +255,10 @@ def _base_of(name: str, config: dict[str, Any]) -> str:
         raise UserError(
             f"{name}: an adapter whose config names no base model; load the base and pass adapter={name!r}"
         )
+    if not Path(name).expanduser().is_dir():  # a stranger's, which leads to no folder of this machine
+        if base != EMBEDDED_MODEL and (Path(base).expanduser().exists() or Path(base).is_absolute()):
+            raise UserError(f"{name}: its base {base} is a folder; load the base and pass adapter={name!r}")
+        return base
     beside = Path(name).expanduser().resolve().parent / "model"
     for found in (base, (_adapter_config(str(beside), None) or {}).get("base_model_name_or_path")):
         place = Path(resolve_model(str(found))).expanduser()
@@ -260,12 +288,29 @@ def _adapter_folder(adapter: str, revision: str | None) -> Path:
     return folder
 
 
+def _check_ranks(adapter: str, folder: Path, config: dict[str, Any]) -> None:
+    """Refuse ranks and layers that the weights lack: peft makes them before it looks."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / "adapter_model.safetensors", framework="numpy") as weights:
+            shapes = [weights.get_slice(key).get_shape() for key in weights.keys()]  # noqa: SIM118 no mapping
+        asked = [config.get(key) for key in ("r", "init_r", "target_r", "num_virtual_tokens")]
+        asked += (config.get("rank_pattern") or {}).values()
+        layers = sum(end - start for start, end in config.get("layer_replication") or ())
+    except (*_DAMAGE, SafetensorError) as e:
+        raise UserError(f"{adapter}: the adapter does not fit its base ({one_line(e)})") from e
+    widest = max((size for shape in shapes for size in shape), default=0)
+    if any(isinstance(rank, int) and rank > widest for rank in asked) or layers > len(shapes):
+        raise UserError(f"{adapter}: its adapter_config.json asks for ranks or layers that its weights lack")
+
+
 def _with_adapter(lm: Any, adapter: str, folder: Path) -> Any:
     """The base model with the adapter's layers inside it, active and not merged."""
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    _adapter_config(str(folder), None)  # its refusals
+    _check_ranks(adapter, folder, _adapter_config(str(folder), None) or {})
     try:
         wrapped = PeftModel.from_pretrained(lm, str(folder), is_trainable=False)
     except (*_DAMAGE, SafetensorError) as e:

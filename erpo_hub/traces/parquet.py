@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,12 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import UserError
+from ..parquet_file import open_parquet, unpacked_bytes
 
 T = TypeVar("T")
 Row = dict[str, Any]
 ROWS_PER_GROUP = 128
 TOKENS_PER_GROUP = 250_000  # long traces make smaller groups, so that reading one stays cheap
-MAX_GROUP_BYTES = 1 << 30  # uncompressed, as the footer states it: a larger group is refused unread
+MAX_GROUP_BYTES = 1 << 30  # unpacked: a larger group is refused
 
 _IDS, _NUMBERS, _TEXTS = pa.list_(pa.int32()), pa.list_(pa.float64()), pa.list_(pa.string())
 SCHEMA = pa.schema(
@@ -108,21 +110,20 @@ def read_rows(path: Path, make: Callable[[Row], T], rows: Sequence[int] | None =
     return [found[r] for r in order]
 
 
-def _open(file: Path) -> pq.ParquetFile:
+@contextmanager
+def _open(file: Path) -> Iterator[pq.ParquetFile]:
     """Open by the footer, after checking that the footer's sizes can be true."""
     try:
-        source = pq.ParquetFile(file)
+        opened = open_parquet(file, MAX_GROUP_BYTES)
+        source = opened.__enter__()
     except (OSError, ValueError, pa.ArrowException) as e:
         raise UserError(f"{file}: not a readable Parquet file ({e})") from None
-    if missing := [n for n in SCHEMA.names if n not in source.schema_arrow.names and n not in _NEW]:
-        source.close()
-        raise UserError(f"{file}: not a file of traces: column {missing[0]!r} is missing")
-    for g in range(source.metadata.num_row_groups):
-        # not column by column: Arrow ends the process where a column's own statistics are damaged
-        if not 0 <= source.metadata.row_group(g).total_byte_size <= MAX_GROUP_BYTES:
-            source.close()
-            raise UserError(f"{file}: row group {g} states sizes that a file of traces cannot have; refused")
-    return source
+    try:
+        if missing := [n for n in SCHEMA.names if n not in source.schema_arrow.names and n not in _NEW]:
+            raise UserError(f"{file}: not a file of traces: column {missing[0]!r} is missing")
+        yield source
+    finally:
+        opened.__exit__(None, None, None)
 
 
 def _read(
@@ -137,7 +138,12 @@ def _read(
         if not inside:
             continue
         try:
-            table = source.read_row_group(g, columns=schema.names).cast(schema)
+            table = source.read_row_group(g, columns=schema.names)
+            if unpacked_bytes(table) > MAX_GROUP_BYTES:
+                raise UserError(
+                    f"{file}: row group {g} comes to more than {MAX_GROUP_BYTES >> 30} GiB; refused"
+                )
+            table = table.cast(schema)
         except (OSError, pa.ArrowException) as e:
             raise UserError(f"{file}: row group {g} is damaged ({e})") from None
         except ValueError as e:  # columns of the right names and the wrong types

@@ -43,8 +43,10 @@ def read_verification(path: Path) -> Verification:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError("it is too large")
-        return from_json(Verification, parse(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError, Misfit) as error:
+        found: Verification = from_json(Verification, parse(path.read_text(encoding="utf-8")))
+        found.limits()  # of values that have no type
+        return found
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, Misfit) as error:
         raise UserError(f"{path} is not what verify wrote ({one_line(error)}): run it again") from error
 
 

@@ -22,7 +22,7 @@ from ..errors import UserError
 from ..evaluation.statistics import crossed_ratio, pass_at_k
 from ..publish.check import file_digest
 from ..record.format import Comparison, RunRecord, Summary, has_its_digest
-from ..record.recovery import FIRST, TransplantResult
+from ..record.recovery import FIRST, MOST_ROWS, TransplantResult
 from .claims import CARD, RECORD, REPRODUCED, UNKNOWN, UNTRUE, WEIGHTS, Claim, shown
 
 # Blocks that say what was measured and how. Usage, citation and pictures are no claims.
@@ -118,6 +118,9 @@ def _odd_swaps(found: TransplantResult) -> Iterator[str]:
     if not found.by_question:
         yield f"their verdicts are not those of {found.n} questions"
         return
+    if len(found.recovered) > MOST_ROWS:
+        yield f"{len(found.recovered):,} numbers of swaps are listed"
+        return
     base, trained = (_verdicts(said) for said in found.correct)
     for said, accuracy in zip((base, trained), found.accuracy):
         if abs(float(said.mean()) - accuracy) > 1e-6:
@@ -184,7 +187,8 @@ def _edited(there: Block, ours: Block | None, record: RunRecord) -> Iterator[str
         return
     if there.name in MEASURED and ours is not None:
         says, should = _SAID.findall(there.text), _SAID.findall(ours.text)
-        strange = [one for one in dict.fromkeys(says) if one not in should]
+        known = set(should)
+        strange = [one for one in dict.fromkeys(says) if one not in known]
         moved = not _in_order(says, should) and not _in_order(should, says)
         if moved and (record.digest or there.edited):
             what = ", ".join(strange) or "them in another order"
@@ -244,6 +248,7 @@ def files_claim(folder: Path, record: RunRecord) -> Claim:
 def _is_inside(folder: Path, name: str) -> bool:
     """Whether a name from the record is that of a file in the folder, with no way out of it."""
     apart = ".." in Path(name).parts or Path(name).is_absolute()
+    apart = apart or Path(name).as_posix() != name  # ./ before it makes a million names of one large file
     try:
         return not apart and (folder / name).is_file()
     except (OSError, ValueError):  # no name that this system could have

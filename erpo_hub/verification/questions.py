@@ -58,8 +58,8 @@ def find_questions(record: RunRecord, given: str | None = None, *, max_gb: float
 def swap_questions(record: RunRecord, given: str | None = None, *, max_gb: float = 40.0) -> Task | str:
     """The questions of the section on swapped tokens, made again; or why they can't be."""
     found, data = record.transplant, record.dataset
-    if found is None or data is None or not found.by_question:
-        return "the record does not hold them question by question"
+    if found is None or data is None or not found.repeatable:
+        return "the record does not hold them question by question, by rules that are known here"
     if not given and found.task not in (data.spec, data.held_out):
         return f"they were made on {found.task!r:.200}, which is not the task of the run"
     theirs = replace(data, spec=found.task, held_out=None)

@@ -10,7 +10,9 @@ import pytest
 from tiny_models import save_chat_model
 
 from erpo_hub.errors import UserError
+from erpo_hub.traces import loading
 from erpo_hub.traces.engine import Engine
+from erpo_hub.traces.loading import load, model_source
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +69,71 @@ def test_a_bomb_for_an_adapters_config_is_one_line(model, tmp_path):
     (folder / "adapter_config.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match="is not readable"):
         Engine.load(folder)
+
+
+@pytest.fixture
+def adapter(model, tmp_path):
+    """An adapter of `model`, beside a copy of it that is one, too."""
+    from peft import LoraConfig, get_peft_model
+
+    made = get_peft_model(load(model)[0], LoraConfig(r=2, target_modules=["q_proj"]))
+    base = Path(shutil.copytree(model, tmp_path / "base"))
+    made.save_pretrained(str(base))
+    made.save_pretrained(str(tmp_path / "adapter"))
+    rewrite(tmp_path / "adapter", base_model_name_or_path=str(model))
+    return tmp_path / "adapter"
+
+
+def rewrite(folder: Path, name: str = "adapter_config.json", **changes: object) -> None:
+    (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"r": 3_000_000},  # some gigabytes, before peft sees that the weights are others
+        {"rank_pattern": {".*": 3_000_000}},
+        {"rank_pattern": [1]},
+        {"layer_replication": [[0, 2]] * 1000},
+        {"layer_replication": "x"},
+    ],
+)
+def test_an_adapter_gets_no_ranks_and_layers_beyond_its_weights(adapter, changes, monkeypatch):
+    import peft
+
+    load(adapter)
+    monkeypatch.setattr(peft.PeftModel, "from_pretrained", None)
+    rewrite(adapter, **changes)
+    with pytest.raises(UserError, match="that its weights lack|does not fit its base"):
+        load(adapter)
+
+
+@pytest.mark.parametrize("megatron", [None, {"tensor_model_parallel_size": 1}])
+def test_a_base_that_is_an_adapter_itself_leads_no_further(adapter, megatron):
+    base = adapter.parent / "base"
+    rewrite(base, base_model_name_or_path="/private/model", megatron_config=megatron)
+    rewrite(adapter, base_model_name_or_path=str(base))
+    for read in (lambda: load(adapter), lambda: load(base, adapter=adapter)):
+        with pytest.raises(UserError, match="is an adapter itself|Megatron"):
+            read()
+    if megatron:
+        with pytest.raises(UserError, match="Megatron"):
+            model_source(str(base))
+
+
+def test_an_adapter_on_the_hub_leads_to_no_folder_of_this_machine(model, tmp_path, monkeypatch):
+    (tmp_path / "data" / "private").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for base in (str(model), "/no/such", "data/private"):
+        with pytest.raises(UserError, match="is a folder; load the base"):
+            loading._base_of("someone/adapter", {"base_model_name_or_path": base})
+    assert loading._base_of("someone/adapter", {"base_model_name_or_path": "some/base"}) == "some/base"
+
+
+@pytest.mark.parametrize("changes", [{"num_hidden_layers": 10**9}, {"text_config": {"n_layer": 10**6}}])
+@pytest.mark.parametrize("read", [load, lambda folder: model_source(str(folder))])
+def test_a_config_of_more_layers_than_any_model_is_not_built(model, tmp_path, changes, read):
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    rewrite(folder, "config.json", **changes)
+    with pytest.raises(UserError, match="layers, which no model has"):
+        read(folder)

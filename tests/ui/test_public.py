@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -144,6 +145,7 @@ def test_in_public_lists_are_closed_and_paths_stay_out(paired_runs):
     assert not {"add_given", "score_file"} & set(names)
     free = [b for b in demo.blocks.values() if getattr(b, "allow_custom_value", False)]
     assert not free
+    assert str(paired_runs) not in json.dumps(demo.config, default=str)
 
 
 def test_many_uploads_stay_under_the_budget(engine):

@@ -39,7 +39,7 @@ def test_messages_that_nobody_fetches_are_bounded_and_who_reads_loses_none():
 
 
 def test_a_flood_of_sessions_ends_the_stream_of_nobody_who_listens():
-    """What a page that listens does is look at its queue, every 10 s or sooner; benchmarks/load.py is the flood."""
+    """A page that listens looks at its queue every 10 s or sooner; benchmarks/load.py is the flood."""
     assert isinstance(build_demo()._queue.pending_messages_per_session, Listeners)
     kept = Listeners(50)
     kept["mine"] = queue = asyncio.Queue()

@@ -12,10 +12,13 @@ from tampering import sealed
 from erpo_hub import verify
 from erpo_hub.errors import UserError
 from erpo_hub.record.format import read_record
+from erpo_hub.record.recovery import FIRST, Recovered, TransplantResult
 from erpo_hub.tasks import hub_data
 from erpo_hub.tasks.specs import parse_spec
-from erpo_hub.verification import questions
-from erpo_hub.verification.claims import UNKNOWN
+from erpo_hub.ui.library.run_folder import RunFolder
+from erpo_hub.ui.tabs.health import verified_facts
+from erpo_hub.verification import papers, questions
+from erpo_hub.verification.claims import FILE, UNKNOWN, read_verification
 from erpo_hub.verification.fetch import Source
 from erpo_hub.verification.judging import base_folder
 from tests.hub_server import HubServer
@@ -92,3 +95,52 @@ def test_an_error_that_quotes_a_stranger_does_not_steer_the_terminal(monkeypatch
     with pytest.raises(SystemExit):
         main.main()
     assert "no\\x1b[2Jsuch\\u202efolder" in capsys.readouterr().err
+
+
+def test_many_names_of_one_file_are_read_once(bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[Path] = []
+    monkeypatch.setattr(papers, "file_digest", lambda path: read.append(path) or "")
+    sealed(bundle, lambda run: run["files"].update({"./" * n + "model.safetensors": "0" for n in range(500)}))
+    papers.files_claim(bundle, read_record(bundle))
+    assert sum(path.name == "model.safetensors" for path in read) == 1
+
+
+def swaps_of(*rows: Recovered) -> TransplantResult:
+    return TransplantResult("b", "t", 2, (0.5, 0.5), 0.1, None, list(rows), ("10", "10"))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [Recovered("a rule of tomorrow", 1, 0.5, correct="10")],
+        [Recovered(FIRST, -1, 0.5, correct="10")],
+        [Recovered(FIRST, 1, 0.5, correct="10")] * 2,
+        [Recovered(FIRST, n, 0.5, correct="10") for n in range(1, 500)],
+    ],
+)
+def test_swaps_by_unknown_rules_or_without_number_are_not_made_again(bundle: Path, rows: list[Recovered]):
+    record = read_record(bundle)
+    assert questions.swap_questions(record) != "the record does not hold them question by question"
+    record.transplant = swaps_of(*rows)
+    assert "by rules that are known here" in str(questions.swap_questions(record))
+
+
+def test_what_a_hundred_thousand_swaps_come_to_is_not_worked_out():
+    rows = [Recovered(f"x{n}", n, 0.5, correct="10") for n in range(100_000)]
+    assert list(papers._odd_swaps(swaps_of(*rows))) == ["100,000 numbers of swaps are listed"]
+
+
+@pytest.mark.parametrize("asked", [{"n": 5}, {"n": "x", "of": 1, "seed": 1, "level": "a"}, {"n": [1]}])
+def test_a_verification_of_odd_values_is_refused_in_one_line(tmp_path: Path, asked: dict):
+    (tmp_path / FILE).write_text(json.dumps({"model": "m", "claims": [], "asked": asked}))
+    with pytest.raises(UserError, match="is not what verify wrote"):
+        read_verification(tmp_path / FILE)
+    for public in (True, False):
+        note = verified_facts([RunFolder("erpo", tmp_path)], public=public)["note"]
+        assert "is not what verify wrote" in note
+        assert (str(tmp_path) in note) is not public
+
+
+def test_where_a_run_lies_is_not_told_in_public(tmp_path: Path):
+    assert verified_facts([RunFolder("erpo", tmp_path)], public=True)["note"] == "erpo: not checked here"
+    assert str(tmp_path) in verified_facts([RunFolder("erpo", tmp_path)], public=False)["note"]

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...parquet_file import open_parquet, unpacked_bytes
 from ...traces.logged import said
 from ...traces.pivots import PivotRule
 from ...traces.trace import Trace
 
 COLUMN = "erpo/tokens"
+MAX_GROUP_BYTES = 1 << 30  # unpacked
 
 
 def traces_from_completions(
@@ -91,16 +93,18 @@ def trace_of_row(row: dict[str, Any], tokenizer: Any, model: str) -> Trace:
 
 def _rows(file: Path) -> Iterable[dict[str, Any]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file) as source:
+        with open_parquet(file, MAX_GROUP_BYTES) as source:
             if COLUMN not in source.schema_arrow.names:
                 raise UserError(
                     f"{file}: has no column {COLUMN!r}; ERPOTrainer writes it, plain GRPO does not"
                 )
             for group in range(source.num_row_groups):
-                yield from source.read_row_group(group).to_pylist()
+                table = source.read_row_group(group)
+                if unpacked_bytes(table) > MAX_GROUP_BYTES:
+                    raise UserError(f"{file}: comes to more than {MAX_GROUP_BYTES >> 30} GiB; refused")
+                yield from table.to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{file}: not a readable Parquet file ({error}); give a completions file") from None
 

@@ -26,21 +26,21 @@ def findings_facts(records: list[tuple[str, RunRecord]]) -> dict[str, Any]:
     return {"head": head, "rows": rows, "note": " ".join(silent)}
 
 
-def verified_facts(runs: list[RunFolder]) -> dict[str, Any]:
-    """The claims of each run's card and how they were found to be."""
+def verified_facts(runs: list[RunFolder], *, public: bool) -> dict[str, Any]:
+    """The claims of each run's card and how they were found to be. public: no path is said."""
     rows, notes = [], []
     for run in runs:
-        where = run.repo or str(run.folder)
+        where = run.repo or ("" if public else str(run.folder))
         places = [] if run.repo else [run.folder / FILE, run.published / FILE]
         path = next((path for path in places if path.is_file()), None)
         if path is None:
             out = "" if run.repo else f" --out {run.folder / FILE}"
-            notes.append(f"{run.label}: not checked here; erpo-hub verify {where}{out}")
+            notes.append(f"{run.label}: not checked here{f'; erpo-hub verify {where}{out}' if where else ''}")
             continue
         try:
             found = read_verification(path)
         except UserError as error:
-            notes.append(str(error))
+            notes.append(f"{run.label}: its {FILE} is not what verify wrote" if public else str(error))
             continue
         rows += [[run.label, claim.name, claim.said, claim.detail] for claim in found.claims]
         notes.append(f"{run.label}: {found.verdict}. {found.limits()}".strip())

@@ -54,6 +54,7 @@ def build(context: Context) -> Opener:
         add = gr.Button("Add", visible=may_add, scale=1, elem_id="runs-add")
         refresh = gr.Button("Refresh", elem_id="runs-refresh", scale=1)
     state = facts_table("runs-state", "State", state_facts(context, chosen))
+<<<<<<< HEAD
     with gr.Column(visible=bool(chosen)) as details:
         plot = gr.Plot(figure(context, chosen, 5), elem_id="runs-plot", show_label=False)
         gr.Markdown("## Results on held-out questions")
@@ -64,6 +65,17 @@ def build(context: Context) -> Opener:
         verified = facts_table("runs-verified", "Verification", verified_facts(_folders(context, chosen)))
         gr.Markdown("## Arguments that differ")
         arguments = facts_table("runs-arguments", "Arguments", argument_facts(context, chosen))
+=======
+    plot = gr.Plot(figure(context, chosen, 5), elem_id="runs-plot", show_label=False)
+    gr.Markdown("## Results on held-out questions")
+    results = facts_table("runs-results", "Results", results_facts(context, chosen))
+    gr.Markdown("## Is the run healthy?")
+    findings = facts_table("runs-findings", "Findings", findings_facts(_records(context, chosen)))
+    gr.Markdown("## Is its card true?")
+    verified = facts_table("runs-verified", "Verification", _verified(context, chosen))
+    gr.Markdown("## Arguments that differ")
+    arguments = facts_table("runs-arguments", "Arguments", argument_facts(context, chosen))
+>>>>>>> w5-secread
     timer = gr.Timer(REFRESH, active=_any_running(context, chosen))
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -73,7 +85,7 @@ def build(context: Context) -> Opener:
             figure(context, chosen, int(window)),
             encode(results_facts(context, chosen)),
             encode(findings_facts(_records(context, chosen))),
-            encode(verified_facts(_folders(context, chosen))),
+            encode(_verified(context, chosen)),
             encode(argument_facts(context, chosen)),
             gr.Timer(active=_any_running(context, chosen)),
             gr.Column(visible=bool(chosen)),
@@ -239,6 +251,10 @@ def _records(context: Context, labels: list[str]) -> list[tuple[str, RunRecord]]
         except UserError:
             continue
     return found
+
+
+def _verified(context: Context, labels: list[str]) -> dict[str, Any]:
+    return verified_facts(_folders(context, labels), public=context.closed)
 
 
 def _folders(context: Context, labels: list[str]) -> list[RunFolder]:

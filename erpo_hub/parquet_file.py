@@ -1,0 +1,76 @@
+"""Parquet files of anybody, read without unpacking a text that is stored once into all the rows that name it.
+
+A file of ten kilobytes can state one text and a million rows of it. So texts stay in their dictionaries until
+it is known what they come to. Left out: runs of equal numbers in lists, whose length no footer states safely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+LONGEST_FIXED = 4096  # bytes of one value of a type of fixed size
+WIDEST = 8  # bytes of a number
+
+
+@contextmanager
+def open_parquet(path: Path, most: int) -> Iterator[pq.ParquetFile]:
+    """The file, its texts read as dictionaries. most: bytes that a row group may come to.
+
+    Raises UserError where the footer states sizes that cannot be true, and what Arrow raises for other files.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as source:
+        footer, schema = source.metadata, source.schema
+        leaves = [schema.column(i) for i in range(len(schema))]
+    for number in range(footer.num_row_groups):
+        # not column by column: Arrow ends the process where a column's own statistics are damaged
+        group = footer.row_group(number)
+        flat = WIDEST * sum(leaf.max_repetition_level == 0 for leaf in leaves) * group.num_rows
+        if not 0 <= group.total_byte_size <= most or not 0 <= flat <= most:
+            raise UserError(f"{path}: row group {number} states sizes that cannot be true; refused")
+    if any(leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" and leaf.length > LONGEST_FIXED for leaf in leaves):
+        raise UserError(f"{path}: has values of more than {LONGEST_FIXED} bytes each; refused")
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    with pq.ParquetFile(path, read_dictionary=texts) as source:
+        yield source
+
+
+def unpacked_bytes(table: Any) -> int:
+    """Bytes that a table or batch comes to once every row holds its own texts."""
+    return sum(_bytes(chunk) for column in table.columns for chunk in getattr(column, "chunks", [column]))
+
+
+def _texts() -> tuple[Any, ...]:
+    from pyarrow import types
+
+    return types.is_string, types.is_large_string, types.is_binary, types.is_large_binary
+
+
+def _bytes(array: Any) -> int:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _bytes(array.storage)
+    if pa.types.is_dictionary(kind):
+        if not any(is_kind(kind.value_type) for is_kind in _texts()):
+            return WIDEST * len(array)
+        longest = pc.binary_length(array.dictionary.cast(pa.large_binary()))
+        return array.indices.nbytes + (pc.sum(longest.take(array.indices)).as_py() or 0)
+    if pa.types.is_struct(kind):
+        return sum(map(_bytes, array.flatten()))
+    if pa.types.is_map(kind):
+        return _bytes(array.keys) + _bytes(array.items)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _bytes(array.flatten())
+    return int(array.nbytes)
