@@ -54,7 +54,6 @@ def build(context: Context) -> Opener:
         add = gr.Button("Add", visible=may_add, scale=1, elem_id="runs-add")
         refresh = gr.Button("Refresh", elem_id="runs-refresh", scale=1)
     state = facts_table("runs-state", "State", state_facts(context, chosen))
-<<<<<<< HEAD
     with gr.Column(visible=bool(chosen)) as details:
         plot = gr.Plot(figure(context, chosen, 5), elem_id="runs-plot", show_label=False)
         gr.Markdown("## Results on held-out questions")
@@ -62,20 +61,9 @@ def build(context: Context) -> Opener:
         gr.Markdown("## Is the run healthy?")
         findings = facts_table("runs-findings", "Findings", findings_facts(_records(context, chosen)))
         gr.Markdown("## Is its card true?")
-        verified = facts_table("runs-verified", "Verification", verified_facts(_folders(context, chosen)))
+        verified = facts_table("runs-verified", "Verification", _verified(context, chosen))
         gr.Markdown("## Arguments that differ")
         arguments = facts_table("runs-arguments", "Arguments", argument_facts(context, chosen))
-=======
-    plot = gr.Plot(figure(context, chosen, 5), elem_id="runs-plot", show_label=False)
-    gr.Markdown("## Results on held-out questions")
-    results = facts_table("runs-results", "Results", results_facts(context, chosen))
-    gr.Markdown("## Is the run healthy?")
-    findings = facts_table("runs-findings", "Findings", findings_facts(_records(context, chosen)))
-    gr.Markdown("## Is its card true?")
-    verified = facts_table("runs-verified", "Verification", _verified(context, chosen))
-    gr.Markdown("## Arguments that differ")
-    arguments = facts_table("runs-arguments", "Arguments", argument_facts(context, chosen))
->>>>>>> w5-secread
     timer = gr.Timer(REFRESH, active=_any_running(context, chosen))
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
