@@ -37,8 +37,8 @@ def build(context: Context, demo: gr.Blocks, tabs: gr.Tabs, panel: Panel, opener
     keeping = gr.Button(visible="hidden", elem_id="address-keep")
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-    def updates(query: dict[str, str]) -> list[Any]:
-        named = query.get("tab", "inspect")  # an address without a tab is the first one's
+    def updates(query: dict[str, str], unnamed: str = "") -> list[Any]:
+        named = query.get("tab", unnamed)
         tab = gr.Tabs(selected=named) if named in ("inspect", *openers) else gr.skip()
         found = [tab, *_inspect(context, panel, query)]
         for name, opener in openers.items():
@@ -50,7 +50,9 @@ def build(context: Context, demo: gr.Blocks, tabs: gr.Tabs, panel: Panel, opener
         return updates(dict(request.query_params))
 
     def opened_again(text: str) -> list[Any]:
-        return updates(dict(parse_qsl(text.removeprefix("?")[:20_000])))
+        # On the way back an address without a tab is the first one's. When the page opens it is none's: who has
+        # chosen a tab meanwhile stays there.
+        return updates(dict(parse_qsl(text.removeprefix("?")[:20_000])), "inspect")
 
     def keep(trace: Trace | None) -> str:
         known = trace is None or any(trace is shipped for shipped in context.library.traces.values())
