@@ -50,8 +50,8 @@ def build(context: Context, demo: gr.Blocks, tabs: gr.Tabs, panel: Panel, opener
         return updates(dict(request.query_params))
 
     def opened_again(text: str) -> list[Any]:
-        # On the way back an address without a tab is the first one's. When the page opens it is none's: who has
-        # chosen a tab meanwhile stays there.
+        # On the way back an address without a tab is the first one's. When the page opens it is none's: a tab
+        # that was chosen meanwhile stays.
         return updates(dict(parse_qsl(text.removeprefix("?")[:20_000])), "inspect")
 
     def keep(trace: Trace | None) -> str:
