@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from ..text import percent
 
 FIRST, RANDOM, ANYWHERE = "first disagreement", "random disagreement", "random position"
+DIVERGENCE, PIVOT = "largest divergence", "strongest pivot"
+KNOWN = (FIRST, DIVERGENCE, PIVOT, RANDOM, ANYWHERE)  # rules for choosing swaps, see study/swaps.py
 MOST_ROWS = 192  # of rules and numbers of swaps that a reader works through
 THIRD = 1 / 3  # of the first disagreement's effect: a control that may have as much leaves no finding
 Interval = tuple[float, float]
@@ -72,7 +74,7 @@ class TransplantResult:
     def repeatable(self) -> bool:
         """Whether it can be measured again: every verdict is there, once, by rules that are known here."""
         rows = [(row.rule, row.swaps) for row in self.recovered]
-        known = all(rule in (FIRST, RANDOM, ANYWHERE) and swaps > 0 for rule, swaps in rows)
+        known = all(rule in KNOWN and swaps > 0 for rule, swaps in rows)
         return self.by_question and known and len(set(rows)) == len(rows) <= MOST_ROWS
 
     def at(self, rule: str, swaps: int) -> Recovered | None:

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..evaluation.generation import Decoding
 from ..evaluation.lockstep import Walk, walk
 from ..evaluation.sampling import encode_prompts
-from ..record.recovery import ANYWHERE, FIRST, RANDOM
+from ..record.recovery import ANYWHERE, DIVERGENCE, FIRST, PIVOT, RANDOM
 from ..traces.asked import asked_as
 from ..traces.decoding import decode, end_tokens
 from ..traces.pivots import find_pivots
@@ -31,8 +31,8 @@ def _strongest(values: Sequence[float], allowed: list[int]) -> int:
 
 RULES: dict[str, tuple[str, Rule]] = {  # name: (which positions are allowed, which of them is taken)
     FIRST: ("disagree", lambda w, allowed, draw: allowed[0]),
-    "largest divergence": ("disagree", lambda w, allowed, draw: _strongest(w.divergence, allowed)),
-    "strongest pivot": ("pivots", lambda w, allowed, draw: _strongest(w.lead_entropy, allowed)),
+    DIVERGENCE: ("disagree", lambda w, allowed, draw: _strongest(w.divergence, allowed)),
+    PIVOT: ("pivots", lambda w, allowed, draw: _strongest(w.lead_entropy, allowed)),
     RANDOM: ("disagree", lambda w, allowed, draw: draw.choice(allowed)),
     ANYWHERE: ("any", lambda w, allowed, draw: draw.choice(allowed)),
 }

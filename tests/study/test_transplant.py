@@ -185,3 +185,10 @@ def test_the_command_writes_its_files_and_puts_the_result_on_the_card_of_its_bun
     wrong = ["transplant", *map(str, folders), task.spec, "--bundle", str(tmp_path)]
     with pytest.raises(UsageError, match="is not a bundle"):
         CliRunner().invoke(commands_app, wrong, catch_exceptions=False)
+
+
+def test_every_rule_is_one_that_a_reader_of_the_record_knows():
+    from erpo_hub.record.recovery import KNOWN
+    from erpo_hub.study.swaps import RULES
+
+    assert tuple(RULES) == KNOWN
