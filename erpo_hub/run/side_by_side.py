@@ -49,7 +49,9 @@ def train_side_by_side(
     except KeyboardInterrupt:
         _stop(runs)
         kept = ", ".join(str(run.call["output_dir"]) for run in runs)
-        raise UserError(f"stopped, {kept} are not finished: the same command begins anew") from None
+        raise UserError(
+            f"stopped, {kept} are not finished: the same command begins anew", exit_code=130
+        ) from None
     finally:
         _stop(runs)
 
