@@ -210,6 +210,19 @@ def choose(page, control: str, text: str) -> None:
     page.get_by_role("option", name=re.compile(re.escape(text))).first.click()
 
 
+def set_number(page, control: str, value: str) -> None:
+    """Type into a number of an accordion that was just opened: Gradio may put its first value back while it
+    mounts what the accordion holds, within half a second and thus faster than a person types."""
+    box = page.locator(f"{control} input[type=number]")
+    for _ in range(10):
+        box.fill(value)
+        box.press("Enter")
+        page.wait_for_timeout(600)
+        if box.input_value() == value:
+            return
+    raise AssertionError(f"{control} does not keep {value}")
+
+
 def tokens(page, view: str = "#view"):
     """The tokens of a view."""
     return page.locator(f"{view} .tv-tok")

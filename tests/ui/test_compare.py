@@ -14,7 +14,7 @@ from erpo_hub.ui.library.library import Limits, open_library
 from erpo_hub.ui.models.pool import Engines
 from erpo_hub.ui.models.task_comparison import compare_over_task
 
-from .conftest import choose, returned, tokens
+from .conftest import choose, returned, set_number, tokens
 
 TASK = "builtin:expressions?operands=4"
 
@@ -32,7 +32,7 @@ def test_the_paired_run_is_chosen_and_two_solutions_are_marked_where_they_part(c
     choose(compare, "#model-b", "slow")  # the same weights, one token over and over: they part
     compare.locator("#compare-prompt textarea").fill("7-2*3+4=")
     compare.get_by_text("Sampling (the same seed").click()
-    compare.locator("#compare-tokens input[type=number]").fill("12")
+    set_number(compare, "#compare-tokens", "12")
     compare.locator("#compare-run").click()
     for view in ("#view-a", "#view-b"):
         expect(compare.locator(f"{view} .tv-badge")).to_have_text(

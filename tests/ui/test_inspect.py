@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from erpo_hub.traces.trace import Trace
 from erpo_hub.ui.models.line import AT_ONCE
 
-from .conftest import choose, make_trace, open_drawer, open_trace, tokens, traces, watched
+from .conftest import choose, make_trace, open_drawer, open_trace, set_number, tokens, traces, watched
 from .fakes import SlowEngine
 
 
@@ -290,8 +290,7 @@ def test_two_are_answered_at_once_and_who_waits_is_told_his_place(page, browser,
 def test_one_long_stream_arrives_whole(page):
     open_drawer(page)
     page.get_by_text("Sampling", exact=True).first.click()
-    page.locator("#ask-tokens input[type=number]").fill("60")
-    page.locator("#ask-tokens input[type=number]").press("Enter")
+    set_number(page, "#ask-tokens", "60")
     ask(page, "slow", "1+1=")
     expect(page.locator("#view .tv-status")).to_contain_text("the limit", timeout=20_000)
     expect(tokens(page)).to_have_count(60)
