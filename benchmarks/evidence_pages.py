@@ -35,8 +35,10 @@ TEMPLATES = Path(__file__).with_suffix("")
 HEADS = {
     "sampled": "sampled", "greedy": "greedy", "greedy_truncated": "cut off", "length": "length",
     "entropy": "entropy", "zero_variance": "zero variance", "gradient": "gradient norm",
+    "completions": "completions",
 }  # fmt: skip
-DIGITS = {"length": (1, 2), "entropy": (1, 3), "gradient": (1, 2)}  # (unit, digits); the others are points
+# (unit, digits); the others are points
+DIGITS = {"length": (1, 2), "entropy": (1, 3), "gradient": (1, 2), "completions": (1, 0)}
 LEVELS = ("sampled", "greedy", "length", "entropy", "zero_variance")
 Row = tuple[str, str] | tuple[str, str, str]  # study, row of it, and what it is called here
 
@@ -263,6 +265,21 @@ def _bold(text: str, adjusted: float) -> str:
     return f"**{text}**" if adjusted < 0.05 else text
 
 
+def pairs(tests: Sequence[Sequence[str]]) -> str:
+    """Rows (study, row, measure, baseline) with an interval each, adjusted over all of them."""
+    adjusted = holm([against(*test)["p_value"] for test in tests])
+    body = [
+        [f"{name} minus {baseline}", task_of(study), measure, _bold(whole(study, name, measure, baseline), q)]
+        + [p(study, name, measure, "p_value", baseline), p_value(q), shows(study, name, measure, baseline)]
+        for (study, name, measure, baseline), q in zip(tests, adjusted)
+    ]
+    return table(["", "task", "measure", "difference", "p", "p (Holm)", "would show"], body)
+
+
+def task_of(study: str) -> str:
+    return "countdown" if study.endswith("countdown") else "expressions"
+
+
 # --- averaged weights and training without RL ---
 
 
@@ -325,8 +342,8 @@ def pages() -> dict[Path, str]:
     )
     functions = (
         level, clipped, gain, bounds, whole, p, p_holm, shows, other, other_p, by_seed, ahead, counted_out,
-        by_cut_off, methods, differences, measures, others, short, headline, credit, credits, over_time,
-        ranks, predicts, predicts_rest, scored_forms, there, finished, unfinished, seeds_so_far,
+        by_cut_off, methods, differences, pairs, task_of, measures, others, short, headline, credit,
+        credits, over_time, ranks, predicts, predicts_rest, scored_forms, there, finished, unfinished, seeds_so_far,
         alpha, averages, seeds_with_all, searched, searched_rows,
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in functions}
