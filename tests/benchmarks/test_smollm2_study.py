@@ -12,6 +12,7 @@ from tiny_models import save_tiny_model
 from erpo_hub import Trace
 from erpo_hub.errors import UserError
 
+METHODS = ["grpo", "erpo", "ep-grpo"]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FAST = ["--seeds", "1", "--steps", "1", "--questions", "8", "-k", "2", "--max-completion-length", "6"]
 FAST += ["--warm-steps", "2", "--target", "1", "--traces", "2", "--lora-r", "2"]
@@ -64,19 +65,18 @@ def test_the_whole_study(study, tmp_path: Path, capsys: pytest.CaptureFixture) -
     model, out = save_tiny_model(tmp_path / "model"), tmp_path / "study"
     study.main([str(model), "--out", str(out), *FAST])
     report = json.loads((out / "report.json").read_text())
-    assert [row["name"] for row in report["rows"]] == ["as shipped", "after warm-up", "grpo", "erpo"]
+    assert [row["name"] for row in report["rows"]] == ["as shipped", "after warm-up", *METHODS]
     assert {(c["name"], c["measure"], c["questions"]) for c in report["comparisons"]} == {
-        ("erpo", "sampled", 8),
-        ("erpo", "greedy", 8),
+        (name, measure, 8) for name in METHODS[1:] for measure in ("sampled", "greedy")
     }
     summary = json.loads((out / "summary.json").read_text())
     assert [entry["step"] for entry in summary["warm_up"]] == [2]
-    assert len(summary["against_warm_up"]) == 4
+    assert len(summary["against_warm_up"]) == 6
     assert "GRPO minus the warmed-up model" in (out / "report.md").read_text()
     traces = list(Trace.from_parquet(out / "traces.parquet"))
-    assert len(traces) == 6
+    assert len(traces) == 8
     assert len({trace.prompt for trace in traces}) == 2
-    for method in ("grpo", "erpo"):
+    for method in METHODS:
         record = json.loads((out / "runs" / f"{method}-0" / "run.json").read_text())
         assert record["status"] == "finished"
         assert record["adapter"]["r"] == 2
