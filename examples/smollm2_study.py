@@ -8,9 +8,8 @@ graded by the library's own scorer. Every step leaves a file and is skipped wher
 command goes on after a stop: (1) the model as shipped is judged; (2) it learns the form of an answer (` 4 +
 3 = 7`, then `7 - 2 = 5`) from worked ones, until its sampled accuracy on training questions reaches
 `--target`, and is judged; (3) seed by seed the methods train a fresh adapter on it and are judged on the
-same held-out questions, greedily and sampled at T = 1; (4) report.md, report.json and figures/, as
-`erpo-hub compare` writes them, after every seed; (5) traces of the same questions for the app.
-float32, one thread.
+same held-out questions, greedily and sampled at T = 1; (4) report.md, report.json and figures/, as `erpo-hub
+compare` writes them, after every seed; (5) traces of the same questions. float32, one thread.
 """
 
 from __future__ import annotations
