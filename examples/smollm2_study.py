@@ -42,8 +42,7 @@ from erpo_hub.text import write_json
 from erpo_hub.traces.loading import load
 from erpo_hub.train.config import CHECKPOINTING
 
-# Presets as they ship. Rows without advantage are skipped: the same gradient, sooner.
-METHODS = dict.fromkeys(("grpo", "erpo", "ep-grpo"), {"skip_dead_rows": True})
+METHODS = dict.fromkeys(("grpo", "erpo", "ep-grpo"), {"skip_dead_rows": True})  # the same gradient, sooner
 SHIPPED, WARM = "as shipped", "after warm-up"
 GROUP = 8  # completions of a question
 PROBE = 64  # training questions that decide when the warm-up ends; they are not used to learn from
