@@ -74,4 +74,4 @@ def _numbers(where: dict[str, Any]) -> tuple[int, int]:
     config = AutoConfig.from_pretrained(**where, trust_remote_code=False)
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    return tuple(sum(t.numel() for t in held) for held in (model.parameters(), model.buffers()))  # type: ignore[return-value]
+    return sum(t.numel() for t in model.parameters()), sum(t.numel() for t in model.buffers())
