@@ -44,14 +44,18 @@ def asks_for_more(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     widest = max((size for shape in shapes.values() for size in shape), default=0)
     for key, value in _numbers(config, ()):
         if key.endswith(("layer", "layers", "experts")) and value > MOST_LAYERS:
-            yield f"asks for {value:.3g} in {key}, which no model has"
+            yield f"asks for {_said(value)} in {key}, which no model has"
     if not shapes or is_quantised(config):
         return
     for key, value in _numbers(config, {"text_config"}):  # other parts may be left out of a file
         if key in _LAYERS and value > len(shapes):
-            yield f"asks for {value:,} in {key}, and its weights are {len(shapes):,} tensors"
+            yield f"asks for {_said(value)} in {key}, and its weights are {len(shapes):,} tensors"
         elif key in _WIDTHS and value > widest:
-            yield f"asks for {value:.3g} in {key}, and its widest tensor has {widest:,}"
+            yield f"asks for {_said(value)} in {key}, and its widest tensor has {widest:,}"
+
+
+def _said(value: int) -> str:
+    return f"{value:,}" if value < 10**15 else "more than 10^15"  # a config may have a number of any length
 
 
 def _numbers(config: Mapping[str, Any], parts: Collection[str]) -> Iterator[tuple[str, int]]:
