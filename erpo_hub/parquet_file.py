@@ -1,7 +1,8 @@
 """Parquet files of anybody, read without unpacking a text that is stored once into all the rows that name it.
 
 A file of ten kilobytes can state one text and a million rows of it. So texts stay in their dictionaries until
-it is known what they come to. Left out: runs of equal numbers in lists, whose length no footer states safely.
+it is known what they come to; and equal numbers are counted by their pages' headers (parquet_pages), since a
+kilobyte can also hold a list of a billion. Left out: Arrow's own memory safety.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
+from .parquet_pages import Damaged, stated
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 LONGEST_FIXED = 4096  # bytes of one value of a type of fixed size
 WIDEST = 8  # bytes of a number
+FREE_VALUES, VALUES_A_BYTE = 8_000_000, 8  # of a file: as Python's objects a value takes 30 bytes and more
 
 
 @contextmanager
@@ -31,17 +34,37 @@ def open_parquet(path: Path, most: int) -> Iterator[pq.ParquetFile]:
     with pq.ParquetFile(path) as source:
         footer, schema = source.metadata, source.schema
         leaves = [schema.column(i) for i in range(len(schema))]
-    for number in range(footer.num_row_groups):
-        # not column by column: Arrow ends the process where a column's own statistics are damaged
-        group = footer.row_group(number)
-        flat = WIDEST * sum(leaf.max_repetition_level == 0 for leaf in leaves) * group.num_rows
-        if not 0 <= group.total_byte_size <= most or not 0 <= flat <= most:
-            raise UserError(f"{path}: row group {number} states sizes that cannot be true; refused")
     if any(leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" and leaf.length > LONGEST_FIXED for leaf in leaves):
         raise UserError(f"{path}: has values of more than {LONGEST_FIXED} bytes each; refused")
+    # not column by column: Arrow ends the process where a column's own statistics are damaged
+    _check_pages(path, [footer.row_group(number) for number in range(footer.num_row_groups)], leaves, most)
     texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
     with pq.ParquetFile(path, read_dictionary=texts) as source:
         yield source
+
+
+def _check_pages(path: Path, groups: list[Any], leaves: list[Any], most: int) -> None:
+    """Raises UserError where a row group or the file would come to more than it may."""
+    widths = [
+        max(WIDEST, leaf.length if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0) for leaf in leaves
+    ]
+    allowed = FREE_VALUES + VALUES_A_BYTE * path.stat().st_size
+    try:
+        pages = list(stated(path))
+    except Damaged as error:
+        raise UserError(f"{path}: is not a readable Parquet file ({error})") from None
+    if len(pages) != len(groups) or any(len(columns) != len(leaves) for columns in pages):
+        raise UserError(f"{path}: is not a readable Parquet file (a row group lacks columns)")
+    for number, (group, columns) in enumerate(zip(groups, pages)):
+        unpacked = sum(c.values * width for c, width in zip(columns, widths))
+        sizes = (group.total_byte_size, WIDEST * group.num_rows, unpacked, sum(c.size for c in columns))
+        if min(sizes) < 0 or max(sizes) > most:
+            raise UserError(f"{path}: row group {number} states sizes that cannot be true; refused")
+        if any(c.delta for c in columns):
+            raise UserError(f"{path}: has texts in the encoding DELTA_BYTE_ARRAY; write it with another one")
+        allowed -= max(group.num_rows, sum(c.values for c in columns))
+        if allowed < 0:
+            raise UserError(f"{path}: a file of its size with so many equal values is refused")
 
 
 def unpacked_bytes(table: Any) -> int:

@@ -26,6 +26,7 @@ from ..card.markdown import images
 from ..card.merge import read_metadata, split_front_matter
 from ..errors import UserError
 from ..record.format import FILE, RunRecord, has_its_digest, read_record
+from ..weights import asks_for_more, shapes_of
 from .contents import BINARY, Contents, pieces, read_contents, tensor_names
 from .secrets import Secrets, is_credential, is_environment_file
 
@@ -82,7 +83,7 @@ def check_bundle(folder: str | Path, *, token: str | None = None, include: Colle
         wrong.append("no *.safetensors: a bundle holds the weights or the adapter")
     if not {"config.json", "adapter_config.json"} & set(names):
         wrong.append("neither config.json nor adapter_config.json: nobody could load these weights")
-    wrong += [*_index_problems(folder, names), *_card_problems(folder, names)]
+    wrong += [*_index_problems(folder, names), *_card_problems(folder, names), *_size_problems(folder, names)]
     if run is not None and not (leaks or wrong or has_its_digest(folder)):
         wrong.append(f"{FILE}: was changed after it was written; build the bundle again")
     return list(dict.fromkeys(_shown(secrets.redact(line)) for line in leaks + wrong))
@@ -366,6 +367,14 @@ def _index_problems(folder: Path, names: Collection[str]) -> Iterator[str]:
                 named = {tensor for tensor, file in shards.items() if file == shard}
                 if lost := sorted(named - tensor_names(folder / shard)):
                     yield f"{index}: {lost[0]} is not in {shard}"
+
+
+def _size_problems(folder: Path, names: Collection[str]) -> list[str]:
+    config = read_contents(folder / "config.json").value if "config.json" in names else None
+    files = [folder / name for name in names if name.endswith(".safetensors") and "/" not in name]
+    if not isinstance(config, dict) or any(read_contents(file).problem for file in files):
+        return []
+    return [f"config.json: {problem}" for problem in asks_for_more(config, shapes_of(files))]
 
 
 def _card_problems(folder: Path, names: Collection[str]) -> list[str]:

@@ -91,8 +91,8 @@ def find_answer(text: str) -> Found | None:
         return Found(boxed, "box")
     if "\\boxed" in shown[-MAX_BOX:] and _unclosed(shown):
         return None
-    shown = _SIGN.sub(lambda m: _SIGNS[m.group()], _ARROW.sub(":\n", shown))
-    shown = _TIMES_TEN.sub(r"\\times 10", _NEGATIVE.sub("-", shown[-MAX_TEXT:]))
+    shown = _SIGN.sub(lambda m: _SIGNS[m.group()], _ARROW.sub(":\n", shown[-MAX_TEXT:]))
+    shown = _TIMES_TEN.sub(r"\\times 10", _NEGATIVE.sub("-", shown))
     return _marked(shown) or _unmarked(_EXCLUDED.sub("", shown))
 
 

@@ -52,7 +52,8 @@ def check_anyones(spec: Spec, max_gb: float) -> None:
     """Raises UserError for a dataset that a stranger's record may not lead to: a private or a huge one."""
     info = _card(spec, files=True)
     if info is None:
-        return  # from the cache then, or not at all
+        # the cache may hold what only this machine's token may see
+        raise UserError(f"{spec.name}: the Hub does not answer, so whether it is private can't be asked")
     if info.private:
         raise UserError(f"{spec.name}: is private")
     size = sum(file.size or 0 for file in info.siblings or ()) / 1e9

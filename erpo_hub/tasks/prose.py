@@ -42,10 +42,10 @@ _CLAUSE = re.compile(r",?\s+(?:who|which|because|since|as it|so that|where)\b")
 _SENTENCE_END = re.compile(r"(?<!\b[ap]\.m)(?<![ap])\.(?=\s|$)|[!?。](?=\s|$)(?<!\d!)|\n")
 _NUMBER = re.compile(r"[-+]?[\d٠-٩]+(?:[.,:/^][\d٠-٩]+)*|[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]")
 _FUNCTIONS = "sin|cos|tan|log|ln|sqrt|pi|exp|max|min|gcd|lcm"
-_MATH_WORD = re.compile(  # a token of a formula
+_MATH_WORD = re.compile(  # a token of a formula; its parts are taken once for all (*+), or 2^n ways are tried
     rf"(?:[A-Za-z]|{_FUNCTIONS}|[A-Za-z]?\([A-Za-z]\)|[A-Za-z]{{1,2}}(?=[=^_]))?"
-    r"(?:[^A-Za-z]|(?<=\d)[A-Za-z](?![A-Za-z])|\\[A-Za-z]+|\{[^{}\s]*\}|"
-    rf"(?<=[-+*/^(=\d.])(?:[A-Za-z]|{_FUNCTIONS})(?![A-Za-z]))*"
+    r"(?:\\[A-Za-z]+|\{[^{}\s]*\}|[^A-Za-z]|"
+    rf"(?<=[-+*/^(=\d.])(?:[A-Za-z]|{_FUNCTIONS})(?![A-Za-z]))*+"
 )
 _UNIT = re.compile(r"\d[A-Za-z%°µ][A-Za-z0-9/.²³^%°]*|[\d.]+[eE][-+]?\d+|\d+/[a-z]+|\d+(?:st|nd|rd|th)\b")
 _AFTER = re.compile(

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..text import one_line
+from .rendering import is_jinja, render
 
 KEY = "erpo_hub"
 Messages = list[dict[str, Any]]
@@ -107,6 +108,9 @@ def encode(tokenizer: Any, prompts: Sequence[str | Messages], asked: Asked) -> l
             "use an instruction-tuned model or a task with plain prompts"
         )
     with _one_error("the chat template refuses these prompts or settings"):
+        if is_jinja(tokenizer):
+            texts = render(tokenizer, list(prompts), asked.chat_template_kwargs)
+            return tokenizer(texts, add_special_tokens=False)["input_ids"]  # the template has them
         return tokenizer.apply_chat_template(
             list(prompts),
             add_generation_prompt=True,

@@ -21,14 +21,14 @@ from ..errors import UserError
 from ..text import one_line
 from .asked import asked_as
 from .on_hub import check_on_hub
+from .sizes import check_sizes
 
 # what the libraries below raise for a missing, damaged or foreign file, as seen with such files
 _DAMAGE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError),
-    *(EOFError, struct.error),
+    *(EOFError, ArithmeticError, AssertionError, MemoryError, struct.error),
 )
 EMBEDDED_MODEL = "builtin:tiny-reasoner"
-MOST_LAYERS = 4096
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -85,7 +85,8 @@ def model_source(name: str, revision: str | None = None) -> str:
         raise UserError(f"{name}: a GGUF file cannot be trained: give the model it was made from")
     _check_folder(name, where)
     _adapter_config(resolve_model(name), revision)  # its refusals
-    _check_layers(name, where)
+    with one_error(name):
+        check_sizes(name, where)
     return str(where["pretrained_model_name_or_path"])
 
 
@@ -161,7 +162,8 @@ def one_error(name: str) -> Iterator[None]:
 def _load_model(name: str, where: dict[str, Any], dtype: str | torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
 
-    _check_layers(name, where)
+    with one_error(name):
+        check_sizes(name, where)
     options: dict[str, Any] = {
         **where,
         "dtype": dtype,
@@ -178,22 +180,6 @@ def _load_model(name: str, where: dict[str, Any], dtype: str | torch.dtype) -> A
             f"{name}: the checkpoint lacks {len(missing)} weights ({missing[0]}); it is incomplete"
         )
     return lm
-
-
-def _check_layers(name: str, where: dict[str, Any]) -> None:
-    """Refuse a config that asks for more layers than any model has, before the library makes them."""
-    from transformers import PretrainedConfig
-
-    if "gguf_file" in where:
-        return
-    with one_error(name):
-        waiting: list[Any] = [PretrainedConfig.get_config_dict(**where)[0]]
-    while waiting:
-        for key, value in waiting.pop().items():
-            if isinstance(value, dict):
-                waiting.append(value)
-            elif key.endswith(("layer", "layers")) and isinstance(value, int) and value > MOST_LAYERS:
-                raise UserError(f"{name}: its config.json asks for {value:.3g} layers, which no model has")
 
 
 def _load_tokenizer(name: str, where: dict[str, Any]) -> Any:

@@ -232,9 +232,13 @@ def body_problem(body: bytes) -> str | None:
     if _depth(body) > NESTING:
         return f"The request's JSON is nested more than {NESTING} levels deep."
     try:
-        json.loads(body)
+        request = json.loads(body)
     except (ValueError, RecursionError):  # also not UTF-8, and numbers of thousands of digits
         return "The request is not JSON."
+    # Gradio keeps them in a table of all events, which half a character breaks for everybody and for good.
+    names = [request.get(key) for key in ("session_hash", "event_id")] if isinstance(request, dict) else []
+    if any(isinstance(name, str) and not _NAME.fullmatch(name) for name in names):
+        return "The request's session_hash or event_id is not a name of letters, digits, - and _."
     return None
 
 
@@ -248,4 +252,5 @@ def _depth(body: bytes) -> int:
 
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_NAME = re.compile(r"[\w-]{1,256}", re.ASCII)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))

@@ -509,6 +509,15 @@ def test_weights_whose_header_lies_are_refused(bundle, header):
     assert any(re.match("model.safetensors: (has|was|contains|is)", line) for line in found(bundle))
 
 
+@pytest.mark.parametrize(
+    "asks", [{"vocab_size": 10**9}, {"text_config": {"hidden_size": 10**6}}, {"n_layer": 10**400}]
+)
+def test_a_config_that_asks_for_more_than_the_weights_is_refused(bundle, asks):
+    config = json.loads((bundle / "config.json").read_text())
+    put(bundle, "config.json", json.dumps(config | asks))
+    assert any("config.json: asks for" in line for line in found(bundle, "config.json"))
+
+
 def test_traces_that_lead_out_of_the_bundle_are_refused(bundle):
     run = json.loads((bundle / "run.json").read_text())
     run["traces"][0]["file"] = "../../../etc/passwd"

@@ -135,5 +135,44 @@ def test_an_adapter_on_the_hub_leads_to_no_folder_of_this_machine(model, tmp_pat
 def test_a_config_of_more_layers_than_any_model_is_not_built(model, tmp_path, changes, read):
     folder = Path(shutil.copytree(model, tmp_path / "model"))
     rewrite(folder, "config.json", **changes)
-    with pytest.raises(UserError, match="layers, which no model has"):
+    with pytest.raises(UserError, match="layers?, which no model has"):
         read(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vocab_size": 10**9},
+        {"hidden_size": 10**6},
+        {"intermediate_size": 10**8},
+        {"head_dim": 10**8},
+        {"num_key_value_heads": 10**7},
+        {"num_hidden_layers": 40, "layer_types": ["full_attention"] * 40},  # of the right size, but 38 of air
+        {"num_hidden_layers": 20, "layer_types": ["full_attention"] * 20, "tie_word_embeddings": False},
+        {"n_routed_experts": 10**9},
+        {"vocab_size": 10**9, "quantization_config": {"quant_method": "fp8"}},
+        {"num_attention_heads": 10**6},  # the library divides by zero
+        {"pad_token_id": 10**9},  # and asserts
+        {"hidden_size": True, "vocab_size": "x"},
+    ],
+)
+@pytest.mark.parametrize("read", [load, lambda folder: model_source(str(folder))])
+def test_a_config_that_asks_for_more_than_its_weights_is_refused_unbuilt(model, tmp_path, changes, read):
+    import resource
+
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    rewrite(folder, "config.json", **changes)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError) as refused:
+        read(folder)
+    assert "\n" not in str(refused.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+def test_an_index_of_weights_leads_to_no_other_folder(model, tmp_path):
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    (folder / "model.safetensors").rename(tmp_path / "other.safetensors")
+    index = {"metadata": {}, "weight_map": {"x": "../other.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="leads out of its folder"):
+        load(folder)

@@ -83,6 +83,10 @@ def test_a_record_leads_to_no_private_repository_and_to_no_huge_dataset(
     with pytest.raises(UserError, match="raise --max-gb"):
         hub_data.check_anyones(parse_spec("bob/large"), 1e-6)
     hub_data.check_anyones(parse_spec("bob/large"), 1.0)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # an outage: nobody listens there
+    for name in ("bob/private", "bob/large"):  # either may lie in the cache
+        with pytest.raises(UserError, match="whether it is private can't be asked"):
+            hub_data.check_anyones(parse_spec(name), 1.0)
 
 
 def test_an_error_that_quotes_a_stranger_does_not_steer_the_terminal(monkeypatch, capsys):
