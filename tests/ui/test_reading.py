@@ -15,6 +15,14 @@ from erpo_hub.ui.view.token_view import trace_message
 from .conftest import HOSTILE, long_trace, make_trace, open_trace, receive, tokens, traces, watched
 
 PEAK = 2899
+# where the first visible character of a node stands
+INK = """node => {
+  const text = document.createTreeWalker(node, NodeFilter.SHOW_TEXT).nextNode();
+  const range = document.createRange();
+  range.setStart(text, text.data.search(/\\S/));
+  range.setEnd(text, text.data.search(/\\S/) + 1);
+  return range.getBoundingClientRect().left;
+}"""
 SIZES = {
     "desktop": {"viewport": {"width": 1440, "height": 900}},
     "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
@@ -180,6 +188,37 @@ def test_markdown_becomes_names_and_texts_only():
     ]
     assert read_nodes(["x"]) is None
     assert read_nodes("x" * 100_001) is None
+
+
+def test_reading_keeps_the_spaces_that_lines_begin_with():
+    br = ["br", ""]
+    code = " Code:\n\ndef f(x):\n    if x:\n\treturn *1*\n\n    return 2\n\n```\ndef g():\n    pass\n```\n"
+    assert read_nodes(code) == [
+        ["p", "", "Code:"],  # a completion begins with the space before its first word
+        ["p", "", "def f(x):", br, "    ", "if x:", br, "\t", "return ", ["em", "", "1"]],
+        ["pre", "", "    return 2"],
+        ["pre", "", "def g():\n    pass"],
+    ]
+    listed = read_nodes("1. one\n   two\n     three\n\n> a\n>   b\n")
+    assert listed[0] == ["ol", "", ["li", "", "one", br, "two", br, "  ", "three"]]
+    assert listed[1] == ["blockquote", "", ["p", "", "a", br, "  ", "b"]]
+    assert read_nodes("a `b\n   c` d") == [["p", "", "a ", ["code", "", "b    c"], " d"]]
+
+
+def test_steps_and_reading_show_the_indentation_of_code(page):
+    pieces = ["def", " f", "():\n   ", " if", " x", ":", "\n        ", "return", " 1", "\n"]
+    pieces += ["    pass\n", "f()"]
+    receive(page, trace_message(make_trace(pieces).replace(entropy=[1.0] * 12).with_pivots()))
+    page.locator("#view .tv-modes button", has_text="Steps").click()
+    steps = page.locator("#view .tv-step-text")
+    expect(steps).to_have_count(5)
+    code = ["def f():", "    if x:", "        return 1", "    pass", "f()"]
+    assert [step.rstrip() for step in steps.all_text_contents()] == code
+    first, second = (steps.nth(i).evaluate(INK) for i in (0, 1))
+    assert second > first + 8
+    page.locator("#view .tv-modes button", has_text="Reading").click()
+    expect(page.locator("#view .tv-reading p").first).to_have_text(re.compile("^def f"))
+    assert "        return 1" in page.locator("#view .tv-reading").evaluate("node => node.innerText")
 
 
 def test_formulas_are_outlines_of_numbers_or_stay_source():

@@ -2,13 +2,16 @@
 
 What leaves here are names of elements and texts, never HTML: the page makes the nodes and writes texts
 with `textContent` (token_reading.js). Mathematics is outlines (formulas.py), or its LaTeX source, told apart
-as code, where that can't be drawn. Raw HTML, pictures and links are text.
+as code, where that can't be drawn. Raw HTML, pictures and links are text. The spaces that lines begin with
+stay, which Markdown leaves out: models write code without a fence.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 import time
+from itertools import pairwise
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -40,7 +43,31 @@ def read_nodes(text: Any) -> list[Node] | None:
     parts = [part if i % 2 else _keep(part, formulas) for i, part in enumerate(_CODE.split(text))]
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 20, "breaks": True})
     parser.enable(["table", "strikethrough"]).disable(["link", "image", "autolink", "reference"])
-    return _tree(parser.parse("".join(parts)), formulas, time.monotonic() + SECONDS)
+    source = "".join(parts)
+    tokens = parser.parse(source)
+    _indent(tokens, re.split(r"\r\n?|\n", source))
+    return _tree(tokens, formulas, time.monotonic() + SECONDS)
+
+
+def _indent(tokens: list[Token], lines: list[str]) -> None:
+    """Puts back, into the paragraphs, the spaces that their lines begin with.
+
+    In a list or a quotation those that place a line in it are not the text's own.
+    """
+    for before, token in pairwise(tokens):
+        if before.type != "paragraph_open" or not token.map or not token.children:
+            continue
+        own = lines[slice(*token.map)]
+        breaks = [i for i, child in enumerate(token.children) if child.type in ("softbreak", "hardbreak")]
+        if len(breaks) != len(own) - 1:  # a piece of code that goes on in the next line
+            continue
+        heads = [line[: len(line) - len(line.lstrip(" \t>"))] for line in own]
+        first, *others = heads
+        start = 0 if before.level == 0 else own[0].find(token.content.split("\n")[0])
+        for i, head in reversed(list(zip(breaks, others))):
+            token.children.insert(i + 1, Token("text", "", 0, content=head[start:]))
+        if before.level == 0 and len(first) > 1:  # a completion begins with the space before its first word
+            token.children.insert(0, Token("text", "", 0, content=first))
 
 
 def _keep(text: str, formulas: list[tuple[str, bool]]) -> str:
@@ -69,7 +96,10 @@ def _tree(tokens: list[Token], formulas: list[tuple[str, bool]], until: float) -
             if not token.hidden:
                 stack.pop()
         elif token.type in ("fence", "code_block"):
-            stack[-1].append(["pre", "", _restored(token.content.rstrip("\n"), formulas)])
+            # one that only its indentation makes may go on from the lines above it, as a function's body does
+            indent = "" if token.type == "fence" else "    "
+            code = textwrap.indent(_restored(token.content.rstrip("\n"), formulas), indent)
+            stack[-1].append(["pre", "", code])
         elif token.type == "code_inline":
             stack[-1].append(["code", "", _restored(token.content, formulas)])
         elif token.type in ("softbreak", "hardbreak"):

@@ -20,7 +20,7 @@ function drawMode(view) {
 
 async function drawReading(view) {
   const box = view.parts.reading, text = view.data.pieces.join(""), serial = view.serial;
-  box.replaceChildren(make("div", "tv-plain", visibleLines(text)));
+  box.replaceChildren(make("div", "tv-plain", readableLines(text)));
   if (view.running || !text || typeof server === "undefined" || !server.read) return;
   const nodes = await server.read(text);
   if (view.serial !== serial || view.mode !== "reading" || view.data.pieces.join("") !== text) return;

@@ -4,17 +4,19 @@ const CERTAIN = EDGES[0]; // nats: below it a token counts as certain
 const FOLD_LEAST = 40; // tokens of a stretch that is worth a fold
 const END = /[.!?]["')\]]*\s*$/;
 
-// Steps as {from, to (exclusive), text, mean, peak}: a line ends a step, and so does a sentence.
+// Steps as {from, to (exclusive), text, indent, mean, peak}: a line ends a step, and so does a sentence. Many
+// tokenizers join a line break and the spaces after it: those indent the step that follows.
 function findSteps(data) {
   const steps = [], n = data.tokens.length;
-  let from = 0, text = "";
+  let from = 0, text = "", indent = "";
   for (let t = 0; t < n; t++) {
     text += data.pieces[t];
     const next = t + 1 < n ? data.pieces[t + 1] : "\n";
     const numbering = /^\s*\d+[.)]\s*$/.test(text); // "1." begins a line, it is no sentence
     if (t + 1 < n && !(/\n\s*$/.test(text) && /^[^\n]/.test(next)) && !(END.test(text) && /^\s/.test(next) && !numbering)) continue;
     if (!text.trim() && steps.length) Object.assign(steps[steps.length - 1], { to: t + 1, text: steps[steps.length - 1].text + text });
-    else steps.push({ from, to: t + 1, text });
+    else steps.push({ from, to: t + 1, text, indent });
+    indent = /\n([ \t]*)$/.exec(text)?.[1] ?? "";
     from = t + 1;
     text = "";
   }
@@ -82,16 +84,22 @@ function stepRow(view, step) {
 
 // The step's text with its strong pivots marked.
 function stepText(view, step, node) {
-  let plain = "";
+  let plain = step.indent;
   for (let t = step.from; t < step.to; t++) {
     if (!view.markSet.has(t)) {
       plain += view.data.pieces[t];
       continue;
     }
-    node.append(visibleLines(plain).replace(/^\n+/, ""), make("span", "tv-step-pivot", visibleText(view.data.pieces[t], false).replace(/·$/, " ")));
+    node.append(readableLines(plain).replace(/^\n+/, ""), make("span", "tv-step-pivot", visibleText(view.data.pieces[t], false).replace(/·$/, " ")));
     plain = "";
   }
-  node.append(visibleLines(plain.replace(/\s+$/, "")));
+  node.append(readableLines(plain.replace(/\s+$/, "")));
+}
+
+// As visibleLines, with the indentation of a line as the spaces that it is.
+function readableLines(text) {
+  const indented = (line) => line.slice(0, line.search(/[^ \t]|$/));
+  return text.split("\n").map((line) => indented(line) + visibleLines(line.slice(indented(line).length))).join("\n");
 }
 
 // -- folds in the text ----------------------------------------------------------------------------------------
