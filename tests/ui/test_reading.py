@@ -221,6 +221,26 @@ def test_steps_and_reading_show_the_indentation_of_code(page):
     assert "        return 1" in page.locator("#view .tv-reading").evaluate("node => node.innerText")
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_long_question_can_be_read_to_its_end(browser, server, size):
+    with watched(browser, server, **SIZES[size]) as page:
+        for words, shown in ((60, True), (30, size == "phone"), (6, False)):
+            trace = make_trace([" 7"], prompt="apples " * words + "and the end?")
+            receive(page, trace_message(trace))
+            name = page.locator("#view .tv-prompt-name")
+            expect(name).to_be_visible(visible=shown)
+            if shown:
+                expect(name).to_have_text(f"The whole question ({len(trace.prompt)} characters)")
+        receive(page, trace_message(make_trace([" 7"], prompt="apples and pears " * 60 + "and the end?")))
+        page.locator("#view .tv-prompt-name").click()
+        text = page.locator("#view .tv-prompt-text")
+        expect(text).to_contain_text("and the end?")
+        text.evaluate("node => (node.scrollTop = node.scrollHeight)")
+        assert text.evaluate("node => node.scrollHeight - node.scrollTop - node.clientHeight") < 2
+        # what says that there is more below
+        assert "linear-gradient" in text.evaluate("node => getComputedStyle(node).backgroundImage")
+
+
 def test_formulas_are_outlines_of_numbers_or_stay_source():
     assert [boxed for boxed, *_ in drawn(r"$x = \boxed{\frac12} \le 1$")] == [False, True, False]
     for source in (r"\(a \implies b \pmod 5\)", r"\[\sqrt{x_1} \cdot \text{so} \tfrac{3}{4}\]", r"$\$5$"):

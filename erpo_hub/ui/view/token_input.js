@@ -168,7 +168,7 @@ function drawHead(view) {
   parts.title.textContent = shortText(meta.name || view.config.label, 80);
   parts.promptText.textContent = meta.prompt ? visibleLines(meta.prompt) : "";
   parts.asked.textContent = view.config.folded_question && meta.prompt ? shortText(meta.prompt, 80) : "";
-  parts.prompt.hidden = !meta.prompt || view.config.only_tools || (view.config.folded_question && meta.prompt.length < 240 && meta.prompt.split("\n").length < 4);
+  nameQuestion(view, meta.prompt || "");
   parts.stats.textContent = "";
   const add = (className, text) => parts.stats.appendChild(make("span", className, text));
   if (meta.correct === true) add("tv-badge tv-right", "✓ correct");
@@ -184,6 +184,15 @@ function drawHead(view) {
   if (view.marked.length < view.pivots.length) add("tv-marked-count", "◆ " + view.marked.length + " strongest by " + STRENGTH_NAMES[view.strengthBy] + " marked");
   if (data.diverge !== null) add("", "≠ differs from token " + (data.diverge + 1));
   if (data.prefix) add("", data.prefix + " tokens shared");
+}
+
+// The question in full. Where a box of the page holds it: only one that the box has no room for, two lines on a
+// phone and three on a wide page.
+function nameQuestion(view, text) {
+  const { prompt, promptName } = view.parts, folded = view.config.folded_question, lines = text.split("\n").length;
+  prompt.hidden = !text || view.config.only_tools || (folded && text.length < 64 && lines < 3);
+  prompt.classList.toggle("tv-prompt-short", !!folded && text.length < 240 && lines < 4);
+  promptName.textContent = folded ? "The whole question (" + text.length.toLocaleString("en") + " characters)" : "Question";
 }
 
 function visibleLines(text) {

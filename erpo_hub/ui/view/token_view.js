@@ -8,7 +8,7 @@ function emptyData() {
 
 function findParts(root) {
   const parts = {};
-  const names = ["asked", "title", "stats", "status", "prompt", "prompt-text", "branches", "map", "canvas", "map-text", "zoom-in", "zoom-out", "zoom-all", "bar-row", "modes"];
+  const names = ["asked", "title", "stats", "status", "prompt", "prompt-name", "prompt-text", "branches", "map", "canvas", "map-text", "zoom-in", "zoom-out", "zoom-all", "bar-row", "modes"];
   names.push("strongest", "stronger", "weaker", "prev", "next", "find", "hits", "fold", "display", "tools", "marks", "k", "by", "quantile", "floor", "recorded");
   names.push("unit", "scale", "spaces", "body", "tokens", "steps", "reading", "legend", "side", "card", "rank", "table", "table-box", "words", "words-box");
   for (const name of names) parts[name.replace(/-(.)/g, (_, c) => c.toUpperCase())] = root.querySelector(".tv-" + name);
