@@ -13,6 +13,7 @@ from pathlib import Path
 from erpo_hub import Trace, train_and_push
 from erpo_hub.tasks.grading import extract_answer
 from erpo_hub.traces.logged import steps_in
+from erpo_hub.ui.library.labels import titled
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "docs" / "evidence" / "smollm2" / "traces.parquet"
@@ -22,7 +23,10 @@ STEPS = 40
 
 def solutions() -> list[Trace]:
     """The study's traces, with the answers that they state; first the right one with the strongest pivot."""
-    found = [trace.replace(answer=extract_answer(trace.completion)) for trace in Trace.from_parquet(STUDY)]
+    found = [
+        trace.replace(answer=extract_answer(trace.completion), model=titled(trace.model))
+        for trace in Trace.from_parquet(STUDY)
+    ]
     first = max((t for t in found if t.correct), key=lambda t: max(t.entropy))
     return [first, *(trace for trace in found if trace is not first)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import expect
 
 from erpo_hub.ui import preview
+from erpo_hub.ui.library.labels import titled
 from erpo_hub.ui.library.library import SHIPPED, Limits, add_examples, open_library
 from erpo_hub.ui.library.sides import default_sides, read_sides, side_names
 from erpo_hub.ui.models.overview import overview
@@ -17,7 +18,7 @@ def test_the_shipped_traces_compare_as_their_study_counts():
     add_examples(library)
     assert SHIPPED.stat().st_size < 200_000
     sides = read_sides(library, default_sides(library))
-    assert [side.name for side in sides] == ["SmolLM2-135M, grpo", "SmolLM2-135M, erpo"]
+    assert [side.name for side in sides] == ["SmolLM2-135M, GRPO", "SmolLM2-135M, ERPO"]
     found = overview(sides)
     right = [[t.correct for t in side.traces()] for side in sides]
     counts = {kind: n for kind, _, n in found["kinds"]}
@@ -115,3 +116,39 @@ def test_what_models_and_runs_are_called_is_text(browser):
             expect(page.locator("img[src=x]")).to_have_count(0)
     finally:
         demo.close()
+
+
+def test_on_a_phone_the_totals_fit_and_what_a_row_is_about_stays_in_view(browser):
+    from erpo_hub.ui import build_demo, launch_kwargs
+
+    demo = build_demo()
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs())
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    try:
+        with watched(browser, url, "?tab=compare", **phone) as page:
+            totals = page.locator("#overview .ov-totals")
+            expect(totals.locator("thead th")).to_have_text(["", "SmolLM2-135M, GRPO", "SmolLM2-135M, ERPO"])
+            expect(totals.locator("tbody th")).to_have_count(7)
+            expect(totals.locator("tbody tr").first).to_have_text("right75.0 %66.7 %")
+            assert totals.evaluate("box => box.scrollWidth <= box.clientWidth")
+            rows = page.locator("#overview .ov-rows")
+            rows.evaluate("box => (box.scrollLeft = box.scrollWidth)")
+            edge = rows.bounding_box()["x"]
+            for cell in ("tbody td.ov-question", "thead th:nth-child(2)"):
+                assert abs(rows.locator(cell).first.bounding_box()["x"] - edge) <= 2
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            page.set_viewport_size({"width": 1000, "height": 844})
+            expect(totals.locator("tbody tr").first).to_contain_text("SmolLM2-135M, GRPO75.0 %")
+    finally:
+        demo.close()
+
+
+def test_sentences_call_a_run_by_its_methods_title(paired_runs):
+    library = open_library([paired_runs], Limits())
+    found = overview(read_sides(library, ["grpo", "erpo", "erpo, before training"]))
+    assert [side["name"] for side in found["sides"]] == ["grpo", "erpo", "erpo, before training"]  # addresses
+    assert [side["title"] for side in found["sides"]] == ["GRPO", "ERPO", "ERPO, before training"]
+    assert found["paired"][0].startswith("ERPO minus GRPO:")
+    assert "only ERPO" in [label for _, label, _ in found["kinds"]]
+    assert titled("ep-grpo") == "EP-GRPO"
+    assert titled("me/grpo") == "me/grpo"  # an id on the Hub

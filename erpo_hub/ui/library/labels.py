@@ -1,7 +1,8 @@
-"""What a trace is called in a list."""
+"""What a trace is called in a list, and a run or model in a sentence."""
 
 from __future__ import annotations
 
+from ...methods.catalog import title_of
 from ...traces.trace import Trace
 
 
@@ -34,3 +35,11 @@ def facts_of(trace: Trace) -> str:
         if isinstance(value := known.get(key), int | float) and not isinstance(value, bool):
             shown.append(f"{name} {value:.3g}".replace("-", "−"))
     return ", ".join(shown)
+
+
+def titled(name: str) -> str:
+    """A run or model as a heading or a sentence calls it: a part that is a method's name, by its title.
+
+    Lists and addresses keep the name itself: a folder's, which the user types.
+    """
+    return ", ".join(title_of(part) for part in name.split(", "))

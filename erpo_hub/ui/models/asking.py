@@ -17,6 +17,7 @@ from ...errors import UserError
 from ...text import percent
 from ...traces.trace import Trace
 from ..context import Context
+from ..library.labels import titled
 from ..library.library import EMBEDDED, EXAMPLES
 from ..view.token_view import (
     clear_message,
@@ -44,7 +45,7 @@ def stream_answer(
         if not context.engines.is_loaded(name):
             yield clear_message(f"Loading {name}…"), None
         context.engines.get(name)
-        yield start_message(run, name=name, prompt=prompt, gold=gold or None), None
+        yield start_message(run, name=titled(name), prompt=prompt, gold=gold or None), None
         request = Answer(prompt, sampling)
         for message, trace in runner.stream(context.engines, name, request, run, stopped):
             if trace is None:
@@ -136,7 +137,7 @@ def _finished(context: Context, trace: Trace, gold: str | None, run: str, *, nam
     text = how_it_ended(trace)
     if name == EMBEDDED and not _SUM.fullmatch(trace.prompt.strip()):  # it would seem broken
         text += f" This small model only learned sums like {EXAMPLES[0][0]}"
-    return trace_message(trace, name=name, run=run, text=text), trace
+    return trace_message(trace, name=titled(name), run=run, text=text), trace
 
 
 def stream_sensitivity(

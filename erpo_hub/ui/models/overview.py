@@ -11,6 +11,7 @@ from typing import Any
 
 from ...text import p_equals, percent, points
 from ...traces.trace import Trace
+from ..library.labels import titled
 from ..library.sides import Key, Side, question_text
 
 EDGES = (0.0, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 3.0)  # nats; the last bin is open
@@ -26,7 +27,7 @@ def overview(sides: list[Side]) -> dict[str, Any]:
     common = _common(sides)
     kinds = [_kind([_score(side, key) for side in sides]) for key in common]
     counts = Counter(kinds)
-    names = [side.name for side in sides]
+    names = [titled(side.name) for side in sides]
     rows = [_row(sides, key, kind, i) for i, (key, kind) in enumerate(zip(common[:MAX_ROWS], kinds))]
     return {
         "sides": [_totals(side, common) for side in sides],
@@ -78,7 +79,8 @@ def _totals(side: Side, common: list[Key]) -> dict[str, Any]:
     traces = side.traces()
     tokens = sum(map(len, traces))
     return {
-        "name": side.name,
+        "name": side.name,  # in the address
+        "title": titled(side.name),
         "questions": len(common),
         "samples": len(answers),
         "accuracy": percent(sum(scores) / len(scores)) if scores else "unknown",
@@ -110,8 +112,8 @@ def _paired(sides: list[Side], common: list[Key]) -> list[str]:
         low, high = map(points, c["interval"])
         note = f", after Holm {p_equals(p)}" if len(found) > 1 else ""
         lines.append(
-            f"{side.name} minus {sides[0].name}: {points(c['difference'])} points, 95 % interval"
-            f" {low} to {high}, {p_equals(c['p_value'])}{note} ({c['test']}, n = {c['n']})."
+            f"{titled(side.name)} minus {titled(sides[0].name)}: {points(c['difference'])} points,"
+            f" 95 % interval {low} to {high}, {p_equals(c['p_value'])}{note} ({c['test']}, n = {c['n']})."
         )
     return lines
 
@@ -122,7 +124,7 @@ def _text(sides: list[Side], common: list[Key]) -> str:
     if len(sides) == 1 and len(sides[0].answers) == 1:
         answers = next(iter(sides[0].answers.values()))
         if len(answers) > 1:
-            name = sides[0].name
+            name = titled(sides[0].name)
             return f"One question, {len(answers)} samples of {name}: the Group tab sets them side by side."
     if not common:
         return "These have no graded question in common: choose others, or compare over a task below."

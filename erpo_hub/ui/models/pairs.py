@@ -12,6 +12,7 @@ from typing import Any
 from ...errors import UserError
 from ...traces.trace import Trace
 from ..context import Context
+from ..library.labels import titled
 from ..view.token_view import clear_message, start_message, status_message, trace_message
 from . import runner
 from .asking import explain
@@ -39,11 +40,8 @@ def pair_messages(
     for i, trace in enumerate((a, b)):
         mark = parted if parted is not None and parted < len(trace) else None
         text = how_it_ended(trace) if parted is not None else "Both completions are the same, token by token."
-        messages.append(
-            trace_message(
-                trace, name=names[i], run=runs[i] if runs else None, diverge=mark, text=text, prompt=i == 0
-            )
-        )
+        name, run = titled(names[i]), runs[i] if runs else None
+        messages.append(trace_message(trace, name=name, run=run, diverge=mark, text=text, prompt=i == 0))
     return messages[0], messages[1]
 
 
@@ -96,7 +94,8 @@ def stream_pair(
                 raise UserError("Stopped.")
             context.engines.get(name)
             yield _one(
-                i, start_message(runs[i], name=name, prompt=prompt if i == 0 else "", gold=gold or None)
+                i,
+                start_message(runs[i], name=titled(name), prompt=prompt if i == 0 else "", gold=gold or None),
             )
             request = Answer(prompt, sampling)
             for message, trace in runner.stream(context.engines, name, request, runs[i], stopped):
@@ -105,7 +104,7 @@ def stream_pair(
                 else:
                     traces.append(context.engines.grade(trace, gold))
             done = trace_message(
-                traces[i], name=name, run=runs[i], prompt=i == 0, text=how_it_ended(traces[i])
+                traces[i], name=titled(name), run=runs[i], prompt=i == 0, text=how_it_ended(traces[i])
             )
             yield _one(i, done)
         yield pair_messages(traces[0], traces[1], names, runs)

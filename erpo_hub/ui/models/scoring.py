@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import UserError
 from ...traces.trace import Trace
 from ..context import Context
-from ..library.labels import label_of
+from ..library.labels import label_of, titled
 from ..library.library import check_text
 from ..library.texts import Solution, read_solutions
 from ..view.token_view import clear_message, question_message, status_message, trace_message
@@ -44,7 +44,7 @@ class Scored:
 
     def message(self, index: int, text: str = "") -> str:
         """The view of one of them."""
-        name = f"Solution {self.numbers[index]} of {self.file}, scored by {self.model}"
+        name = f"Solution {self.numbers[index]} of {self.file}, scored by {titled(self.model)}"
         return trace_message(self.traces[index], name=name, text=text)
 
     def with_trace(self, number: int, trace: Trace) -> Scored:
@@ -68,7 +68,7 @@ def stream_score(
         yield question_message(name, prompt, gold, "Scoring the pasted solution…"), None
         request = Score(prompt, text, _heat(temperature))
         trace = yield from _scored(context, name, request, gold, stopped)
-        yield trace_message(trace, name=f"Pasted, scored by {name}"), trace
+        yield trace_message(trace, name=f"Pasted, scored by {titled(name)}"), trace
     except MODEL_ERRORS as error:
         yield status_message(explain(error), error=True), None
 

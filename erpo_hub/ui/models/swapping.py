@@ -15,6 +15,7 @@ from typing import Any
 from ...errors import UserError
 from ...traces.trace import Trace
 from ..context import Context
+from ..library.labels import titled
 from ..view.transplant_view import swaps_message
 from . import runner
 from .asking import explain
@@ -58,7 +59,7 @@ def stream_swaps(
             yield swaps_message(f"{len(swaps)} swap{'s' * (len(swaps) > 1)}…")
             fork = Fork(base, at, seen.topk_ids[at][0], greedy.max_new_tokens)
             base = yield from ask(names[0], fork, gold)
-        yield swaps_message(_summary(steps, own), names, prompt, gold, steps, own)
+        yield swaps_message(_summary(steps, own), [titled(n) for n in names], prompt, gold, steps, own)
     except MODEL_ERRORS as error:
         yield swaps_message(explain(error), error=True)
 

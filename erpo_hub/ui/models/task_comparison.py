@@ -14,6 +14,7 @@ from typing import Any
 from ...errors import UserError
 from ..context import Context
 from ..library.answers import recorded_answers
+from ..library.labels import titled
 
 PART = 32  # questions between two looks at the stop signal
 KINDS = ("both right", "only first", "only second", "neither")
@@ -32,7 +33,7 @@ class TaskComparison:
         """A kind with the model's name in it, where the names tell the models apart."""
         if self.names[0] == self.names[1] or not kind.startswith("only"):
             return kind
-        return f"only {self.names[kind == KINDS[2]]}"
+        return f"only {titled(self.names[kind == KINDS[2]])}"
 
     def kinds(self) -> dict[str, int]:
         """How many questions of each kind."""

@@ -11,6 +11,7 @@ import gradio as gr
 from ...errors import UserError
 from ...traces.trace import Trace
 from ..context import Context
+from ..library.labels import titled
 from ..library.sides import MAX_SIDES, Answer, Side, default_sides, question_text, read_sides, side_names
 from ..models.asking import explain
 from ..models.overview import open_key, overview
@@ -109,7 +110,7 @@ def _opened(
 
 def _title(side: Side, key: Any, n: int) -> str:
     count = len(side.answers[key])
-    return side.name if count == 1 else f"{side.name}, sample {n + 1} of {count}"
+    return titled(side.name) if count == 1 else f"{titled(side.name)}, sample {n + 1} of {count}"
 
 
 def in_both_views(text: str) -> tuple:

@@ -13,6 +13,7 @@ from ...tasks.specs import names_a_file
 from ...text import p_equals, percent, points
 from ...traces.trace import Trace
 from ..context import Context
+from ..library.labels import titled
 from ..models.asking import explain
 from ..models.pairs import pair_messages, score_answer
 from ..models.streaming import MODEL_ERRORS
@@ -225,7 +226,7 @@ def totals_message(comparison: TaskComparison | None, text: str) -> dict[str, An
     totals, kinds = comparison.totals(), comparison.kinds()
     rows = [
         [
-            side["name"],
+            titled(side["name"]),
             f"{side['correct']} of {side['n']}",
             percent(side["accuracy"]),
             " – ".join(map(percent, side["interval"])),

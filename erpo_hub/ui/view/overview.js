@@ -49,15 +49,21 @@ const view = {
   },
 };
 
+const NARROW = matchMedia("(max-width: 700px)"); // as in overview.css
+const TOTALS = { accuracy: "right", interval: "95 % interval", questions: "questions", samples: "samples", length: "mean tokens", entropy: "mean entropy (nats)", traced: "recorded token by token" };
+
+// A row a side; on a phone, which has no room for eight columns, a column a side.
 function drawTotals(data) {
-  const head = ["", "right", "95 % interval", "questions", "samples", "mean tokens", "mean entropy (nats)", "recorded token by token"];
   const table = make("table"), top = table.createTHead().insertRow(), body = table.createTBody();
-  for (const name of head) top.appendChild(header(name, "col"));
-  data.sides.forEach((side, i) => {
-    const row = body.insertRow(), name = header(side.name, "row");
-    name.prepend(key(i));
-    row.appendChild(name);
-    for (const k of ["accuracy", "interval", "questions", "samples", "length", "entropy", "traced"]) row.insertCell().textContent = side[k];
+  const wide = [["", ...Object.values(TOTALS)], ...data.sides.map((side) => [side.title, ...Object.keys(TOTALS).map((k) => side[k])])];
+  const rows = NARROW.matches ? wide[0].map((_, c) => wide.map((row) => row[c])) : wide;
+  rows.forEach((texts, r) => {
+    const row = r ? body.insertRow() : top;
+    texts.forEach((text, c) => {
+      const cell = r && c ? make("td", "", text) : header(text, r ? "row" : "col"), side = NARROW.matches ? c : r;
+      if (side && !(NARROW.matches ? r : c)) cell.prepend(key(side - 1)); // a side's name, in its color
+      row.appendChild(cell);
+    });
   });
   part("totals").replaceChildren(table);
 }
@@ -106,7 +112,7 @@ function columns(view) {
     SORTS["right" + i] = (r) => -r.cells[i].score;
     SORTS["tokens" + i] = (r) => -(r.cells[i].length ?? -1);
     SORTS["entropy" + i] = (r) => -(r.cells[i].entropy ?? -1);
-    found.push([side.name, "right" + i], ["tokens", "tokens" + i], ["entropy", "entropy" + i]);
+    found.push([side.title, "right" + i], ["tokens", "tokens" + i], ["entropy", "entropy" + i]);
   });
   return found;
 }
@@ -167,7 +173,7 @@ function drawRow(view, row, labels) {
     if (cell.opens && view.data.sides.length > 2) {
       const button = make("button");
       button.type = "button";
-      button.setAttribute("aria-label", "Open the answer of " + view.data.sides[i].name + ": " + said);
+      button.setAttribute("aria-label", "Open the answer of " + view.data.sides[i].title + ": " + said);
       button.appendChild(words);
       button.onclick = () => view.choose(row, i);
       mark.appendChild(button);
@@ -186,7 +192,7 @@ function drawCharts(data) {
   words.appendChild(make("p", "ov-note", "How often a word was a pivot, of all its occurrences."));
   data.sides.forEach((side, i) => {
     if (!data.words[i].length) return;
-    const name = make("p", "", side.name), list = make("p", "ov-words");
+    const name = make("p", "", side.title), list = make("p", "ov-words");
     name.prepend(key(i));
     for (const [word, times, all] of data.words[i]) {
       const item = make("span", "ov-word");
@@ -207,7 +213,7 @@ function drawChart(data, chart) {
   box.append(make("h3", "", chart.title), make("p", "ov-note", chart.note));
   const legend = make("div", "ov-legend");
   for (const i of known) {
-    const name = make("span", "", data.sides[i].name);
+    const name = make("span", "", data.sides[i].title);
     name.prepend(key(i));
     legend.appendChild(name);
   }
@@ -222,7 +228,7 @@ function drawChart(data, chart) {
       const [value, of] = chart.values[i][r], line = make("div", "ov-line"), bar = make("span", "ov-bar");
       bar.style.background = color(i);
       bar.style.width = "calc((100% - 70px) * " + (value ?? 0) / most + ")";
-      line.title = data.sides[i].name + ": " + of;
+      line.title = data.sides[i].title + ": " + of;
       line.append(bar, make("span", "", value === null ? "none" : value.toFixed(1) + " %"));
       cell.appendChild(line);
     }
@@ -231,6 +237,7 @@ function drawChart(data, chart) {
   return box;
 }
 
+NARROW.addEventListener("change", () => drawTotals(view.data));
 element.querySelector(".ov").__view = view;
 view.receive(props.value);
 watch("value", () => view.receive(props.value));
