@@ -31,7 +31,11 @@ def test_both_runs_are_drawn_over_each_other_with_results_and_differences(runs):
     assert names == ["grpo", "erpo"]
     expect(runs.locator("#runs-results tbody tr")).to_have_count(4)
     expect(runs.locator("#runs-results")).to_contain_text("62.0 %")
-    expect(runs.locator("#runs-results .facts-note")).to_contain_text("p = 0.65")
+    note = runs.locator("#runs-results .facts-note")
+    expect(note).to_contain_text("p = 0.65")
+    expect(note).to_contain_text(
+        "ERPO minus GRPO:"
+    )  # a sentence; lists, legend and tables keep the run's name
     expect(runs.locator("#runs-arguments tbody tr")).to_have_count(1)
     expect(runs.locator("#runs-arguments")).to_contain_text("learning_rate")
 

@@ -24,9 +24,7 @@ from .address import Opener
 
 _FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 OAUTH = "OAUTH_CLIENT_ID"  # a Space with sign-in has it
-NO_RUNS = (
-    "No runs here, so no card. Start the app with a run, `erpo-hub app runs/demo`, or add one under Runs."
-)
+NO_RUNS = "No runs here, so no card. The Runs tab says how to get one."
 
 
 def build(context: Context, tab: gr.Tab) -> Opener:

@@ -16,6 +16,7 @@ from ...record.format import RunRecord
 from ...text import p_equals, percent, points
 from ..context import Context
 from ..guard import NOT_OWNER
+from ..library.labels import titled
 from ..library.library import add_runs
 from ..library.run_folder import RunFolder
 from ..view.facts import encode, facts_table
@@ -33,6 +34,7 @@ METRICS = {
 COLORS = ("#1c7ed6", "#d9480f", "#2b8a3e", "#9c36b5", "#5c4813", "#087f5b")
 DASHES = ("solid", "dash", "dot", "dashdot")
 REFRESH = 5.0  # seconds
+HOW = "On your own machine, erpo-hub demo trains two in minutes, and erpo-hub app runs/demo opens them."
 
 
 def build(context: Context) -> Opener:
@@ -46,13 +48,12 @@ def build(context: Context) -> Opener:
         )
         smoothing = gr.Slider(1, 51, 5, step=2, label="Smoothing (steps)", elem_id="smoothing", scale=1)
     may_add = not context.closed  # on a Space visitors see what its owner chose
-    with gr.Row():
-        given = gr.Textbox(
-            label="Add a run", info="Its folder, or name/model on the Hub.", visible=may_add, scale=3,
-            elem_id="runs-given",
-        )  # fmt: skip
-        add = gr.Button("Add", visible=may_add, scale=1, elem_id="runs-add")
-        refresh = gr.Button("Refresh", elem_id="runs-refresh", scale=1)
+    given = gr.Textbox(
+        label="Add a run", info="Its folder, or name/model on the Hub.", visible=may_add, elem_id="runs-given"
+    )
+    with gr.Row(elem_classes="erpo-tools"):
+        add = gr.Button("Add", visible=may_add, size="sm", elem_id="runs-add")
+        refresh = gr.Button("Refresh", size="sm", elem_id="runs-refresh")
     state = facts_table("runs-state", "State", state_facts(context, chosen))
     with gr.Column(visible=bool(chosen)) as details:
         plot = gr.Plot(figure(context, chosen, 5), elem_id="runs-plot", show_label=False)
@@ -165,7 +166,7 @@ def state_facts(context: Context, labels: list[str]) -> dict[str, Any]:
     if not rows:
         if context.library.runs:
             return {"text": "Choose a run above."}
-        return {"text": "No runs here. Start the app with the folder of one: erpo-hub app runs/demo"}
+        return {"text": "No runs here. " + (HOW if context.closed else f"Add one above. {HOW}")}
     return {
         "head": ["run", "algorithm", "status", "starting model", "task", "step", "trained for"],
         "rows": rows,
@@ -203,7 +204,7 @@ def _paired_note(context: Context, labels: list[str]) -> str:
         if paired and c:
             low, high = map(points, c.interval)
             notes.append(
-                f"{label} minus {paired.name}: {points(c.difference)} points"
+                f"{titled(label)} minus {titled(paired.name)}: {points(c.difference)} points"
                 f" ({low} to {high}), {p_equals(c.p_value)}, {c.test}, one seed."
             )
     return " ".join(notes)
