@@ -92,7 +92,9 @@ def test_a_visitor_of_the_space_finds_what_erpo_pushed_and_opens_it(browser, spa
         page.get_by_role("button", name="Strongest pivot").click()
         expect(page.locator("#view .tv-card")).to_contain_text("What the trainer did here")
         ask = page.locator("#view .tv-audit-ask")  # of the embedded model's vocabulary, which can be asked
-        expect(ask).to_be_visible()
+        expect(page.locator("#view .tv-card")).to_contain_text("not logged, so there is nothing to fork")
+        ask.click()
+        expect(page.locator("#view .tv-audit tbody tr")).to_have_count(3, timeout=90_000)
         page.get_by_role("tab", name="Group").click()
         page.locator("#group-kind input").click()
         page.get_by_role("option", name="The same questions over training").click()
@@ -102,6 +104,7 @@ def test_a_visitor_of_the_space_finds_what_erpo_pushed_and_opens_it(browser, spa
 def test_a_visitor_of_the_space_finds_a_question_that_only_grpo_got_right(browser, space: str) -> None:
     with watched(browser, space) as page:
         page.get_by_role("tab", name="Compare").click()
+        expect(page.get_by_text("Only builtin:tiny-reasoner can be asked here")).to_be_visible()
         only = page.locator("#overview [data-kind=only-0]")
         expect(only).to_have_text("only SmolLM2-135M, GRPO (1)")
         only.click()

@@ -22,6 +22,7 @@ from .requests import fork_tokens
 from .streaming import MODEL_ERRORS
 
 N, CHOICES = 8, 3  # continuations of each of the most probable tokens
+HOTTEST = 100  # temperature that a trace from anywhere may name
 
 
 def stream_audit(
@@ -37,8 +38,6 @@ def stream_audit(
     try:
         if trace is None or type(index) is not int or not 0 <= index < len(trace):
             raise UserError("There is no such token to audit: open a trace and choose one.")
-        if trace.num_alternatives < 2:
-            raise UserError("This trace has no alternatives to try: trace it again with --top-k 5.")
         if runner.ZERO_GPU:
             raise UserError(
                 "An audit takes longer than the GPU is lent for here: run the app on your machine."
@@ -48,7 +47,7 @@ def stream_audit(
         name, engine = context.engines.for_trace(trace, name)
         gold = (trace.gold or gold or "").strip()
         limit = fork_tokens(context.limits, trace, index) - index
-        choices = min(CHOICES, trace.num_alternatives)
+        choices = min(CHOICES, trace.num_alternatives) if trace.num_alternatives > 1 else CHOICES
 
         def said(done: int) -> str:
             return (
@@ -71,6 +70,10 @@ def _audited(
     from ...tasks.grading import read_answer
     from ...traces.audit import ForkSettings, audit
 
+    if trace.num_alternatives < choices:  # a training logs none: those of the model that is asked
+        heat = trace.generation.get("temperature")
+        heat = heat if isinstance(heat, int | float) and 0 < heat <= HOTTEST else 1.0
+        trace = engine.score(trace.prompt, trace.tokens, temperature=heat, num_alternatives=choices)
     result = audit(
         engine,
         trace,

@@ -1,6 +1,7 @@
 // What is known about one token, in the column beside the text (a sheet on a phone): numbers, alternatives, forks,
 // what the choice does to the answer, and what a training made of it.
 const ELSEWHERE = "The model that wrote this can't be asked here, so it can't be forked. Ask a question of your own: its answer can be.";
+const NOT_LOGGED = "Which other tokens were likely here was not logged, so there is nothing to fork. The question below tries three.";
 
 // Whether there may be a model that reads these tokens; else no button promises what it can't do.
 function continues(view) {
@@ -29,6 +30,7 @@ function showCard(view, cell, pinned) {
   if (view.pivotSet.has(t)) place.append(" ", make("span", "tv-card-pivot", pivotWords(view, t)));
   card.append(head, place, cardNumbers(view, cell));
   if (data.topk[t] && data.topk[t].length) card.appendChild(cardAlternatives(view, t, pinned));
+  else if (continues(view) && view.config.audit && pinned) card.appendChild(make("p", "tv-hint", NOT_LOGGED));
   if (!continues(view)) card.appendChild(make("p", "tv-hint", ELSEWHERE));
   else if (view.config.audit) card.appendChild(cardAudit(view, t, pinned));
   const trained = cardTrained(view, t);
