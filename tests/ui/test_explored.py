@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from erpo_hub.errors import UserError
 from erpo_hub.ui.budget import _size
+from erpo_hub.ui.library.library import Limits
+from erpo_hub.ui.models import asking
 from erpo_hub.ui.models.auditing import stream_audit
 from erpo_hub.ui.models.explored import Branch, Explored
 
@@ -38,3 +42,19 @@ def test_an_audit_of_what_is_not_there_is_refused_in_words():
         (message, found), *rest = stream_audit(None, "m", trace, "", index, None, None)  # type: ignore[arg-type]
         assert "no such token" in message
         assert (found, rest) == (None, [])
+
+
+def test_a_fork_that_was_stopped_before_its_token_is_no_branch(monkeypatch):
+    trace = make_trace(["a", " b", " c"])
+    cut = trace.replace(
+        **{name: getattr(trace, name)[:1] for name in ("tokens", "pieces", "entropy", "logprob")},
+        topk_ids=trace.topk_ids[:1], topk_probs=trace.topk_probs[:1], completion="a", pivots=[],
+    )  # fmt: skip
+    engine = SimpleNamespace(string=str)
+    engines = SimpleNamespace(for_trace=lambda *_: ("m", engine), grade=lambda branch, gold: branch)
+    monkeypatch.setattr(asking.runner, "stream", lambda *_: iter([("", cut)]))
+    context = SimpleNamespace(engines=engines, limits=Limits())
+    event = SimpleNamespace(index=1, token=4, branch=None)
+    *_, (message, found) = asking.stream_fork(context, "m", trace, "", event, None, None)  # type: ignore[arg-type]
+    assert "Stopped before the branch began" in message
+    assert found is None

@@ -324,7 +324,9 @@ def test_ask_and_fork_on_a_phone(phone):
     wait_finished(phone)
     tokens(phone).nth(2).tap()
     phone.locator("#view .tv-card .tv-fork").first.tap()
+    expect(phone.locator("#view .tv-sheet")).to_have_count(0)  # it would lie over the branch
     wait_finished(phone, "#branch")
+    expect(phone.locator("#branch .tv-tok").first).to_be_in_viewport()
     assert phone.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
 
 

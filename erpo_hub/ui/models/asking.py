@@ -96,6 +96,10 @@ def stream_fork(
             if branch is None:
                 yield message, None
             else:
+                if len(branch) <= index:  # stopped before its own token: no branch, and nothing to call wrong
+                    gone = clear_message("Stopped before the branch began.")
+                    yield branch_message(explored) if explored.branches else gone, None
+                    return
                 branch = context.engines.grade(branch, trace.gold or gold)
                 explored = explored.with_branch(Branch(branch, number, index))
                 yield branch_message(explored, run=run), explored

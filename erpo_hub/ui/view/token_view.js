@@ -306,6 +306,7 @@ function opened(view) {
 }
 
 function revealBranch(view) {
+  if (window.innerWidth <= 640) view.release(); // the sheet would lie over the branch
   if (view.config.role !== "main" || window.innerWidth > 900) return;
   setTimeout(() => document.querySelector("#branch")?.scrollIntoView({ block: "start" }), 150);
 }
