@@ -187,6 +187,8 @@ def test_the_page_fits_a_phone(browser, tmp_path):
     page = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page.goto(file.as_uri())
     assert page.locator("#tokens .strong").count() == 12
+    assert page.locator("#curve text, #curve circle").count() == 0  # they would be squeezed with the curve
+    assert page.locator("#top").text_content().endswith(" nats")
     page.locator("#tokens .t").nth(5).tap()
     page.locator("#pivot-table summary").tap()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
