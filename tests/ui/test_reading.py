@@ -171,6 +171,10 @@ def test_steps_folds_and_find(page):
     page.locator("#view .tv-find").press("Escape")
     page.locator("#view .tv-words summary").click()
     expect(page.locator("#view .tv-word", has_text="7").first).to_contain_text("of 2")
+    receive(page, trace_message(make_trace(pieces[:8])))
+    page.locator("#view .tv-fold").uncheck()
+    page.locator("#view .tv-fold").check()
+    expect(page.locator("#view .tv-status")).to_contain_text("Nothing to fold")
 
 
 def test_markdown_becomes_names_and_texts_only():

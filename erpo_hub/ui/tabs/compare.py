@@ -72,6 +72,10 @@ def _controls(context: Context, pairs: dict[str, tuple[str, str]], first: str | 
         elem_id="pair",
     )
     asked = _asked(context, pairs[first]) if first else context.library.examples()[0]
+    if not free and len(names) == 1:
+        gr.Markdown(
+            f"Only {names[0]} can be asked here: both answers would be the same.", elem_classes="erpo-note"
+        )
     with gr.Group():
         model_a = gr.Dropdown(names, value=a, label="First model", allow_custom_value=free, elem_id="model-a")
         model_b = gr.Dropdown(

@@ -58,7 +58,7 @@ function listenTools(view) {
   parts.table.addEventListener("toggle", () => drawTable(view));
   parts.words.addEventListener("toggle", () => drawWords(view));
   parts.modes.addEventListener("click", (e) => e.target.dataset.mode && setMode(view, e.target.dataset.mode));
-  parts.fold.addEventListener("change", () => foldText(view, parts.fold.checked));
+  parts.fold.addEventListener("change", () => chooseFolds(view, parts.fold.checked));
   parts.find.addEventListener("input", () => find(view, parts.find.value));
   parts.find.addEventListener("keydown", (e) => {
     if (e.key === "Enter") nextHit(view, e.shiftKey ? -1 : 1);

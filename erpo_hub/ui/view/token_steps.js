@@ -119,6 +119,12 @@ function foldText(view, on) {
   drawMap(view);
 }
 
+// As the reader asks for it.
+function chooseFolds(view, on) {
+  foldText(view, on);
+  if (on && !view.folds.length) view.say("Nothing to fold: no " + FOLD_LEAST + " tokens in a row are certain here.");
+}
+
 function addFold(view, first, end) {
   const cells = view.cells.slice(first, end), count = cells[cells.length - 1].to + 1 - cells[0].from;
   const node = button("tv-unfold", "▸ " + count + " certain tokens", "Show " + count + " certain tokens", () => {
