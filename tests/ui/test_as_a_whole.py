@@ -150,5 +150,8 @@ def test_sentences_call_a_run_by_its_methods_title(paired_runs):
     assert [side["title"] for side in found["sides"]] == ["GRPO", "ERPO", "ERPO, before training"]
     assert found["paired"][0].startswith("ERPO minus GRPO:")
     assert "only ERPO" in [label for _, label, _ in found["kinds"]]
+    assert default_sides(library) == ["grpo", "erpo"]
+    alone = open_library([paired_runs / "erpo"], Limits())
+    assert default_sides(alone) == ["erpo, before training", "erpo"]  # what training changed, with its sign
     assert titled("ep-grpo") == "EP-GRPO"
     assert titled("me/grpo") == "me/grpo"  # an id on the Hub

@@ -75,7 +75,8 @@ def default_sides(library: Library) -> list[str]:
         mine = set(read_sides(library, wanted)[0].answers)
         others = (name for name in names if name != wanted[0])
         wanted += [n for n in others if mine & set(read_sides(library, [n])[0].answers)][:1]
-    return wanted
+    before = wanted[:1] and wanted[1:] == [wanted[0] + BEFORE]
+    return wanted[::-1] if before else wanted  # the others are set against the first
 
 
 def read_sides(library: Library, names: list[str]) -> list[Side]:

@@ -223,7 +223,8 @@ def argument_facts(context: Context, labels: list[str]) -> dict[str, Any]:
             rows.append([name, *values])
     if not rows:
         return {"text": "None." if records else ""}
-    return {"head": ["argument", *(label for label, _ in records)], "rows": rows}
+    note = "From the defaults: choose a second run to see how the two differ." if every else ""
+    return {"head": ["argument", *(label for label, _ in records)], "rows": rows, "note": note}
 
 
 def _text(value: Any) -> str:

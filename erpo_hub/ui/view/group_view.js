@@ -146,7 +146,7 @@ function titles(view) {
   const line = Object.assign(document.createElement("div"), { className: "gv-titles" });
   const head = Object.assign(document.createElement("div"), { className: "gv-head" });
   line.setAttribute("aria-hidden", "true");
-  for (const name of view.data.watched ? ["answer", "", "length, entropy"] : ["verdict", "reward", "adv.", "length, entropy"]) head.appendChild(Object.assign(document.createElement("span"), { textContent: name }));
+  for (const name of view.data.watched ? ["verdict", "", "length, entropy"] : ["verdict", "reward", "adv.", "length, entropy"]) head.appendChild(Object.assign(document.createElement("span"), { textContent: name }));
   line.append(head, Object.assign(document.createElement("div"), { textContent: "a cell a token, all to one scale" }));
   return line;
 }
