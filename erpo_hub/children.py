@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+SAFE_PATH = "PYTHONSAFEPATH"  # Python's own: no folder that was not named is looked in for modules
+_CHANGING = threading.RLock()
 
 
 def child_environment(threads: int) -> dict[str, str]:
@@ -15,8 +20,24 @@ def child_environment(threads: int) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads leave the core to the others
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
+        SAFE_PATH: "1",  # else `python -m` imports from the working folder, which may be a stranger's model
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
     }
+
+
+@contextmanager
+def strange_folder() -> Iterator[None]:
+    """What multiprocessing starts within it, by `python -c`, imports nothing from the working folder."""
+    with _CHANGING:
+        before = os.environ.get(SAFE_PATH)
+        os.environ[SAFE_PATH] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[SAFE_PATH]
+            else:
+                os.environ[SAFE_PATH] = before
 
 
 def end_with_the_parent() -> None:

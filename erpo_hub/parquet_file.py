@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LONGEST_FIXED = 4096  # bytes of one value of a type of fixed size
 WIDEST = 8  # bytes of a number
+MOST_IN_ALL = 4 << 30  # bytes of all row groups
 FREE_VALUES, VALUES_A_BYTE = 8_000_000, 8  # of a file: as Python's objects a value takes 30 bytes and more
 
 
@@ -48,7 +49,7 @@ def _check_pages(path: Path, groups: list[Any], leaves: list[Any], most: int) ->
     widths = [
         max(WIDEST, leaf.length if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0) for leaf in leaves
     ]
-    allowed = FREE_VALUES + VALUES_A_BYTE * path.stat().st_size
+    allowed, in_all = FREE_VALUES + VALUES_A_BYTE * path.stat().st_size, 0
     try:
         pages = list(stated(path))
     except Damaged as error:
@@ -60,6 +61,9 @@ def _check_pages(path: Path, groups: list[Any], leaves: list[Any], most: int) ->
         sizes = (group.total_byte_size, WIDEST * group.num_rows, unpacked, sum(c.size for c in columns))
         if min(sizes) < 0 or max(sizes) > most:
             raise UserError(f"{path}: row group {number} states sizes that cannot be true; refused")
+        in_all += max(sizes)
+        if in_all > MOST_IN_ALL:
+            raise UserError(f"{path}: comes to more than {MOST_IN_ALL >> 30} GiB; give it in parts")
         if any(c.delta for c in columns):
             raise UserError(f"{path}: has texts in the encoding DELTA_BYTE_ARRAY; write it with another one")
         allowed -= max(group.num_rows, sum(c.values for c in columns))

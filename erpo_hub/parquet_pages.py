@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 MOST_FOOTER = 16 << 20  # bytes
 HEADERS = (4096, 1 << 20)  # bytes tried for a page's header, which has its least and greatest value in it
 MOST_PAGES = 1_000_000  # of a file
+MOST_STEPS = 1 << 24  # bytes of all headers that are looked at one by one, at most those that a file has
 MOST_LEVELS = 32  # of structs within structs
 PADDING = 100  # bytes that Arrow reads beyond a chunk of some old writers
 DELTA_BYTE_ARRAY = 7  # texts that begin as the one before: a million of them from a megabyte
@@ -51,12 +52,26 @@ def stated(path: Path) -> Iterator[list[Stated]]:
             raise Damaged("it has no footer, or one that is too long")
         file.seek(end - 8 - length)
         groups = _Thrift(file.read(length)).struct(_FOOTER).get(4, [])
-        pages = [MOST_PAGES]
+        left = _Left(steps=min(end, MOST_STEPS))  # many chunks of a footer can lead to one and the same page
         for group in groups:
-            yield [_chunk(file, chunk.get(3, {}), pages) for chunk in group.get(1, [])]
+            yield [_chunk(file, chunk.get(3, {}), left) for chunk in group.get(1, [])]
 
 
-def _chunk(file: BinaryIO, chunk: dict[int, Any], pages: list[int]) -> Stated:
+@dataclass
+class _Left:
+    """What may still be read of a file."""
+
+    steps: int
+    pages: int = MOST_PAGES
+
+    def take(self, steps: int) -> None:
+        self.pages -= 1
+        self.steps -= steps
+        if min(self.pages, self.steps) < 0:
+            raise Damaged("it has too many pages, or headers that are too long")
+
+
+def _chunk(file: BinaryIO, chunk: dict[int, Any], left: _Left) -> Stated:
     found = Stated()
     at, dictionary = chunk.get(_DATA, -1), chunk.get(_DICTIONARY, 0)
     at = dictionary if 0 < dictionary < at else at
@@ -65,10 +80,8 @@ def _chunk(file: BinaryIO, chunk: dict[int, Any], pages: list[int]) -> Stated:
         raise Damaged("a column has a negative size")
     end = at + length + PADDING
     while found.values < wanted and at < end:
-        pages[0] -= 1
-        if pages[0] < 0:
-            raise Damaged("it has too many pages")
-        page, read = _header(file, at)
+        page, read, steps = _header(file, at)
+        left.take(steps)
         unpacked, packed = page.get(2, -1), page.get(3, -1)
         if unpacked < 0 or packed < 0:
             raise Damaged("a page has a negative size")
@@ -84,13 +97,13 @@ def _chunk(file: BinaryIO, chunk: dict[int, Any], pages: list[int]) -> Stated:
     return found
 
 
-def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
-    """A page's header, and its length."""
+def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int, int]:
+    """A page's header, its length, and how much of that is not skipped."""
     for size in HEADERS:
         file.seek(at)
         header = _Thrift(file.read(size))
         try:
-            return header.struct(_PAGE), header.at
+            return header.struct(_PAGE), header.at, header.at - header.skipped
         except Damaged:
             if size == HEADERS[-1] or len(header.data) < size:
                 raise
@@ -101,7 +114,7 @@ class _Thrift:
     """Reads Thrift's compact protocol from bytes; keeps the wanted fields, skips the others."""
 
     def __init__(self, data: bytes):
-        self.data, self.at = data, 0
+        self.data, self.at, self.skipped = data, 0, 0
 
     def struct(self, wanted: Mapping[int, Any], depth: int = 0) -> dict[int, Any]:
         if depth > MOST_LEVELS:
@@ -189,6 +202,7 @@ class _Thrift:
     def _skip(self, size: int) -> None:
         self._has(size)
         self.at += size
+        self.skipped += size
 
     def _has(self, size: int) -> None:
         if size > len(self.data) - self.at:

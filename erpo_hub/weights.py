@@ -13,6 +13,7 @@ from typing import Any
 
 MOST_LAYERS = 4096
 _LAYERS = {"num_hidden_layers", "n_layer", "n_layers", "num_layers"}
+_COUNTS = ("layer", "layers", "experts", "blocks", "depth", "stages", "ngram")  # each is a module or more
 _WIDTHS = {"vocab_size", "hidden_size", "n_embd", "d_model"}
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -43,7 +44,7 @@ def asks_for_more(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     """What a config.json asks for that cannot come from tensors of these shapes; nothing without tensors."""
     widest = max((size for shape in shapes.values() for size in shape), default=0)
     for key, value in _numbers(config, ()):
-        if key.endswith(("layer", "layers", "experts")) and value > MOST_LAYERS:
+        if key.endswith(_COUNTS) and value > MOST_LAYERS:
             yield f"asks for {_said(value)} in {key}, which no model has"
     if not shapes or is_quantised(config):
         return

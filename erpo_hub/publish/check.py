@@ -16,7 +16,7 @@ import re
 import stat
 import tempfile
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import unquote
@@ -42,7 +42,7 @@ VOCABULARY = {
 FREE_TEXT = {"prompt", "answer", "example", "system", "samples", "chat_template", "completion"}
 FOREIGN_HOME = re.compile(r"(?:file://|(?<![\w.:/~-]))(?:/home/|/Users/|[A-Za-z]:\\Users\\)[\w.-]+")
 MAX_UNLISTED = 64 << 20  # bytes of a file that is refused anyway, up to which its secrets are told too
-MAX_NAME, MAX_PATH = 255, 1024  # bytes
+MAX_NAME, MAX_PATH, MAX_CARD = 255, 1024, 1 << 20  # bytes
 _RESERVED = re.compile(
     r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³])(\.|$)", re.IGNORECASE
 )  # on Windows
@@ -377,9 +377,11 @@ def _size_problems(folder: Path, names: Collection[str]) -> list[str]:
     return [f"config.json: {problem}" for problem in asks_for_more(config, shapes_of(files))]
 
 
-def _card_problems(folder: Path, names: Collection[str]) -> list[str]:
+def _card_problems(folder: Path, names: Mapping[str, int]) -> list[str]:
     if "README.md" not in names:
         return ["README.md is missing: render it with `erpo-hub card`"]
+    if names["README.md"] > MAX_CARD:  # its Markdown takes 20 s a megabyte to be read
+        return [f"README.md: is larger than {MAX_CARD >> 20} MiB: make it smaller"]
     try:
         front, body = split_front_matter((folder / "README.md").read_text(encoding="utf-8"))
         metadata = read_metadata(front)

@@ -26,7 +26,6 @@ MAX_TEXT = 128 << 20  # bytes of a file that is read as a whole; tokenizers have
 MAX_HEADER = 100_000_000  # bytes of a safetensors header, as the format says
 MAX_VALUES = 5_000_000  # strings and arrays of GGUF metadata
 MAX_GROUP = 1 << 30  # bytes of a Parquet row group, uncompressed, as its footer states
-MAX_PARQUET = 4 << 30  # of all of them
 PART, LONGEST_PART = 8, 200  # characters of a half of a secret
 SPELLED = 20  # numbers of a list that may spell one
 PIECE = 8 << 20  # of a large file that is searched raw
@@ -256,11 +255,10 @@ def _read_parquet(path: Path, found: Contents) -> None:
 
     try:
         with open_parquet(path, MAX_GROUP) as source:
-            groups = range(source.metadata.num_row_groups)
-            if sum(source.metadata.row_group(g).total_byte_size for g in groups) > MAX_PARQUET:
-                raise UserError(f"it unpacks to more than {MAX_PARQUET >> 30} GiB; give it in parts")
             found.texts = ["\n".join(_schema_texts(source.schema_arrow))]
-            for group in groups:  # texts that are stored once are searched once
+            for group in range(
+                source.metadata.num_row_groups
+            ):  # texts that are stored once are searched once
                 chunks = (c for column in source.read_row_group(group).columns for c in column.chunks)
                 found.texts += ["\n".join(texts) for chunk in chunks if (texts := list(_column(chunk)))]
     except (pa.ArrowException, NotImplementedError, UserError) as error:

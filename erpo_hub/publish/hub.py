@@ -25,7 +25,7 @@ from ..record.format import read_record
 from ..version import __version__
 from . import commit
 from .base import rebased, refuse_unknown_base
-from .check import check_bundle, published_files
+from .check import MAX_CARD, check_bundle, published_files
 from .collection import Item, add_to_collection, note_of
 from .failures import no_commit_on_failure
 from .patience import TOLD, OddAnswer, retried
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-MAX_CARD = 1 << 20  # bytes of a card on the Hub that is merged
 _OURS = re.compile(r"(figures|traces|\.eval_results)/.+|[^/]+\.safetensors|[^/]+\.safetensors\.index\.json")
 
 

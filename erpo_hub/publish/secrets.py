@@ -36,7 +36,7 @@ _FORMS = {  # no word boundary at the left: a token may follow any letter of an 
     "an AWS key": re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{16}"),
     "a JSON Web Token": _JWT,
     "a PyPI token": re.compile(r"pypi-AgE[\w-]{40,}"),
-    "an Azure key": re.compile(r"AccountKey=[A-Za-z0-9+/]{40,}"),
+    "an Azure key": re.compile(r"AccountKey=[A-Za-z0-9+/]{40,}|[?&;]sig=[A-Za-z0-9%+/]{40,}(?:%3[Dd]|=)"),
     "a Weights & Biases key": re.compile(r"wandb_v\d_\w{20,}"),
     "a key of a model host": re.compile(r"gsk_[A-Za-z0-9]{40,}|r8_[A-Za-z0-9]{36,}|KGAT_[0-9a-f]{32}"),
     "a Telegram bot's token": re.compile(r":(?<=\d{8}:)AA[\w-]{33}"),

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from typing import Any, TypeVar
 
+from ..children import strange_folder
 from ..errors import UserError
 from ..text import one_line
 from . import gym as scoring
@@ -108,7 +109,7 @@ class Processes:
                     max_workers=self.workers,
                     initializer=scoring.prepare,
                     initargs=[self.kind],
-                    context=_CleanContext(),
+                    context=_clean_context(),
                 )
                 ready = pool.schedule(scoring.ready)
                 if not wait([ready], timeout=START_LIMIT).done or ready.exception() is not None:
@@ -126,7 +127,7 @@ def confined(function: Callable[..., Result], *args: Any, seconds: float, **opti
     """
     from pebble import ProcessExpired, ProcessPool
 
-    pool = ProcessPool(max_workers=1, initializer=scoring.confine, context=_CleanContext())
+    pool = ProcessPool(max_workers=1, initializer=scoring.confine, context=_clean_context())
     try:
         return pool.schedule(function, args=args, kwargs=options, timeout=seconds).result()
     except UserError:
@@ -158,10 +159,20 @@ class _CleanProcess(_Context.Process):
             main = sys.modules["__main__"]
             sys.modules["__main__"] = types.ModuleType("__main__")
             try:
-                return _Context.Process._Popen(process_obj)
+                with strange_folder():
+                    return _Context.Process._Popen(process_obj)
             finally:
                 sys.modules["__main__"] = main
 
 
 class _CleanContext(_Context):
     Process = _CleanProcess
+
+
+def _clean_context() -> _CleanContext:
+    if _FORKS:
+        from multiprocessing import resource_tracker
+
+        with strange_folder():  # a lock would start it
+            resource_tracker.ensure_running()
+    return _CleanContext()

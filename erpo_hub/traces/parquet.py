@@ -25,6 +25,7 @@ Row = dict[str, Any]
 ROWS_PER_GROUP = 128
 TOKENS_PER_GROUP = 250_000  # long traces make smaller groups, so that reading one stays cheap
 MAX_GROUP_BYTES = 1 << 30  # unpacked: a larger group is refused
+MAX_BYTES = 4 << 30  # of all rows that are asked for
 
 _IDS, _NUMBERS, _TEXTS = pa.list_(pa.int32()), pa.list_(pa.float64()), pa.list_(pa.string())
 SCHEMA = pa.schema(
@@ -95,12 +96,12 @@ def read_rows(path: Path, make: Callable[[Row], T], rows: Sequence[int] | None =
         raise UserError(f"{path}: contains no *.parquet file")
     found: dict[int, T] = {}
     order: list[int] = []
-    first = 0
+    first, left = 0, [MAX_BYTES]
     for file in files:
         with _open(file) as source:
             count = source.metadata.num_rows
             wanted = range(count) if rows is None else [r - first for r in rows if first <= r < first + count]
-            for number, made in _read(file, source, wanted, make):
+            for number, made in _read(file, source, wanted, make, left):
                 found[first + number] = made
         order += range(first, first + count) if rows is None else []
         first += count
@@ -127,7 +128,7 @@ def _open(file: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _read(
-    file: Path, source: pq.ParquetFile, wanted: Sequence[int], make: Callable[[Row], T]
+    file: Path, source: pq.ParquetFile, wanted: Sequence[int], make: Callable[[Row], T], left: list[int]
 ) -> Iterable[tuple[int, T]]:
     schema = pa.schema([column for column in SCHEMA if column.name in source.schema_arrow.names])
     starts = [0]
@@ -139,7 +140,11 @@ def _read(
             continue
         try:
             table = source.read_row_group(g, columns=schema.names)
-            if unpacked_bytes(table) > MAX_GROUP_BYTES:
+            size = unpacked_bytes(table)
+            left[0] -= size * len(inside) // max(1, len(table))
+            if left[0] < 0:
+                raise UserError(f"{file}: its traces come to more than {MAX_BYTES >> 30} GiB; refused")
+            if size > MAX_GROUP_BYTES:
                 raise UserError(
                     f"{file}: row group {g} comes to more than {MAX_GROUP_BYTES >> 30} GiB; refused"
                 )

@@ -28,6 +28,7 @@ WALL, START = 60.0, 120.0  # seconds by the clock, where the kernel counts no CP
 MEMORY = 1 << 30  # bytes, beside what the process has when it starts
 LONGEST, IN_ALL = 2_000_000, 200_000_000  # characters of a prompt, and of those of one call
 MOST_PLAIN = 20_000  # characters of a template that is looked into
+MOST_WORK = 1_000_000_000  # its length times that of what it is given, for each message: a second
 _PLAIN_NODES = {
     *("Template", "Output", "TemplateData", "If", "Name", "Const", "Getattr", "Getitem", "Compare"),
     *("Operand", "And", "Or", "Not", "Add", "Concat", "CondExpr", "Test", "For", "Slice"),
@@ -77,8 +78,15 @@ def render(tokenizer: Any, conversations: list[Any], variables: Mapping[str, Any
     Raises UserError for a template that takes too much, and ValueError for what it refuses.
     """
     template = tokenizer.get_chat_template()
-    call = (template, dict(tokenizer.special_tokens_map), conversations, dict(variables))
-    return _apply(*call) if is_plain(template) else _server.ask(pickle.dumps(call), len(conversations))
+    special, variables = dict(tokenizer.special_tokens_map), dict(variables)
+    call = (template, special, conversations, variables)
+    sent = pickle.dumps(call)
+    # A template may name each thing often, and a stranger's special tokens and settings for each prompt.
+    given = len(sent) + len(pickle.dumps((special, variables))) * len(conversations)
+    work = len(template) * given * max(map(len, conversations), default=0)
+    if work <= MOST_WORK and is_plain(template):
+        return _apply(*call)
+    return _server.ask(sent, len(conversations))
 
 
 def _apply(
@@ -109,7 +117,11 @@ class _Server:
         with self._lock:
             process = self._started()
             wall = WALL + seconds if hasattr(signal, "setitimer") else seconds
-            answer = self._exchange(process, call, seconds, wall)
+            try:
+                answer = self._exchange(process, call, seconds, wall)
+            except BaseException:  # Ctrl-C: the answer would be taken for that to the next call
+                self._end()
+                raise
             if answer is None:
                 self._end()
                 limits = f"{seconds:.0f} s or {MEMORY >> 30} GiB"

@@ -1,7 +1,7 @@
 """A model that its config.json makes larger than its weights is refused before anything of its size is made.
 
-The model is built without memory (on torch's "meta" device) and counted. Left out: GGUF, whose config is made
-from the file itself.
+The model is built without memory (on torch's "meta" device) and counted. Of a GGUF file, which holds both,
+what it says of itself is held against its tensors.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def check_sizes(name: str, where: dict[str, Any]) -> None:
     """where: of `from_pretrained`. Raises UserError, and what the libraries raise for a damaged model."""
     from transformers import PretrainedConfig
 
-    if "gguf_file" in where:
-        return
     config = PretrainedConfig.get_config_dict(**where)[0]
-    files = _files(name, where)
-    shapes = shapes_of(files)
+    whole = where.get("gguf_file")
+    what = "it" if whole else "its config.json"
+    files = [Path(where["pretrained_model_name_or_path"], whole)] if whole else _files(name, where)
+    shapes = _gguf_shapes(files[0]) if whole else shapes_of(files)
     for problem in asks_for_more(config, shapes):
-        raise UserError(f"{name}: its config.json {problem}")
+        raise UserError(f"{name}: {what} {problem}")
     if not files:
         return  # the loader says so
     stored = SLACK * numbers_in(shapes)
@@ -39,7 +39,7 @@ def check_sizes(name: str, where: dict[str, Any]) -> None:
     weights, buffers = _numbers(where)
     if weights > stored or buffers > stored + BUFFERS:
         raise UserError(
-            f"{name}: its config.json asks for a model of {weights + buffers:.3g} numbers,"
+            f"{name}: {what} asks for a model of {weights + buffers:.3g} numbers,"
             f" and its weights are {numbers_in(shapes):.3g}"
         )
 
@@ -65,6 +65,12 @@ def _files(name: str, where: dict[str, Any]) -> list[Path]:
     if any("/" in part or "\\" in part for part in parts):
         raise UserError(f"{name}: its index of weights leads out of its folder")
     return [found for part in sorted(parts) if (found := find(part))]
+
+
+def _gguf_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    from gguf import GGUFReader
+
+    return {tensor.name: tuple(map(int, tensor.shape)) for tensor in GGUFReader(file).tensors}
 
 
 def _numbers(where: dict[str, Any]) -> tuple[int, int]:

@@ -23,14 +23,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .bodies import BODY, ENVELOPE, Incoming, Places, Refused
 from .budget import Budget, make_room
 
 logger = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 NESTING = 64  # levels of JSON in a request; a trace in an event's data has 7
-BODY = 64 * 2**20  # bytes of a request, as of an upload
+MOST_LISTS, MOST_VALUES = 100_000, 2_000_000  # of a request's JSON: what takes them apart goes one by one
 NOT_OWNER = "Only the link that `erpo-hub app` printed allows this: open it in this browser first."
-UPLOADS = 4  # at the same time
 NO_FILE = "There is no such file here, or it is not yours."
 
 
@@ -75,7 +75,7 @@ class Guard:
     def __init__(self, app: ASGIApp, door: Door, budget: Budget):
         """door: with a secret, only loopback names of the bound port are answered. budget: for uploads."""
         self.app, self.door, self.budget = app, door, budget
-        self._uploads = asyncio.Semaphore(UPLOADS)
+        self._places = Places()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers refused requests itself; passes the others on."""
@@ -92,24 +92,49 @@ class Guard:
         if scope["type"] == "http" and scope["method"] == "GET" and given and self.door.is_key(given):
             await self._enter(scope, query)(scope, receive, send)
             return
-        if scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH"):
-            receive_body = await _checked_body(scope, receive, send, headers)
-            if receive_body is None:
-                return
-            receive = receive_body
         answer = _Answer(scope, send, framed=self.door.key is None)
         try:
-            if not scope["path"].rstrip("/").endswith("/upload"):
+            if scope["type"] == "websocket" or scope["method"] not in ("POST", "PUT", "PATCH"):
                 await self.app(scope, receive, answer)
-                return
-            async with self._uploads:
-                await asyncio.to_thread(make_room, self.budget, BODY)
-                await self.app(scope, receive, answer)
+            elif _is_upload(scope, headers):
+                await self._upload(scope, receive, answer)
+            elif again := await self._checked_body(scope, receive):
+                await self.app(scope, again, answer)
+        except Refused as refused:
+            await _refuse(scope, receive, answer, refused.text, refused.status)
         except Exception as error:  # noqa: BLE001 Gradio's routes take what they get for well-formed
             if answer.started:
                 raise
             say_fault(error)
             await _refuse(scope, receive, send, "The request can't be worked with.", 400)
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Gradio limits the size of a file, and takes a thousand of them in one request."""
+        length = Headers(scope=scope).get("content-length", "")
+        if length.isdecimal() and int(length) > BODY + ENVELOPE:
+            raise Refused(413, f"An upload has at most {BODY >> 20} MiB.")
+        with self._places.upload(scope):
+            async with self._places.free:
+                await asyncio.to_thread(make_room, self.budget, BODY)
+                await self.app(scope, Incoming(receive, BODY + ENVELOPE), send)
+
+    async def _checked_body(self, scope: Scope, receive: Receive) -> Receive | None:
+        """A body, read whole and looked over before any parser sees it; None where its sender went away.
+
+        Whatever a body is called, some route takes it for JSON, or reads it without end. Raises Refused.
+        """
+        body = await self._places.read(scope, receive)
+        if body is None:
+            return None
+        problem = await asyncio.to_thread(body_problem, body) if body else None
+        if problem:
+            raise Refused(422, problem)
+        whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Message:
+            return whole.pop() if whole else await receive()
+
+        return again
 
     def _problem(self, scope: Scope, headers: Headers) -> str | None:
         host = headers.get("host", "")
@@ -194,42 +219,18 @@ def _same_place(origin: str, host: str) -> bool:
     return default is not None and bool(came.hostname) and same
 
 
-async def _checked_body(scope: Scope, receive: Receive, send: Send, headers: Headers) -> Receive | None:
-    """A JSON body, read whole and looked over before any parser sees it; None where it was refused.
-
-    Uploads alone pass through: Gradio limits their size. Whatever else a body is called, some route takes it
-    for JSON.
-    """
-    if headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return receive
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        size += len(message.get("body", b""))
-        if size > BODY:
-            await _refuse(scope, receive, send, f"A request has at most {BODY >> 20} MiB.", 413)
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            break
-    body = b"".join(parts)
-    problem = body_problem(body) if body else None
-    if problem:
-        await _refuse(scope, receive, send, problem, 422)
-        return None
-    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return whole.pop() if whole else await receive()
-
-    return again
+def _is_upload(scope: Scope, headers: Headers) -> bool:
+    """Other routes that take files, for recordings and components, are not this app's: they'd leave them."""
+    files = headers.get("content-type", "").lower().startswith("multipart/form-data")
+    return files and scope["path"].rstrip("/").endswith("/upload")
 
 
 def body_problem(body: bytes) -> str | None:
-    """What is wrong with a request's JSON, or None. One pass, before anything is built from it."""
-    if _depth(body) > NESTING:
+    """What is wrong with a request's JSON, or None. Looked at as bytes, before anything is built from it."""
+    bare = _STRING.sub(b"", body)
+    if bare.count(b"[") + bare.count(b"{") > MOST_LISTS or bare.count(b",") > MOST_VALUES:
+        return f"The request's JSON has more than {MOST_LISTS:,} lists or {MOST_VALUES:,} values."
+    if _depth(bare) > NESTING:
         return f"The request's JSON is nested more than {NESTING} levels deep."
     try:
         request = json.loads(body)
@@ -242,10 +243,10 @@ def body_problem(body: bytes) -> str | None:
     return None
 
 
-def _depth(body: bytes) -> int:
-    """How deep brackets go outside of strings."""
+def _depth(bare: bytes) -> int:
+    """How deep brackets go in JSON without its strings."""
     deepest = depth = 0
-    for byte in _STRING.sub(b"", body).translate(None, _NOT_BRACKETS):
+    for byte in bare.translate(None, _NOT_BRACKETS):
         depth += 1 if byte in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest

@@ -246,6 +246,27 @@ def test_a_script_without_a_main_guard_is_not_run_again(tmp_path):
     assert done.stdout == "script runs\n[1.0]\n"
 
 
+def test_no_module_of_the_working_folder_is_imported(tmp_path):
+    """Python looks there first for what it runs with -c, as multiprocessing starts its helpers."""
+    (tmp_path / "stranger").mkdir()
+    (tmp_path / "stranger" / "multiprocessing.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (tmp_path / "grade.py").write_text(
+        textwrap.dedent("""
+        from erpo_hub.tasks.grading import Grader
+        from erpo_hub.tasks.processes import confined
+        if __name__ == "__main__":
+            with Grader() as grader:
+                print(grader.grade([r"\\boxed{2\\sqrt2}"], [r"\\sqrt8"]), confined(len, "abc", seconds=30))
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, tmp_path / "grade.py"], cwd=tmp_path / "stranger", capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.stdout, (tmp_path / "ran").exists()) == ("[1.0] 3\n", False), done.stderr[-500:]
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
 def torch_in_worker(*_):
     return float("torch" in sys.modules)
 

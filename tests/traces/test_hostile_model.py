@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_models import save_chat_model
 
@@ -130,12 +131,14 @@ def test_an_adapter_on_the_hub_leads_to_no_folder_of_this_machine(model, tmp_pat
     assert loading._base_of("someone/adapter", {"base_model_name_or_path": "some/base"}) == "some/base"
 
 
-@pytest.mark.parametrize("changes", [{"num_hidden_layers": 10**9}, {"text_config": {"n_layer": 10**6}}])
+@pytest.mark.parametrize(
+    "changes", [{"num_hidden_layers": 10**9}, {"text_config": {"n_layer": 10**6}}, {"num_blocks": 10**7}]
+)  # xLSTM's name for its layers is the last one
 @pytest.mark.parametrize("read", [load, lambda folder: model_source(str(folder))])
 def test_a_config_of_more_layers_than_any_model_is_not_built(model, tmp_path, changes, read):
     folder = Path(shutil.copytree(model, tmp_path / "model"))
     rewrite(folder, "config.json", **changes)
-    with pytest.raises(UserError, match="layers?, which no model has"):
+    with pytest.raises(UserError, match="which no model has"):
         read(folder)
 
 
@@ -176,3 +179,27 @@ def test_an_index_of_weights_leads_to_no_other_folder(model, tmp_path):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match="leads out of its folder"):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"block_count": 10**7}, {"block_count": 3}, {"feed_forward_length": 10**9}]
+)
+def test_a_gguf_file_that_says_more_than_its_tensors_hold_is_not_built(tmp_path, changes):
+    import gguf
+
+    writer = gguf.GGUFWriter(tmp_path / "a.gguf", "llama")
+    said = {"block_count": 1, "context_length": 64, "embedding_length": 8, "feed_forward_length": 16}
+    said |= {"attention.head_count": 2, "attention.head_count_kv": 2} | changes
+    for name, value in said.items():
+        writer.add_uint32(f"llama.{name}", value)
+    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-6)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(list("abcdefgh"))
+    writer.add_token_merges(["a b"])
+    writer.add_tensor("token_embd.weight", np.zeros((8, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(UserError, match="asks for"):
+        load(tmp_path / "a.gguf")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -105,6 +106,53 @@ def test_the_engine_tells_it_in_one_line(model, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="its chat template takes more than"):
         engine.trace("1+1=", max_new_tokens=4)
     assert asked_as(engine.tokenizer).plain is False
+
+
+@pytest.mark.parametrize("where", ["special tokens", "settings", "messages"])
+def test_a_plain_template_that_names_a_long_text_often_is_not_rendered_here(where, monkeypatch):
+    long = "x" * 500_000
+    special, asked = {"bos_token": long}, {"x": long}
+    template = {"special tokens": "{{ bos_token }}", "settings": "{{ x }}", "messages": "{{ messages }}"}[
+        where
+    ] * 500
+    text = long if where == "messages" else "1+1="
+    made = SimpleNamespace(get_chat_template=lambda: template, special_tokens_map=special)
+    assert rendering.is_plain(template)
+    monkeypatch.setattr(rendering, "_apply", lambda *_: pytest.fail("rendered in this process"))
+    with pytest.raises(ValueError, match="comes to more than"):
+        rendering.render(made, [[{"role": "user", "content": text}]], asked)
+
+
+def test_an_answer_that_nobody_waited_for_is_not_the_next_ones(tokenizer, monkeypatch):
+    tokenizer.chat_template = SOUND["a macro"]
+    wanted = encode(tokenizer, MESSAGES, Asked())
+    monkeypatch.setattr(rendering, "_receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        encode(tokenizer, MESSAGES[:1], Asked())
+    monkeypatch.undo()
+    assert encode(tokenizer, MESSAGES, Asked()) == wanted
+
+
+def interrupted(_stream):
+    raise KeyboardInterrupt
+
+
+def test_no_module_of_the_working_folder_is_imported(model, tmp_path):
+    """Whoever looks at a stranger's model from inside its folder runs none of its files."""
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    for name in ("jinja2", "json", "pickle", "transformers"):
+        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (tmp_path / "look.py").write_text(f"""
+from erpo_hub.traces.asked import Asked, encode
+from erpo_hub.traces.loading import load_tokenizer
+tokenizer = load_tokenizer(".")
+tokenizer.chat_template = {SOUND["a macro"]!r}
+print(len(encode(tokenizer, {MESSAGES!r}, Asked())))
+""")
+    done = subprocess.run(
+        [sys.executable, tmp_path / "look.py"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, (tmp_path / "ran").exists()) == ("2\n", False), done.stderr[-500:]
 
 
 def test_the_process_ends_with_its_owner(model):

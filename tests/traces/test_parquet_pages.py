@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from erpo_hub import parquet_file
 from erpo_hub.errors import UserError
 from erpo_hub.parquet_file import open_parquet
 from erpo_hub.parquet_pages import stated
@@ -124,6 +125,69 @@ def test_a_page_that_unpacks_to_gigabytes_is_refused(tmp_path: Path):
     file = write(tmp_path / "zeros.parquet", {"n": pa.array([b"\0" * (40 << 20)])}, use_dictionary=False)
     with pytest.raises(UserError, match="cannot be true"), open_parquet(file, 32 << 20):
         pass
+
+
+def test_a_header_that_many_chunks_lead_to_is_not_read_again_and_again(tmp_path: Path):
+    """A file of 40 KB: 300 row groups, each of them with the same page, and its header of 30,000 fields."""
+    count, footer = 300, pq_footer
+    header = number(1, 0) + number(1, 4) + number(1, 4)  # a data page, its sizes
+    header += b"\x2c" + number(1, 1) + number(1, 0) + number(1, 3) + number(1, 3) + b"\0"
+    header += (
+        b"\x01" + varint(200) + b"\x11" * 30_000 + b"\0"
+    )  # fields from the hundredth on that nobody knows, each of them true
+    file = tmp_path / "a.parquet"
+    page = header + (7).to_bytes(4, "little")
+    tail = footer(count, len(page))
+    file.write_bytes(b"PAR1" + page + tail + len(tail).to_bytes(4, "little") + b"PAR1")
+    assert file.stat().st_size < 50_000
+    assert pq.ParquetFile(file).read().to_pydict() == {"a": [7] * count}  # what Arrow does with it
+    for read in (read_file, Trace.from_parquet):
+        with pytest.raises(UserError, match="too many pages, or headers that are too long"):
+            read(file)
+    assert "too many" in str(read_contents(file).problem)
+
+
+def pq_footer(groups: int, length: int) -> bytes:
+    """Of a file with one column of whole numbers, every row group of which is the page at 4."""
+    schema = b"\x48\x01s\x15\x02\0" + b"\x15\x02\x25\0\x18\x01a\0"
+    column = number(1, 1) + b"\x19\x15\0" + b"\x19\x18\x01a" + number(1, 0)
+    column += number(1, 1, 6) + number(1, length, 6) + number(1, length, 6) + number(2, 4, 6) + b"\0"
+    group = b"\x19\x1c" + number(2, 4, 6) + b"\x1c" + column + b"\0" + number(1, length, 6)
+    group += number(1, 1, 6) + b"\0"
+    return (
+        number(1, 1) + b"\x19\x2c" + schema + number(1, groups, 6)
+        + b"\x19\xfc" + varint(groups) + group * groups + b"\0"
+    )  # fmt: skip
+
+
+def number(step: int, value: int, kind: int = 5) -> bytes:
+    """A field of Thrift: so many after the one before, a whole number that is not negative."""
+    return bytes([step << 4 | kind]) + varint(2 * value)
+
+
+def test_all_row_groups_together_are_bounded_whatever_the_footer_says(tmp_path: Path, monkeypatch):
+    size = 1 << 20
+    file = tmp_path / "a.parquet"
+    with pq.ParquetWriter(
+        file, pa.schema({"n": pa.string()}), compression="zstd", use_dictionary=False
+    ) as to:
+        for _ in range(5):
+            to.write_table(pa.table({"n": ["x" * size]}))
+    true = pq.ParquetFile(file).metadata.row_group(0).total_byte_size
+    understate(file, true, 7)
+    assert pq.ParquetFile(file).metadata.row_group(0).total_byte_size == 7
+    assert read_contents(file).problem is None
+    monkeypatch.setattr(parquet_file, "MOST_IN_ALL", 3 * size)
+    assert "comes to more than" in str(read_contents(file).problem)
+
+
+def test_all_traces_together_are_bounded(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(parquet, "ROWS_PER_GROUP", 1)
+    file = TRACE.to_parquet([TRACE.replace(prompt="x" * 1000)] * 8, tmp_path / "a.parquet")
+    monkeypatch.setattr(parquet, "MAX_BYTES", 6000)
+    assert len(Trace.from_parquet(file, [1, 7])) == 2
+    with pytest.raises(UserError, match="come to more than"):
+        Trace.from_parquet(file)
 
 
 def test_a_damaged_page_or_footer_is_one_line(tmp_path: Path):

@@ -20,7 +20,7 @@ from ...traces.pivots import PivotRule
 from ...traces.trace import Trace
 
 COLUMN = "erpo/tokens"
-MAX_GROUP_BYTES = 1 << 30  # unpacked
+MAX_BYTES = 1 << 30  # of a file, unpacked
 
 
 def traces_from_completions(
@@ -95,15 +95,17 @@ def _rows(file: Path) -> Iterable[dict[str, Any]]:
     import pyarrow as pa
 
     try:
-        with open_parquet(file, MAX_GROUP_BYTES) as source:
+        with open_parquet(file, MAX_BYTES) as source:
             if COLUMN not in source.schema_arrow.names:
                 raise UserError(
                     f"{file}: has no column {COLUMN!r}; ERPOTrainer writes it, plain GRPO does not"
                 )
+            size = 0
             for group in range(source.num_row_groups):
                 table = source.read_row_group(group)
-                if unpacked_bytes(table) > MAX_GROUP_BYTES:
-                    raise UserError(f"{file}: comes to more than {MAX_GROUP_BYTES >> 30} GiB; refused")
+                size += unpacked_bytes(table)
+                if size > MAX_BYTES:
+                    raise UserError(f"{file}: comes to more than {MAX_BYTES >> 30} GiB; refused")
                 yield from table.to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{file}: not a readable Parquet file ({error}); give a completions file") from None
