@@ -262,7 +262,8 @@ def _read_parquet(path: Path, found: Contents) -> None:
                 chunks = (c for column in source.read_row_group(group).columns for c in column.chunks)
                 found.texts += ["\n".join(texts) for chunk in chunks if (texts := list(_column(chunk)))]
     except (pa.ArrowException, NotImplementedError, UserError) as error:
-        found.problem = f"is not a readable Parquet file ({' '.join(str(error).split())[:120]})"
+        why = " ".join(str(error).split()).removeprefix(f"{path}: ")[:120]
+        found.problem = f"is not a readable Parquet file ({why})"
 
 
 def _schema_texts(part: Any) -> Iterator[str]:

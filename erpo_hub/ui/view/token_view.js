@@ -308,7 +308,17 @@ function opened(view) {
 function revealBranch(view) {
   if (window.innerWidth <= 640) view.release(); // the sheet would lie over the branch
   if (view.config.role !== "main" || window.innerWidth > 900) return;
-  setTimeout(() => document.querySelector("#branch")?.scrollIntoView({ block: "start" }), 150);
+  // The page is long enough for it only once the branch is there, on a slow phone long after the tap.
+  const until = performance.now() + 10000, stop = new AbortController();
+  for (const kind of ["wheel", "touchstart", "keydown"]) window.addEventListener(kind, () => stop.abort(), { signal: stop.signal, passive: true });
+  const look = () => {
+    const branch = document.querySelector("#branch"), first = branch?.querySelector(".tv-tok");
+    if (stop.signal.aborted || performance.now() > until) return stop.abort();
+    if (first && first.getBoundingClientRect().top <= 0.75 * window.innerHeight) return stop.abort();
+    branch?.scrollIntoView({ block: "start" });
+    setTimeout(look, 200);
+  };
+  setTimeout(look, 150);
 }
 
 if (config.role === "branch") {
