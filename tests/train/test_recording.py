@@ -90,7 +90,7 @@ def test_gold_verdict_rewards_and_groups_are_in_the_record(tiny_model: str, tmp_
 
 
 def test_the_record_stays_under_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
-    from tests.ui.conftest import make_trace
+    from made_traces import make_trace
 
     trace = make_trace(["a", "b"])
     log = LoggedSteps(tmp_path, "group", 2)
