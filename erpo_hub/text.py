@@ -57,6 +57,9 @@ def write_json(path: str | os.PathLike[str], data: Any) -> Path:
         text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
         partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk names none
+        raise
     finally:
         partial.unlink(missing_ok=True)
     return path

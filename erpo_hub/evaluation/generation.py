@@ -283,8 +283,9 @@ def in_memory(
 
 
 def _is_of_memory(error: RuntimeError) -> bool:
-    """A GPU's refusal has a class of its own, that of the machine's memory only its words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """CUDA's refusal has a class of its own; those of a Mac's GPU and of the machine only their words."""
+    words = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in words)
 
 
 def _until_end(ids: list[int], eos_ids: tuple[int, ...]) -> list[int]:

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import statistics as basic
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -174,6 +175,7 @@ class QuestionLog:
         self.path = Path(path)
         self.done: dict[int, dict] = {}
         self.failures: dict[str, int] = {}  # of the grader, by name
+        self._problem = ""  # for which nothing more is written
         self.header = header = json.loads(json.dumps(header))  # as it will be read back
         kept = self._read(header)
         try:
@@ -194,8 +196,19 @@ class QuestionLog:
         self._file.close()
 
     def _write(self, records: list[dict]) -> None:
-        self._file.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-        self._file.flush()
+        if not self._problem:
+            try:
+                self._file.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+                self._file.flush()
+                return
+            except OSError as error:  # a full disk
+                self._problem = (
+                    f"cannot write {self.path} ({error.strerror}), the questions in it are kept: make room, "
+                    "then the same command goes on (of a training, with --resume)"
+                )
+                with suppress(OSError):  # it tries to write once more
+                    self._file.close()
+        raise UserError(self._problem)
 
     def _read(self, header: dict[str, Any]) -> int:
         """Fill `done`; the number of bytes that hold whole lines."""

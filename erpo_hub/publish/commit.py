@@ -203,8 +203,10 @@ class _Push:
             for tip in moved:
                 if ours := self.ours(tip):
                     return self.as_commit(ours)
-        except TOLD:
-            return None  # nothing to be seen: the failure itself is told
+        except TOLD:  # nothing to be seen: the failure itself is told
+            if self.create_pr:  # the Hub refuses a commit made twice, and takes a second proposal
+                raise error from None
+            return None
         if moved and (may_pass(error) or status_of(error) == 412):
             raise UserError(
                 f"somebody else pushed to {self.where['repo_id']} meanwhile (head is {moved[0][:12]}):"

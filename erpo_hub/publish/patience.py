@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -145,27 +146,50 @@ _lock, _users = threading.Lock(), [0]
 @contextmanager
 def patience() -> Iterator[None]:
     """Within it, every request of huggingface_hub has a deadline, and its Retry-After is one to live with."""
-    from huggingface_hub.utils import get_session
-
-    client = get_session()
     with _lock:
         _users[0] += 1
         if _users[0] == 1:
             _asked.clear()
-        if _begin not in client.event_hooks["request"]:
-            hooks = client.event_hooks
-            client.event_hooks = {
-                "request": [*hooks["request"], _begin],
-                "response": [*hooks["response"], _end],
-            }
-            for transport in (client._transport, *client._mounts.values()):
-                if pool := getattr(transport, "_pool", None):
-                    pool._network_backend = _Backend(pool._network_backend)
+        _watch_clients()
     try:
         yield
     finally:
         with _lock:
             _users[0] -= 1
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """Makes clients whose requests have a deadline: one whose connection was refused is dropped."""
+
+    make: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        client = self.make()
+        _watch(client)
+        return client
+
+
+def _watch_clients() -> None:
+    """The client that there is, which others may be using, and those made after it."""
+    from huggingface_hub.utils import _http, get_session
+
+    if not isinstance(_http._GLOBAL_CLIENT_FACTORY, _Watched):
+        _http._GLOBAL_CLIENT_FACTORY = _Watched(_http._GLOBAL_CLIENT_FACTORY)
+    _watch(get_session())
+
+
+def _watch(client: Any) -> None:
+    if _begin in client.event_hooks["request"]:
+        return
+    hooks = client.event_hooks
+    client.event_hooks = {
+        "request": [*hooks["request"], _begin],
+        "response": [*hooks["response"], _end],
+    }
+    for transport in (client._transport, *client._mounts.values()):
+        if pool := getattr(transport, "_pool", None):
+            pool._network_backend = _Backend(pool._network_backend)
 
 
 def _named(request: httpx.Request) -> str:

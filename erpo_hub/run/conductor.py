@@ -34,7 +34,7 @@ from .outcome import (
 from .preparation import make_arguments, make_trainer, prepare_folder
 from .publishing import Publishing
 from .resume import Standing, carry_over, standing
-from .steps import Run, check_same_run, evaluation_settings, train
+from .steps import Run, check_same_run, evaluation_settings, told_of_the_disk, train
 from .watch import WatchCallback
 
 
@@ -127,10 +127,11 @@ def train_and_push(
         run = Run(trainer, task, grader, folder, record, sampling, doctor)
         if stands.before is None:
             run.write()  # a resumed run keeps the record it has until it is known to be judged as before
-        if pair is not None:
-            share_baseline(pair, run)
-        _judge_and_train(run, model_id, stands)
-        _finish(run, pair, bundle, started)
+        with told_of_the_disk(run):
+            if pair is not None:
+                share_baseline(pair, run)
+            _judge_and_train(run, model_id, stands)
+            _finish(run, pair, bundle, started)
         return _result(record, bundle, publishing, trainer)
 
 

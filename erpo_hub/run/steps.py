@@ -121,12 +121,7 @@ def _data(record: RunRecord) -> str | None:
 
 
 def train(run: Run, stands: Standing) -> None:
-    """Train to the end; on Ctrl-C keep a checkpoint and raise UserError. The record is written either way.
-
-    A full disk and a place that cannot be written any more end in a UserError too: the run goes on from its
-    last complete checkpoint.
-    """
-    from safetensors import SafetensorError
+    """Train to the end; on Ctrl-C keep a checkpoint and raise UserError. The record is written either way."""
     from transformers import PrinterCallback
 
     from ..train.doctor import RunDoctor
@@ -157,13 +152,6 @@ def train(run: Run, stands: Standing) -> None:
             f"the same command with --resume goes on in {run.folder}",
             exit_code=128 + stop.signal,
         ) from interrupt
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if not _is_of_the_disk(error):
-            raise
-        raise UserError(
-            f"step {trainer.state.global_step}: writing to {run.folder} failed ({one_line(error)}), "
-            f"{_kept(run)}: make room, then the same command with --resume goes on"
-        ) from error
     finally:
         if record.status == "running":  # neither finished nor stopped
             record.status = "failed"
@@ -173,6 +161,25 @@ def train(run: Run, stands: Standing) -> None:
         record.cost.train_seconds = round(before + time.perf_counter() - started, 1)
         with suppress(OSError) if sys.exc_info()[0] else nullcontext():  # the first error is the one to tell
             run.write()
+
+
+@contextmanager
+def told_of_the_disk(run: Run) -> Iterator[None]:
+    """Within it a full disk, or a place that cannot be written any more, is a UserError.
+
+    The run goes on from its last complete checkpoint.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if not _is_of_the_disk(error):
+            raise
+        raise UserError(
+            f"step {run.trainer.state.global_step}: writing to {run.folder} failed ({one_line(error)}), "
+            f"{_kept(run)}: make room, then the same command with --resume goes on"
+        ) from error
 
 
 def _kept(run: Run) -> str:

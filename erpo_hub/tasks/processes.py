@@ -39,6 +39,8 @@ _FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 class Processes:
     """Runs scoring calls in processes; counts the calls that failed.
 
+    One whose process died is made once more: it may have been ended from outside.
+
     Args:
         kind: the scorer that a process loads, see `gym.prepare`.
         timeout: seconds of CPU time a call may take.
@@ -63,6 +65,7 @@ class Processes:
         """The score of every call; the value in `calls` says how many answers a failure of it counts for."""
         waiting, running = deque(calls), dict[Future, Job]()
         scores: dict[Job, float] = {}
+        died = set[Job]()
         hung = 0
         while waiting or running:
             # A call's limit is settled here: with few in the pool the shorter one comes into force soon.
@@ -73,6 +76,10 @@ class Processes:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job = running.pop(future)
                 failure, problem = self._failure(future)
+                if failure == "crashes" and job not in died:  # a cluster's SIGTERM goes to every process
+                    died.add(job)
+                    waiting.append(job)
+                    continue
                 if failure:
                     hung += failure == "timeouts"
                     self.failures[failure] += calls[job]

@@ -18,7 +18,7 @@ from .models.line import Visitor
 
 BODY = 64 << 20  # bytes of a request, as of a file that is uploaded
 ENVELOPE = 1 << 20  # of an upload, around its files
-GRACE, PACE = 30.0, 128 << 10  # seconds for any body, and the bytes of a larger one that have a second more
+GRACE, PACE = 30.0, 32 << 10  # seconds for any body, and the bytes of a larger one that have a second more
 HELD = 4 * BODY  # bytes of bodies that are not whole yet; half of it for one address
 UPLOADS = 4  # at the same time; one fewer for one address
 _WAIT = "try again in a minute."

@@ -228,7 +228,8 @@ def _is_upload(scope: Scope, headers: Headers) -> bool:
 def body_problem(body: bytes) -> str | None:
     """What is wrong with a request's JSON, or None. Looked at as bytes, before anything is built from it."""
     bare = _STRING.sub(b"", body)
-    if bare.count(b"[") + bare.count(b"{") > MOST_LISTS or bare.count(b",") > MOST_VALUES:
+    lists = max(bare.count(b"[") + bare.count(b"{"), bare.count(b"]") + bare.count(b"}"))
+    if lists > MOST_LISTS or bare.count(b",") > MOST_VALUES:
         return f"The request's JSON has more than {MOST_LISTS:,} lists or {MOST_VALUES:,} values."
     if _depth(bare) > NESTING:
         return f"The request's JSON is nested more than {NESTING} levels deep."
@@ -252,6 +253,6 @@ def _depth(bare: bytes) -> int:
     return deepest
 
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # one without an end is looked at once
 _NAME = re.compile(r"[\w-]{1,256}", re.ASCII)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))

@@ -207,6 +207,21 @@ def test_a_killed_evaluation_goes_on_to_the_same_result(model, tokenizer, task, 
     assert len(path.read_text().splitlines()) >= 8
 
 
+def test_a_full_disk_is_one_line_and_the_evaluation_goes_on(model, tokenizer, task, tmp_path, monkeypatch):
+    path, add = tmp_path / "questions.jsonl", QuestionLog.add
+
+    def fills(log, *records):
+        add(log, *records)
+        log._file = open("/dev/full", "w")  # noqa: SIM115 the log closes it
+
+    with monkeypatch.context() as patched:
+        patched.setattr(QuestionLog, "add", fills)
+        with pytest.raises(UserError, match="No space left.*are kept: make room, then the same command goes"):
+            run(model, tokenizer, task, resume_path=path)
+    assert len(path.read_text().splitlines()) > 1
+    assert run(model, tokenizer, task, resume_path=path).questions == run(model, tokenizer, task).questions
+
+
 @pytest.mark.parametrize("change", ["settings", "weights", "questions"])
 def test_another_evaluations_file_is_refused(model, tokenizer, task, tmp_path, change):
     path = tmp_path / "questions.jsonl"
@@ -335,6 +350,8 @@ def test_bar_is_silent_without_a_terminal(model, tokenizer, task, capfd):
     [
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),  # Windows
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.0 GB, max allowed: 9.1 GB)"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_drawn_in_two_halves_once(monkeypatch, capsys, refusal):

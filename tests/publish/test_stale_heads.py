@@ -12,7 +12,7 @@ from erpo_hub.errors import UserError
 from erpo_hub.publish import commit, patience
 from tests.hub_server import HubServer
 from tests.hub_server.fixtures import hub, no_xet  # noqa: F401
-from tests.hub_server.server import ALICE
+from tests.hub_server.server import ALICE, BOB
 
 REPO = "alice/m"
 MINE = commit.Content({"a.txt": b"mine"})
@@ -70,3 +70,25 @@ def test_an_old_commit_that_holds_the_files_is_not_taken_for_the_newest(
         commit.commit_once(
             api, REPO, MINE, head=head, message="mine again", create_pr=lie == "a pull request"
         )
+
+
+@pytest.mark.parametrize("fault", ["its answer is lost and the list can't be had", "it can't be seen yet"])
+def test_a_proposal_of_unknown_fate_is_not_made_twice(
+    fault: str, hub: HubServer, no_xet: None, monkeypatch: pytest.MonkeyPatch
+):
+    from huggingface_hub import HfApi
+
+    monkeypatch.setattr(patience, "pause", lambda seconds: None)
+    api = HfApi(endpoint=hub.url, token=BOB)
+    hub.state.create("models", REPO, "alice")
+    head = commit.head_of(api, REPO)
+    if "lost" in fault:
+        hub.fail(COMMIT, action="lost")
+        hub.fail("GET .*/discussions", status=500, nth=2, times=len(patience.WAITS) + 1)
+    else:
+        hub.fail("GET .*/tree/refs%2Fpr", status=404, times=2)
+    with pytest.raises(patience.TOLD):
+        commit.commit_once(api, REPO, MINE, head=head, message="mine", create_pr=True)
+    assert len(hub.state.repos["models", REPO].pulls) == 1
+    assert not commit.commit_once(api, REPO, MINE, head=head, message="mine", create_pr=True).made
+    assert len(hub.state.repos["models", REPO].pulls) == 1

@@ -146,18 +146,21 @@ sys.path[:0] = {paths!r}
 from test_going_on import go, UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))  # no file grows beyond: as on a full disk
 try:
-    go({model!r}, {folder!r}, steps=3)
+    go({model!r}, {folder!r}, steps=3, save_strategy={saves!r})
 except UserError as error:
     print("ONE LINE:", error)
 """
 
 
-@pytest.mark.parametrize("share", [0.5, 1.5])  # in the weights; in the optimizer state, twice as large
-def test_a_full_disk_is_one_line_and_the_run_goes_on(tiny_model, tmp_path, share):
+@pytest.mark.parametrize(
+    ("share", "saves"),
+    [(0.5, "steps"), (1.5, "steps"), (0.5, "no")],  # in weights, in optimizer state; at the end
+)
+def test_a_full_disk_is_one_line_and_the_run_goes_on(tiny_model, tmp_path, share, saves):
     limit = int((Path(tiny_model) / "model.safetensors").stat().st_size * share)
     folder = tmp_path / "run"
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    script = SCRIPT.format(paths=paths, model=tiny_model, folder=str(folder), limit=limit)
+    script = SCRIPT.format(paths=paths, model=tiny_model, folder=str(folder), limit=limit, saves=saves)
     env = {**os.environ, "MASTER_PORT": "0"}  # any free one: older accelerate holds this process's
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -165,7 +168,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(tiny_model, tmp_path, share
     assert "failed (" in line
     assert "with --resume goes on" in line
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-    go(tiny_model, folder, steps=3, resume=True)
+    go(tiny_model, folder, steps=3, resume=True, save_strategy=saves)
     assert read_record(folder).cost.steps == 3
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -208,6 +209,20 @@ def test_a_grading_process_gets_no_more_memory_than_its_limit():
 
 def die(*_):
     os._exit(3)
+
+
+def die_once(marker):
+    if not os.path.exists(marker):
+        open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGTERM)
+    return 1.0
+
+
+def test_an_answer_whose_process_was_ended_from_outside_is_graded_again(tmp_path):
+    """A cluster's SIGTERM goes to every process; a right answer must not be recorded as a wrong one."""
+    with Grader(workers=1) as grader:
+        assert grader._run([(die_once, str(tmp_path / "died"))]) == [1.0]
+        assert grader.crashes == 0
 
 
 def fail(*_):

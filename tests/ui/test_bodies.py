@@ -131,3 +131,30 @@ def test_a_body_of_millions_of_lists_or_values_is_refused_unread(server):
         f"{server}gradio_api/queue/join", content=b'{"data":[' + b"[]," * 3_000_000 + b"0]}", timeout=60
     )
     assert (sent.status_code, time.monotonic() - started < 10) == (422, True)
+
+
+def test_a_body_of_quotes_or_brackets_without_an_end_is_read_once(server):
+    """Every quote was read on from to the end, and nobody else was answered: 32 kB took three seconds."""
+    started = time.process_time()
+    for body in (b'"\\' * 1_000_000, b"]" * 8_000_000):
+        assert body_problem(body)
+    assert time.process_time() - started < 5
+    sent = httpx.post(f"{server}gradio_api/queue/join", content=b'"\\' * 1_000_000, timeout=60)
+    assert (sent.status_code, "not JSON" in sent.text) == (422, True)
+    assert body_problem(rb'{"data": ["a\"[[", "\\", "]"]}') is None
+
+
+def test_a_telephone_with_a_slow_connection_is_not_taken_for_a_dawdler():
+    """Half a megabit a second: ten MiB come in 160 seconds."""
+    size, rate, now = 10 << 20, 64 << 10, [0.0]
+
+    async def comes():
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        incoming = Incoming(parts(*[b"x" * (1 << 20)] * (size >> 20)))
+        while not incoming.whole:
+            now[0] += (1 << 20) / rate
+            assert start + now[0] < incoming._until
+            await incoming()
+
+    asyncio.run(comes())
