@@ -6,6 +6,8 @@ import asyncio
 import json
 import socket
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -15,6 +17,13 @@ from erpo_hub.ui import bodies
 from erpo_hub.ui.bodies import BODY, Incoming, Places, Refused
 from erpo_hub.ui.budget import folder
 from erpo_hub.ui.guard import MOST_LISTS, MOST_VALUES, body_problem
+
+
+def run(work: Coroutine) -> None:
+    """In a thread of its own: in this one the browser of other tests has a loop."""
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(asyncio.run, work).result()
+
 
 SCOPE = {"type": "http", "headers": [], "client": ("10.0.0.1", 5)}
 OTHER = {**SCOPE, "client": ("10.0.0.2", 5)}
@@ -70,7 +79,7 @@ def test_uploads_that_never_end_leave_a_place_for_others():
         with places.upload(SCOPE):
             pass
 
-    asyncio.run(both())
+    run(both())
 
 
 def test_who_dawdles_is_refused(monkeypatch):
@@ -88,7 +97,7 @@ def test_who_dawdles_is_refused(monkeypatch):
             await steady()
         assert steady.whole
 
-    asyncio.run(slow())
+    run(slow())
 
 
 def test_a_dawdler_at_the_app_is_answered(server, monkeypatch):
@@ -117,7 +126,7 @@ def test_bodies_under_way_have_a_limit_in_all_and_of_one_address(monkeypatch):
         assert await places.read(SCOPE, parts(b"5")) == b"5"
         assert not places._held
 
-    asyncio.run(held())
+    run(held())
 
 
 def test_a_body_of_millions_of_lists_or_values_is_refused_unread(server):
@@ -157,4 +166,4 @@ def test_a_telephone_with_a_slow_connection_is_not_taken_for_a_dawdler():
             assert start + now[0] < incoming._until
             await incoming()
 
-    asyncio.run(comes())
+    run(comes())
