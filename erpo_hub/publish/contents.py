@@ -256,9 +256,8 @@ def _read_parquet(path: Path, found: Contents) -> None:
     try:
         with open_parquet(path, MAX_GROUP) as source:
             found.texts = ["\n".join(_schema_texts(source.schema_arrow))]
-            for group in range(
-                source.metadata.num_row_groups
-            ):  # texts that are stored once are searched once
+            for group in range(source.metadata.num_row_groups):
+                # texts that are stored once are searched once
                 chunks = (c for column in source.read_row_group(group).columns for c in column.chunks)
                 found.texts += ["\n".join(texts) for chunk in chunks if (texts := list(_column(chunk)))]
     except (pa.ArrowException, NotImplementedError, UserError) as error:
