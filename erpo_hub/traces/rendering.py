@@ -119,7 +119,7 @@ class _Server:
             wall = WALL + seconds if hasattr(signal, "setitimer") else seconds
             try:
                 answer = self._exchange(process, call, seconds, wall)
-            except BaseException:  # raised on; after Ctrl-C the answer would be taken for that to the next call
+            except BaseException:  # raised on: after Ctrl-C its answer would be the next call's
                 self._end()
                 raise
             if answer is None:
