@@ -32,6 +32,16 @@ def open_parquet(path: Path, most: int) -> Iterator[pq.ParquetFile]:
     """
     import pyarrow.parquet as pq
 
+    leaves = check_parquet(path, most)
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    with pq.ParquetFile(path, read_dictionary=texts) as source:
+        yield source
+
+
+def check_parquet(path: Path, most: int) -> list[Any]:
+    """The columns of a file, looked over before anything of it is decoded. Raises as `open_parquet`."""
+    import pyarrow.parquet as pq
+
     with pq.ParquetFile(path) as source:
         footer, schema = source.metadata, source.schema
         leaves = [schema.column(i) for i in range(len(schema))]
@@ -39,9 +49,7 @@ def open_parquet(path: Path, most: int) -> Iterator[pq.ParquetFile]:
         raise UserError(f"{path}: has values of more than {LONGEST_FIXED} bytes each; refused")
     # not column by column: Arrow ends the process where a column's own statistics are damaged
     _check_pages(path, [footer.row_group(number) for number in range(footer.num_row_groups)], leaves, most)
-    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-    with pq.ParquetFile(path, read_dictionary=texts) as source:
-        yield source
+    return leaves
 
 
 def _check_pages(path: Path, groups: list[Any], leaves: list[Any], most: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,30 +57,30 @@ def evaluate(
     from ..evaluation.sampling import evaluate as run
     from ..evaluation.sampling import evaluate_robustness
     from ..evaluation.tables import comparison_table, robustness_table
+    from ..lock import locked
     from ..text import write_json
 
     other = Evaluation.from_json(against) if against else None  # a wrong path should not cost an evaluation
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False, soft_wrap=True, markup=False)  # names may hold brackets
     how: dict[str, Any] = {"n": n, "k": k, "top_p": top_p, "max_new_tokens": max_new_tokens}
     how |= {"batch_size": batch_size, "seed": seed, "plain": plain, "dtype": dtype}
     how |= {"chat_template_kwargs": _json_object("--chat-template-kwargs", chat_template_kwargs)}
     how |= {"shaping": _json_object("--shaping", shaping)}
     log = out / "questions.jsonl" if out else None
-    result = run(model, dataset, temperature=temperature, resume_path=log, **how)
-    console.print(result.table())
-    if out:
-        result.to_json(out / "results.json")
-        write_json(out / "lighteval.json", result.lighteval())
-        typer.echo(f"wrote {out / 'results.json'} and, for lighteval's readers, lighteval.json")
-    if other:
-        console.print(comparison_table(result, other))
-    if robustness:
-        found = evaluate_robustness(model, dataset, known=result, resume_dir=out, **how)
-        console.print(robustness_table(found))
+    with locked(out, "--out") if out else nullcontext():
+        result = run(model, dataset, temperature=temperature, resume_path=log, **how)
+        console.print(result.table())
         if out:
-            write_json(out / "robustness.json", found)
+            result.to_json(out / "results.json")
+            write_json(out / "lighteval.json", result.lighteval())
+            typer.echo(f"wrote {out / 'results.json'} and, for lighteval's readers, lighteval.json")
+        if other:
+            console.print(comparison_table(result, other))
+        if robustness:
+            found = evaluate_robustness(model, dataset, known=result, resume_dir=out, **how)
+            console.print(robustness_table(found))
+            if out:
+                write_json(out / "robustness.json", found)
 
 
 def _json_object(option: str, text: str | None) -> dict[str, Any] | None:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ __all__ = [
     "Completion",
     "Decoding",
     "generate_completions",
+    "in_halves",
     "in_memory",
     "row_seed",
     "rows_at_once",
@@ -38,6 +39,7 @@ __all__ = [
 FEWEST = 16  # rows that stay: a product of fewer rows may be added up in another order, another last digit
 LEFT = 0.75  # share of the rows still going at which the ended ones are dropped
 ROWS, MOST_ROWS, ROOM = 64, 512, 2**28  # completions at once, at least and at most; bytes for all of them
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -257,23 +259,29 @@ def _noise(seeds: Sequence[int], steps: int) -> Tensor:
 def in_memory(
     model: Any, prompts: list[list[int]], decoding: Decoding, seeds: Sequence[int]
 ) -> list[Completion]:
-    """As `generate_completions`; a batch that does not fit into memory is drawn in two halves, and says so.
+    """As `generate_completions`, `in_halves` where need be."""
+    return in_halves(
+        lambda part: generate_completions(model, prompts[part], decoding, seeds[part]), len(prompts)
+    )
+
+
+def in_halves(draw: Callable[[slice], list[T]], count: int) -> list[T]:
+    """What `draw` makes of all `count` rows; where they do not fit into memory, of two halves, and says so.
 
     Raises UserError where a half does not fit either.
     """
     try:
-        return generate_completions(model, prompts, decoding, seeds)
+        return draw(slice(None))
     except RuntimeError as error:
         if not _is_of_memory(error):
             raise
-    size = (len(prompts) + 1) // 2  # here the error is gone, which holds on to the tensors
-    print(f"out of memory with {len(prompts)} completions at once: drawing {size}", file=sys.stderr)
+    size = (count + 1) // 2  # here the error is gone, which holds on to the tensors
+    print(f"out of memory with {count} completions at once: drawing {size}", file=sys.stderr)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     try:
-        halves = [slice(None, size), slice(size, None)] if len(prompts) > 1 else [slice(None)]
-        drawn = [generate_completions(model, prompts[half], decoding, seeds[half]) for half in halves]
-        return [completion for half in drawn for completion in half]
+        halves = [slice(None, size), slice(size, None)] if count > 1 else [slice(None)]
+        return [row for half in halves for row in draw(half)]
     except RuntimeError as error:
         if not _is_of_memory(error):
             raise

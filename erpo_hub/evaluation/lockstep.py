@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..traces.rows import Rows
-from .generation import Decoding, undisturbed
+from .generation import Decoding, in_halves, undisturbed
 
 __all__ = ["Walk", "walk"]
 
@@ -73,7 +73,12 @@ def walk(
     with undisturbed(leader), undisturbed(follower), torch.inference_mode():
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            found = _batch((leader, follower), [prompts[q] for q in rows], [begun[q] for q in rows], decoding)
+
+            def part(half: slice, rows: list[int] = rows) -> list[Walk]:
+                texts, so_far = [prompts[q] for q in rows[half]], [begun[q] for q in rows[half]]
+                return _batch((leader, follower), texts, so_far, decoding)
+
+            found = in_halves(part, len(rows))
             done.update(zip(rows, found))
             advance(len(rows))
     return [done[q] for q in range(len(prompts))]

@@ -139,7 +139,8 @@ class _Push:
 
         if is_xet_available():
             self.reach_xet()
-        with warnings.catch_warnings():
+        size = sum(map(_size, self.content.files.values()))
+        with warnings.catch_warnings(), patience.xet_deadline(size):
             warnings.filterwarnings("ignore", message=".*data file.*")
             return self.api.create_commit(
                 operations=self.content.operations(),

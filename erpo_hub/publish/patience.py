@@ -158,6 +158,35 @@ def patience() -> Iterator[None]:
             _users[0] -= 1
 
 
+@contextmanager
+def xet_deadline(size: int) -> Iterator[None]:
+    """hf_xet's own requests, made in Rust, know no deadline: an upload of `size` bytes is ended at its own.
+
+    Raises TooSlow then. A client of before 2.0 has no way to end one.
+    """
+    from huggingface_hub.utils import _xet
+
+    abort = getattr(_xet, "abort_xet_session", lambda: None)
+    over, late = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        if over.wait(DEADLINE + size / SLOWEST):
+            return
+        late.set()
+        while not over.wait(0.5):
+            abort()  # what is under way, if anything is
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    except RuntimeError as error:
+        if late.is_set() and "cancelled" in str(error).lower():
+            raise TooSlow from error
+        raise
+    finally:
+        over.set()
+
+
 @dataclass(frozen=True)
 class _Watched:
     """Makes clients whose requests have a deadline: one whose connection was refused is dropped."""

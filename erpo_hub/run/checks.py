@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..lock import LOCK
 from ..text import one_line
 from ..traces.decoding import COLDEST
 from ..train.config import ERPOConfig
-from .lock import LOCK
 
 _PACKAGES = {"azure_ml": "azureml-mlflow", "comet_ml": "comet-ml"}  # where the package's name is another
 

@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..lock import locked
 from ..record import facts
 from ..record.format import RunRecord, Summary, read_as, read_record
 from ..tasks.prompts import question_digests
 from ..tasks.tasks import load_data
 from .checks import check_arguments, check_evaluation, check_optimizer, no_half_made_folder
-from .lock import locked
 from .outcome import (
     Pair,
     compared,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..lock import wait_until_free
 from ..record.format import Comparison, Grading, PairedRun, Prompt, RunRecord, Summary, read_as, read_record
 from ..tasks.grading import grader_version
 from ..tasks.tasks import Task
 from ..traces.logged import FOLDER
-from .lock import wait_until_free
 from .steps import Run
 
 TRACED = 6  # held-out questions whose traces go into the bundle

@@ -45,7 +45,7 @@ class WatchCallback(TrainerCallback):
 
     def answers(self, step: int) -> list[Any]:
         """Traces of all questions, each greedy, then sampled; graded."""
-        from ..evaluation.generation import Decoding, generate_completions, row_seed, undisturbed
+        from ..evaluation.generation import Decoding, in_memory, row_seed, undisturbed
         from ..evaluation.sampling import encode_prompts
         from ..traces.asked import asked_as
 
@@ -65,7 +65,7 @@ class WatchCallback(TrainerCallback):
             )
             with undisturbed(model):
                 seeds = [row_seed(trainer.args.seed, number) for number in range(len(prompts))]
-                drawn = generate_completions(model, prompts, decoding, seeds)
+                drawn = in_memory(model, prompts, decoding, seeds)
             texts = [tokenizer.decode(c.ids, skip_special_tokens=True) for c in drawn]
             found.append(self._traces(prompts, drawn, self._scores(texts), (step, temperature)))
         return [trace for pair in zip(*found) for trace in pair if trace is not None]

@@ -22,6 +22,7 @@ from typing import Any
 
 from ..children import child_environment
 from ..errors import UsageError, UserError
+from ..lock import locked
 from ..methods.catalog import METHODS
 from ..text import write_json
 from .report import SHARED, Report, build_report
@@ -90,7 +91,7 @@ def compare(
     Returns the report, also written to out_dir as report.md, report.json and figures/*.png.
 
     Raises UsageError for settings that cannot work, before anything runs. Raises UserError when interrupted,
-    and after the report where a cell failed.
+    where another comparison is at work in out_dir, and after the report where a cell failed.
     """
     given = {
         "presets": presets, "seeds": seeds, "model": model, "task": task, "steps": steps,
@@ -106,8 +107,10 @@ def compare(
     _check_arguments(cells)
     out = Path(out_dir)
     unfinished = [cell for cell in cells if not _is_finished(out, cell)]
-    todo = unfinished if train else []
-    failed = _run_cells(out, todo, workers or _default_workers(), len(cells), progress)
+    failed: dict[str, str] = {}
+    if train:
+        with locked(out, "--out"):
+            failed = _run_cells(out, unfinished, workers or _default_workers(), len(cells), progress)
     report = build_report(out, baseline=plan["baseline"], cells=[cell_folder(out, cell) for cell in cells])
     if failed:
         name, reason = next(iter(failed.items()))

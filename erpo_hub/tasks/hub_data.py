@@ -10,12 +10,14 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..client_http import httpx
 from ..errors import UsageError, UserError
+from ..parquet_file import check_parquet
 from ..text import one_line
+from .files import MAX_UNPACKED
 from .specs import Spec
 
 if TYPE_CHECKING:
@@ -116,7 +118,10 @@ def _splits(spec: Spec, info: Any) -> Any:
             info is None
         )  # or it would try the dead line again, for half a minute
         config = spec.options.get("config") if info is None else _config(spec, revision)
-        return datasets.load_dataset(spec.name, config, revision=revision)
+        builder = datasets.load_dataset_builder(spec.name, config, revision=revision)
+        _check_files(builder)
+        builder.download_and_prepare()
+        return builder.as_dataset()
     except (DatasetNotFoundError, DefunctDatasetError) as error:
         raise UserError(
             f"{spec.name}: no such dataset, or no access to it; check the id or log in"
@@ -130,6 +135,24 @@ def _splits(spec: Spec, info: Any) -> Any:
         ) from error
     finally:
         datasets.config.HF_HUB_OFFLINE = before
+
+
+def _check_files(builder: Any) -> None:
+    """Raises UserError for a Parquet file that would come to far more than it is. Fetches what is missing."""
+    import datasets
+    import pyarrow as pa
+
+    if builder.name != "parquet":
+        return
+    names = [file for split in (builder.config.data_files or {}).values() for file in split]
+    fetch = datasets.DownloadManager(dataset_name=builder.dataset_name, base_path=builder.base_path)
+    for name, path in zip(names, fetch.download(names)):
+        try:
+            check_parquet(Path(path), MAX_UNPACKED)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), name)) from None
+        except pa.ArrowException as error:
+            raise UserError(f"{name}: cannot be read as parquet ({one_line(error)})") from error
 
 
 def _config(spec: Spec, revision: str | None) -> str | None:

@@ -14,12 +14,22 @@ from typing import Any
 
 import pytest
 
+from erpo_hub.lock import locked
 from erpo_hub.publish.bundle import build_bundle
 from tests.hub_server.fixtures import hub  # noqa: F401
 from tests.hub_server.sample_run import example_run, fake_weights
 
 COMMAND = [sys.executable, "-m", "erpo_hub.cli"]
 EVALUATE = [*COMMAND, "evaluate", "builtin:tiny-reasoner", "builtin:expressions?operands=5"]
+
+
+def test_a_second_evaluation_into_the_folder_is_refused(tmp_path):
+    command = [*EVALUATE, "-n", "4", "--out", str(tmp_path)]
+    with locked(tmp_path):
+        ended = subprocess.run(command, capture_output=True, text=True)
+    line = f"error: another process is at work in {tmp_path}: wait for it, or give another --out"
+    assert (ended.returncode, ended.stderr.strip()) == (1, line)
+    assert not (tmp_path / "questions.jsonl").exists()
 
 
 def test_sigterm_keeps_what_was_judged_and_the_same_command_goes_on(tmp_path):

@@ -379,6 +379,24 @@ def test_a_batch_that_does_not_fit_is_drawn_in_two_halves_once(monkeypatch, caps
         generation.in_memory(None, [[n] for n in range(5)], decoding, [0] * 5)
 
 
+def test_two_models_together_are_drawn_in_halves_too(model, tokenizer, monkeypatch):
+    from erpo_hub.evaluation import lockstep
+    from erpo_hub.evaluation.generation import Decoding
+
+    prompts = tokenizer(["1+2=", "9=", "7-1="])["input_ids"]
+    decoding = Decoding(0.0, 1.0, 6, tokenizer.pad_token_id, (tokenizer.eos_token_id,))
+    whole = lockstep.walk(model, model, prompts, decoding)
+    real = lockstep._batch
+
+    def narrow(models, texts, begun, decoding):
+        if len(texts) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(models, texts, begun, decoding)
+
+    monkeypatch.setattr(lockstep, "_batch", narrow)
+    assert [w.ids for w in lockstep.walk(model, model, prompts, decoding)] == [w.ids for w in whole]
+
+
 @pytest.mark.parametrize("text", [b"my notes", b"[" * 100_000 + b"\n", b"[]\n", b'{"evaluation": []}\n'])
 def test_a_file_that_is_no_log_is_refused_and_left_as_it_was(tmp_path, text):
     path = tmp_path / "questions.jsonl"

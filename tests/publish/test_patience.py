@@ -1,16 +1,23 @@
-"""A Hub that refuses the connection first and dawdles then: the client begins anew, the limits stay."""
+"""A Hub that dawdles: after a refused connection, or in the store of hf_xet, whose requests are its own."""
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 import types
 
 import pytest
-from huggingface_hub import constants
+from fastapi.responses import JSONResponse
+from huggingface_hub import HfApi, constants
+from huggingface_hub.utils import _xet
 
 from erpo_hub.publish import patience
+from erpo_hub.publish.commit import Content, commit_once, head_of
+from tests.hub_server import xet as store
+from tests.hub_server.fixtures import hub  # noqa: F401
+from tests.hub_server.server import ALICE, HubServer
 
 DAWDLING = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
 LIMITING = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 999999999\r\nContent-Length: 0\r\n\r\n"
@@ -57,3 +64,47 @@ def test_a_refused_connection_does_not_lift_the_limits(answer: bytes, monkeypatc
     assert time.monotonic() - started < 10
     assert max(slept) <= patience.LONGEST_WAIT + 1  # of a Retry-After of 30 years
     assert isinstance(failed.value, patience.TooSlow) == (answer is DAWDLING)
+
+
+@pytest.mark.skipif(not hasattr(_xet, "abort_xet_session"), reason="this client cannot end an upload")
+def test_an_upload_by_xet_ends_at_its_deadline(
+    hub: HubServer,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The store's server sends a byte now and then, which the client would wait for without end."""
+    server = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def dawdle(line: socket.socket) -> None:
+        with line:
+            line.recv(4096)
+            line.sendall(DAWDLING)
+            while not over.wait(0.2):
+                try:
+                    line.sendall(b"a")
+                except OSError:
+                    break
+
+    def serve() -> None:
+        while not over.is_set():
+            threading.Thread(target=dawdle, args=(server.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    address = f"http://127.0.0.1:{server.getsockname()[1]}"
+    given = {"accessToken": "xet", "exp": int(time.time()) + 3600, "casUrl": address}
+    headers = {"X-Xet-Access-Token": "xet", "X-Xet-Cas-Url": address}
+    headers |= {"X-Xet-Token-Expiration": str(given["exp"])}
+    monkeypatch.setattr(store, "token", lambda folder: JSONResponse(given, headers=headers))
+    monkeypatch.setattr(patience, "DEADLINE", 3.0)
+    monkeypatch.setattr(patience, "SLOWEST", 10 << 20)
+    monkeypatch.setattr(patience, "pause", lambda seconds: None)
+    api = HfApi(endpoint=hub.url, token=ALICE)
+    hub.state.create("models", "alice/slow", "alice")
+    head = head_of(api, "alice/slow")
+    content = Content({"model.safetensors": os.urandom(1 << 20)})
+    started = time.monotonic()
+    with pytest.raises(patience.TooSlow):
+        commit_once(api, "alice/slow", content, head=head, message="weights")
+    over.set()
+    assert time.monotonic() - started < 40  # twice the deadline, and what was asked before and after
+    assert head_of(api, "alice/slow") == head  # no half of it, and no later one

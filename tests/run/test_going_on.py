@@ -15,9 +15,9 @@ from training import digits_reward, sums
 
 from erpo_hub import train_and_push
 from erpo_hub.errors import UsageError, UserError
+from erpo_hub.lock import locked
 from erpo_hub.record.format import read_record
 from erpo_hub.run.checks import check_arguments, check_evaluation
-from erpo_hub.run.lock import locked
 from erpo_hub.train.config import ERPOConfig
 
 FAST = {

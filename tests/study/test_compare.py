@@ -18,6 +18,7 @@ from scipy import stats
 from tiny_models import save_chat_model
 
 from erpo_hub.errors import UsageError, UserError
+from erpo_hub.lock import locked
 from erpo_hub.study import cell, figures
 from erpo_hub.study import compare as module
 from erpo_hub.study.compare import build_report, cell_folder, compare
@@ -82,6 +83,15 @@ def test_cells_run_once_and_more_seeds_are_added(stand_in, tmp_path):
     assert [row["name"] for row in report.data["rows"]] == ["untrained", "grpo", "erpo"]
     compare(ROWS, 3, out_dir=out, n_sampled=20, n_greedy=20)
     assert sorted(started(out)[5:]) == ["erpo 2", "grpo 2"]
+
+
+def test_a_second_comparison_in_the_folder_is_refused(stand_in, tmp_path):
+    out = tmp_path / "out"
+    with locked(out), pytest.raises(UserError, match=r"another process is at work in .*another --out$"):
+        compare(ROWS, 1, out_dir=out)
+    assert not (out / "started.txt").exists()
+    compare(ROWS, 1, out_dir=out, n_sampled=20, n_greedy=20)  # it is free again
+    assert len(started(out)) == 3
 
 
 def test_a_report_on_the_way_trains_nothing_and_says_what_is_missing(stand_in, tmp_path):

@@ -5,6 +5,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from tests.hub_server import HubServer
 
 README = """---
@@ -85,3 +89,27 @@ def test_hub_datasets(tmp_path):
     assert cached["fingerprint"] == main["fingerprint"]
     assert cached["revision"] is cached["license"] is None  # not known, so not said
     assert other.startswith("owner/other: the Hub does not answer")
+
+
+def test_parquet_on_the_hub_is_looked_over_before_it_is_read(tmp_path):
+    good = pa.table({"prompt": [f"{i}+1?" for i in range(30)], "answer": [str(i + 1) for i in range(30)]})
+    many = pa.array(np.zeros(9_000_000), pa.int32())
+    lists = pa.ListArray.from_arrays(pa.array([0, *[len(many)] * 30], pa.int32()), many)
+    card = b"---\nconfigs:\n- {config_name: default, data_files: train.parquet}\n---\n"
+    with HubServer(tmp_path / "hub") as hub:
+
+        def publish(name, data):
+            hub.state.create("datasets", f"owner/{name}", "owner")
+            hub.push_as_someone_else(f"owner/{name}", "README.md", card, kind="datasets")
+            hub.push_as_someone_else(f"owner/{name}", "train.parquet", data, kind="datasets")
+
+        for name, table in {"good": good, "bomb": good.append_column("n", lists)}.items():
+            pq.write_table(table, tmp_path / name, compression="zstd")
+            publish(name, (tmp_path / name).read_bytes())
+        publish("broken", b"PAR1 no more PAR1")
+        read, bomb, broken = load_elsewhere(
+            hub.url, tmp_path / "home", "owner/good", "owner/bomb", "owner/broken"
+        )
+    assert read["train_rows"] + read["test_rows"] == 30
+    assert bomb.startswith("hf://datasets/owner/bomb@") and "so many equal values is refused" in bomb
+    assert broken.startswith("hf://datasets/owner/broken@") and "cannot be read as parquet" in broken

@@ -1,4 +1,4 @@
-"""One process at a time on a run's folder: the second one is refused."""
+"""One process at a time on a folder of results: the second one is refused."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..errors import UserError
+from .errors import UserError
 
 LOCK = ".lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, option: str = "--output-dir") -> Iterator[None]:
     """Holds the folder (made where it is missing) until the end; the system lets go when a process dies.
 
     The lock is the system's on a file, not a note about a process: a copied folder is free. Of several
-    processes of one run only the first takes it. Raises UserError where another run holds it.
+    processes of one run only the first takes it. Raises UserError where another run holds it, naming the
+    `option` that gives another folder.
     """
     if os.environ.get("RANK", "0") != "0":
         yield
@@ -32,7 +33,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"another process is at work in {folder}: wait for it, or give another --output-dir"
+            f"another process is at work in {folder}: wait for it, or give another {option}"
         ) from None
     try:
         yield
