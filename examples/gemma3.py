@@ -8,8 +8,8 @@
 
 The packages carry the model as GGUF (4 bits, dequantised here to float32, 1.1 GB) under Gemma's terms: for
 measuring, not to be passed on. A base model goes on with further examples after its answer, so the end of
-a line ends a completion. The questions, `47 + 6 =`, go into sums.jsonl in the folder: of what was tried, greedy
-on 24 questions each, these had between a third and a half right (three-term sums in steps: none).
+a line ends a completion. The questions, `47 + 6 =`, go into sums.jsonl in the folder. They were chosen among
+a dozen kinds tried on 24 questions each: 10 right greedily and 6 when sampled, of sums in steps none.
 """
 
 from __future__ import annotations

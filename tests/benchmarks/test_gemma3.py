@@ -1,4 +1,4 @@
-"""The questions of the study on Gemma: each once, right, and after worked examples that are not asked again."""
+"""The questions of the study on Gemma: each once, right, after worked examples that are not asked again."""
 
 from __future__ import annotations
 
