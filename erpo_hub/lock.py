@@ -16,14 +16,14 @@ LOCK = ".lock"
 
 
 @contextmanager
-def locked(folder: Path, option: str = "--output-dir") -> Iterator[None]:
+def locked(folder: Path, option: str = "--output-dir", *, ranks: bool = False) -> Iterator[None]:
     """Holds the folder (made where it is missing) until the end; the system lets go when a process dies.
 
-    The lock is the system's on a file, not a note about a process: a copied folder is free. Of several
-    processes of one run only the first takes it. Raises UserError where another run holds it, naming the
-    `option` that gives another folder.
+    The lock is the system's on a file, not a note about a process: a copied folder is free. ranks: of
+    several processes that make one run only the first takes it. Raises UserError where another process holds
+    it, naming the `option` that gives another folder.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if ranks and os.environ.get("RANK", "0") != "0":
         yield
         return
     made = not folder.exists()

@@ -138,9 +138,10 @@ def seconds_to_wait(text: str) -> float | None:
 
 # --- deadlines ---
 
-_request = threading.local()  # .until: when the request that this thread makes must have ended
+# .until: when the request that this thread makes must have ended; .quiet: since when none of its own runs
+_request = threading.local()
 _asked: Counter[str] = Counter()
-_lock, _users = threading.Lock(), [0]
+_lock, _users, _uploading = threading.Lock(), [0], threading.Lock()
 
 
 @contextmanager
@@ -162,29 +163,33 @@ def patience() -> Iterator[None]:
 def xet_deadline(size: int) -> Iterator[None]:
     """hf_xet's own requests, made in Rust, know no deadline: an upload of `size` bytes is ended at its own.
 
-    Raises TooSlow then. A client of before 2.0 has no way to end one.
+    The time counts from the last answer that this thread got by itself, with the wait that it asked for. One
+    upload at a time: all of a process are ended together. Raises TooSlow. A client of before 2.0 has no way
+    to end one.
     """
     from huggingface_hub.utils import _xet
 
     abort = getattr(_xet, "abort_xet_session", lambda: None)
     over, late = threading.Event(), threading.Event()
 
-    def watch() -> None:
-        if over.wait(DEADLINE + size / SLOWEST):
-            return
-        late.set()
+    def watch(quiet: list[float]) -> None:
         while not over.wait(0.5):
-            abort()  # what is under way, if anything is
+            if time.monotonic() > quiet[0] + DEADLINE + size / SLOWEST:
+                late.set()
+                abort()  # what is under way, if anything is
 
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    except RuntimeError as error:
-        if late.is_set() and "cancelled" in str(error).lower():
-            raise TooSlow from error
-        raise
-    finally:
-        over.set()
+    with _uploading:
+        _request.quiet = [time.monotonic()]
+        threading.Thread(target=watch, args=(_request.quiet,), daemon=True).start()
+        try:
+            yield
+        except RuntimeError as error:
+            if late.is_set() and "cancelled" in str(error).lower():
+                raise TooSlow from error
+            raise
+        finally:
+            over.set()
+            _request.quiet = None
 
 
 @dataclass(frozen=True)
@@ -237,7 +242,7 @@ def _begin(request: httpx.Request) -> None:
 
 
 def _end(response: httpx.Response) -> None:
-    headers = response.headers
+    headers, seconds = response.headers, None
     if "retry-after" in headers:  # the client sleeps whatever number stands there
         seconds = seconds_to_wait(headers["retry-after"])
         headers["retry-after"] = "" if seconds is None else str(round(seconds))
@@ -245,6 +250,9 @@ def _end(response: httpx.Response) -> None:
         headers["ratelimit"] = re.sub(
             r"\bt=(\d+)", lambda m: f"t={min(int(m[1][:9]), int(LONGEST_WAIT))}", headers["ratelimit"]
         )
+        seconds = LONGEST_WAIT if response.status_code == 429 else seconds
+    if quiet := getattr(_request, "quiet", None):
+        quiet[0] = time.monotonic() + (seconds or 0.0)
 
 
 class _Backend(httpcore.NetworkBackend):

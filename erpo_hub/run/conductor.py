@@ -107,7 +107,7 @@ def train_and_push(
     pair = Pair.read(paired_run) if paired_run else None
     with ExitStack() as stack:
         stack.enter_context(no_half_made_folder(folder))
-        stack.enter_context(locked(folder))
+        stack.enter_context(locked(folder, ranks=True))
         stands = standing(read_record(folder) if resume else None, config, folder)
         from ..tasks.grading import Grader
 

@@ -39,6 +39,7 @@ _JUDGES = (
     "words",
 )  # fmt: skip
 MAX_INLINE = 50_000  # characters; a longer completion is read in a grading process
+MAX_CACHED = 1000  # characters of a gold answer whose readings are kept
 
 
 @cache
@@ -146,7 +147,8 @@ class Grader:
 
 def math_job(completion: str, gold: Any) -> float | None | Job:
     """The score of a completion, or the call that finds it; None for a gold answer that cannot be graded."""
-    golds = _golds(gold) if isinstance(gold, str) else _accepted(gold)
+    short = isinstance(gold, str) and len(gold) <= MAX_CACHED
+    golds = _golds(gold) if short else _accepted(gold)
     if not golds:
         return None
     if len(completion) > MAX_INLINE:

@@ -12,7 +12,6 @@ import gradio as gr
 
 from ..traces.trace import Trace
 from .context import Context
-from .library.library import check_text
 from .models import runner
 from .models.pairs import first_difference
 from .models.pool import Engines
@@ -26,7 +25,7 @@ def build(context: Context) -> None:
 
     def answered(engines: Engines, model: str, prompt: str, gold: str, sampling: SamplingSettings) -> Trace:
         limits.check_prompt(prompt)
-        check_text("The right answer", gold)
+        limits.check_gold(gold)
         trace = runner.trace(engines, model, Answer(prompt, sampling))
         return engines.grade(trace, gold)
 

@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.exceptions import InvalidPathError
 
 from ..errors import UserError
-from .budget import LISTENERS, Budget, Listeners, SessionMemory, drop_unread
+from .budget import LISTENERS, Budget, Listeners, SessionMemory, Unread
 from .guard import NO_FILE, say_fault
 from .models.asking import explain
 from .models.streaming import MODEL_ERRORS
@@ -24,7 +24,7 @@ class Page(gr.Blocks):
         """budget: of all sessions together."""
         self.start: str | None = None  # the tab that a link to the app opens
         super().__init__(**options)
-        self._memory = SessionMemory(budget)
+        self._memory, self._unread = SessionMemory(budget), Unread(budget)
 
     def queue(self, *args: Any, **options: Any) -> Self:
         """As Gradio's, with `Listeners`."""
@@ -51,4 +51,4 @@ class Page(gr.Blocks):
             raise gr.Error(text, print_exception=False) from None
         finally:
             self._memory.keep(self.state_holder, options.get("session_hash"))
-            drop_unread(self._queue)
+            self._unread.drop(self._queue)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope
 from .models.line import Visitor
 
 BODY = 64 << 20  # bytes of a request, as of a file that is uploaded
+PUBLIC_BODY = 8 << 20  # where others can reach the app: a trace as its limits allow has less than one of them
 ENVELOPE = 1 << 20  # of an upload, around its files
 GRACE, PACE = 30.0, 32 << 10  # seconds for any body, and the bytes of a larger one that have a second more
 HELD = 4 * BODY  # bytes of bodies that are not whole yet; half of it for one address
@@ -66,9 +67,15 @@ class Places:
         self._uploads: Counter[str] = Counter()
         self.free = asyncio.Semaphore(UPLOADS)
 
-    async def read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """A whole body, None where its sender went away. Raises Refused."""
-        address, incoming, parts = address_of(scope), Incoming(receive), []
+    async def read(
+        self,
+        scope: Scope,
+        receive: Receive,
+        most: int = BODY,
+        check: Callable[[bytes], str | None] = lambda body: None,
+    ) -> bytes | None:
+        """A whole body in which `check` finds no problem; None where its sender went away. Raises Refused."""
+        address, incoming, parts = address_of(scope), Incoming(receive, most), []
         try:
             while not incoming.whole:
                 message = await incoming()
@@ -79,7 +86,10 @@ class Places:
                 parts.append(part)
                 if self._held.total() > HELD or self._held[address] > HELD // 2:
                     raise Refused(503, f"Too much is being sent here at once: {_WAIT}")
-            return b"".join(parts)
+            body = b"".join(parts)
+            if problem := await asyncio.to_thread(check, body) if body else None:
+                raise Refused(422, problem)
+            return body
         finally:
             self._held[address] -= sum(map(len, parts))
             self._held += Counter()  # forgets those who hold nothing

@@ -11,7 +11,10 @@ import os
 import shutil
 import tempfile
 import threading
+from asyncio import QueueEmpty
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,6 +28,7 @@ SESSIONS = 256  # kept; each costs about a megabyte beside its traces
 FILES = 4096
 LISTENERS = 2000  # sessions with a queue of messages; Gradio's own number
 UNREAD = 512  # messages of Gradio's queue that no page has fetched yet
+UNREAD_SHARE = 8  # of the memory for all, the part that such messages may take
 _SWEEP = threading.Lock()
 
 
@@ -108,13 +112,45 @@ class Listeners(LRUCache):
         return found
 
 
-def drop_unread(queue: Any) -> None:
-    """Bounds what nobody fetches: the session with most messages loses its oldest. queue: Gradio's."""
-    waiting = list(queue.pending_messages_per_session.values())
-    total = sum(messages.qsize() for messages in waiting)
-    while total > UNREAD:
-        max(waiting, key=lambda messages: messages.qsize()).get_nowait()
-        total -= 1
+@dataclass
+class Unread:
+    """Bounds what nobody fetches of Gradio's messages, their number and their texts."""
+
+    budget: Budget
+    _known: dict[int, tuple[Any, int]] = field(default_factory=dict)  # by id: the message, its characters
+
+    def drop(self, queue: Any) -> None:
+        """The session with most loses its oldest. queue: Gradio's."""
+        waiting = list(queue.pending_messages_per_session.values())
+        held = [[self._sized(message) for message in list(messages._queue)] for messages in waiting]
+        self._known = {id(message): (message, size) for row in held for message, size in row}
+        sizes = [deque(size for _, size in row) for row in held]
+        for measure, most in ((len, UNREAD), (sum, self.budget.memory // UNREAD_SHARE)):
+            self._drop(waiting, sizes, measure, most)
+
+    def _sized(self, message: Any) -> tuple[Any, int]:
+        known = self._known.get(id(message))
+        return known or (message, _characters(getattr(message, "output", None)))
+
+    @staticmethod
+    def _drop(waiting: list[Any], sizes: list[deque[int]], measure: Any, most: int) -> None:
+        total = sum(map(measure, sizes))
+        while total > most:
+            largest = max(range(len(sizes)), key=lambda i: measure(sizes[i]))
+            total -= measure(sizes[largest])
+            with suppress(QueueEmpty):  # fetched just now
+                waiting[largest].get_nowait()
+            sizes[largest].popleft()
+            total += measure(sizes[largest])
+
+
+def _characters(value: Any) -> int:
+    """Of all texts in a message's data; other values count for eight."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_characters, value.values()))
+    return sum(map(_characters, value)) if isinstance(value, list | tuple) else 8
 
 
 def session_size(state: Any) -> int:
@@ -127,7 +163,8 @@ def session_size(state: Any) -> int:
 def _size(value: Any) -> int:
     if isinstance(value, Trace):
         pieces = len(value.tokens) * (300 + 72 * (len(value.topk_ids[0]) if value.topk_ids else 0))
-        return pieces + 4 * (len(value.prompt) + len(value.completion)) + 120 * len(value.strings)
+        texts = (value.prompt, value.completion, value.gold or "", value.answer or "")
+        return pieces + 4 * sum(map(len, texts)) + 120 * len(value.strings)
     if traces := getattr(value, "traces", None):  # forks of a solution
         return sum(map(_size, traces))
     rows = getattr(value, "rows", None)  # of a comparison over a task

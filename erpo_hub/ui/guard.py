@@ -23,13 +23,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .bodies import BODY, ENVELOPE, Incoming, Places, Refused
+from .bodies import BODY, ENVELOPE, PUBLIC_BODY, Incoming, Places, Refused
 from .budget import Budget, make_room
 
 logger = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 NESTING = 64  # levels of JSON in a request; a trace in an event's data has 7
-MOST_LISTS, MOST_VALUES = 100_000, 2_000_000  # of a request's JSON: what takes them apart goes one by one
+# Of a request's JSON: what takes them apart goes one by one, and nobody else is served meanwhile.
+MOST_LISTS, MOST_VALUES, MOST_TEXTS = 100_000, 2_000_000, 500_000
 NOT_OWNER = "Only the link that `erpo-hub app` printed allows this: open it in this browser first."
 NO_FILE = "There is no such file here, or it is not yours."
 
@@ -123,12 +124,10 @@ class Guard:
 
         Whatever a body is called, some route takes it for JSON, or reads it without end. Raises Refused.
         """
-        body = await self._places.read(scope, receive)
+        most = BODY if self.door.key else PUBLIC_BODY
+        body = await self._places.read(scope, receive, most, body_problem)
         if body is None:
             return None
-        problem = await asyncio.to_thread(body_problem, body) if body else None
-        if problem:
-            raise Refused(422, problem)
         whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def again() -> Message:
@@ -227,6 +226,8 @@ def _is_upload(scope: Scope, headers: Headers) -> bool:
 
 def body_problem(body: bytes) -> str | None:
     """What is wrong with a request's JSON, or None. Looked at as bytes, before anything is built from it."""
+    if body.count(b'"') > 2 * MOST_TEXTS:
+        return f"The request's JSON has more than {MOST_TEXTS:,} texts."
     bare = _STRING.sub(b"", body)
     lists = max(bare.count(b"[") + bare.count(b"{"), bare.count(b"]") + bare.count(b"}"))
     if lists > MOST_LISTS or bare.count(b",") > MOST_VALUES:

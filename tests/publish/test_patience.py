@@ -8,6 +8,7 @@ import threading
 import time
 import types
 
+import httpx
 import pytest
 from fastapi.responses import JSONResponse
 from huggingface_hub import HfApi, constants
@@ -108,3 +109,34 @@ def test_an_upload_by_xet_ends_at_its_deadline(
     over.set()
     assert time.monotonic() - started < 40  # twice the deadline, and what was asked before and after
     assert head_of(api, "alice/slow") == head  # no half of it, and no later one
+
+
+def test_a_wait_that_the_hub_asks_for_is_not_the_uploads(monkeypatch: pytest.MonkeyPatch):
+    """The clock of an upload runs from the last answer, and stands while the client waits as it was told."""
+    ended: list[float] = []
+    monkeypatch.setattr(_xet, "abort_xet_session", lambda: ended.append(time.monotonic()), raising=False)
+    monkeypatch.setattr(patience, "DEADLINE", 0.5)
+    request = httpx.Request("GET", "http://127.0.0.1/")
+    with patience.xet_deadline(0):
+        patience._end(httpx.Response(429, headers={"retry-after": "2"}, request=request))
+        time.sleep(1.5)
+        assert not ended
+        time.sleep(2.5)
+        assert ended
+    assert not patience._uploading.locked()
+
+
+def test_one_upload_by_xet_at_a_time():
+    """What ends one ends all of a process."""
+    entered = threading.Event()
+
+    def second() -> None:
+        with patience.xet_deadline(0):
+            entered.set()
+
+    with patience.xet_deadline(0):
+        other = threading.Thread(target=second)
+        other.start()
+        assert not entered.wait(0.3)
+    other.join(10)
+    assert entered.is_set()

@@ -85,11 +85,14 @@ def test_cells_run_once_and_more_seeds_are_added(stand_in, tmp_path):
     assert sorted(started(out)[5:]) == ["erpo 2", "grpo 2"]
 
 
-def test_a_second_comparison_in_the_folder_is_refused(stand_in, tmp_path):
+def test_a_second_comparison_in_the_folder_is_refused(stand_in, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with locked(out), pytest.raises(UserError, match=r"another process is at work in .*another --out$"):
         compare(ROWS, 1, out_dir=out)
     assert not (out / "started.txt").exists()
+    monkeypatch.setenv("RANK", "1")  # as under a launcher of several processes: this is no part of a run
+    with locked(out), pytest.raises(UserError, match="another process is at work"):
+        compare(ROWS, 1, out_dir=out)
     compare(ROWS, 1, out_dir=out, n_sampled=20, n_greedy=20)  # it is free again
     assert len(started(out)) == 3
 

@@ -17,6 +17,8 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from erpo_hub.errors import UserError
+from erpo_hub.ui import build_demo, launch_kwargs
+from erpo_hub.ui.bodies import PUBLIC_BODY
 from erpo_hub.ui.budget import Budget, SessionMemory, folder, fresh_file, make_room
 from erpo_hub.ui.card_html import card_html
 from erpo_hub.ui.guard import Door, body_problem
@@ -148,9 +150,19 @@ def test_in_public_lists_are_closed_and_paths_stay_out(paired_runs):
     assert str(paired_runs) not in json.dumps(demo.config, default=str)
 
 
-def test_many_uploads_stay_under_the_budget(engine):
-    from erpo_hub.ui import build_demo, launch_kwargs
+def test_a_body_is_smaller_where_others_send_them_too(engine):
+    """64 MiB, as at home, would be 24 times in the line for the models."""
+    demo = build_demo(engines={"m": engine}, limits=Limits(models=()))
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs(limits=Limits(models=())))
+    try:
+        for size, status in ((PUBLIC_BODY, 422), (PUBLIC_BODY + 1, 413)):
+            sent = httpx.post(url + "gradio_api/queue/join", content=b" " * size, timeout=60)
+            assert sent.status_code == status
+    finally:
+        demo.close()
 
+
+def test_many_uploads_stay_under_the_budget(engine):
     limits = Limits(models=(), budget=Budget(memory=1 << 30, disk=70 << 20))  # 64 MiB of it for what comes
     demo = build_demo(engines={"m": engine}, limits=limits)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs(limits=limits))
@@ -202,8 +214,6 @@ def hostile_run(tmp_path, paired_runs):
 
 
 def test_a_strangers_card_does_nothing(browser, hostile_run):
-    from erpo_hub.ui import build_demo, launch_kwargs
-
     demo = build_demo(runs=[hostile_run], door=OWNER)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs(OWNER))
     try:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from collections import OrderedDict
 from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from erpo_hub.tasks.grading import _golds, math_job
 from erpo_hub.ui import build_demo, launch_kwargs
-from erpo_hub.ui.budget import SESSIONS, UNREAD, Budget, Listeners, drop_unread
+from erpo_hub.ui.budget import SESSIONS, UNREAD, UNREAD_SHARE, Budget, Listeners, Unread
+from erpo_hub.ui.context import Context
+from erpo_hub.ui.guard import MOST_TEXTS, body_problem
+from erpo_hub.ui.library.library import EMBEDDED, Limits, open_library
 from erpo_hub.ui.models import answers, line
+from erpo_hub.ui.models.asking import stream_answer
 from erpo_hub.ui.models.line import Visitor
+from erpo_hub.ui.models.pairs import stream_pair
+from erpo_hub.ui.models.pool import Engines
+from erpo_hub.ui.models.requests import SamplingSettings
+from erpo_hub.ui.models.scoring import stream_score
+from erpo_hub.ui.models.streaming import StopSignals
 
 from .conftest import long_trace
 
@@ -31,11 +43,30 @@ def test_messages_that_nobody_fetches_are_bounded_and_who_reads_loses_none():
     for number in range(3 * UNREAD):
         waiting["a"].put_nowait(number)
     waiting["b"].put_nowait("mine")
-    drop_unread(SimpleNamespace(pending_messages_per_session=waiting))
+    Unread(Budget(1 << 30, 0)).drop(SimpleNamespace(pending_messages_per_session=waiting))
     assert waiting["b"].qsize() == 1
     assert waiting["a"].qsize() == UNREAD - 1
     assert waiting["a"].get_nowait() == 2 * UNREAD + 1  # the oldest went
     assert launch_kwargs()["state_session_capacity"] == SESSIONS  # Gradio's own would be 10,000
+
+
+def test_long_messages_that_nobody_fetches_are_bounded():
+    """A few of many megabytes: whoever holds most loses his oldest, whoever is sent little loses none."""
+    waiting: OrderedDict[str, asyncio.Queue] = OrderedDict((name, asyncio.Queue()) for name in "abc")
+    for number in range(8):
+        for name, text in {"a": "x" * 1000, "b": "x" * 400, "c": "x" * 10}.items():
+            message = SimpleNamespace(output={"data": [{"value": text}, number]})
+            waiting[name].put_nowait(message)
+    unread, queue = (
+        Unread(Budget(UNREAD_SHARE * 6000, 0)),
+        SimpleNamespace(pending_messages_per_session=waiting),
+    )
+    unread.drop(queue)
+    unread.drop(queue)  # nothing more to do
+    left = {name: [message.output["data"][1] for message in row._queue] for name, row in waiting.items()}
+    assert left["c"] == list(range(8))
+    assert left["a"] == [6, 7]
+    assert left["b"] == list(range(1, 8))
 
 
 def test_a_flood_of_sessions_ends_the_stream_of_nobody_who_listens():
@@ -84,3 +115,46 @@ def test_swapping_tokens_waits_in_the_line_as_every_other_question(paired_runs):
     demo = build_demo(runs=[paired_runs])
     swap = next(f for f in demo.fns.values() if getattr(f.fn, "__name__", "") == "swap")
     assert swap.concurrency_id == "line"
+
+
+def test_the_signal_of_a_stream_that_ended_is_not_kept():
+    signals = StopSignals()
+    running = signals.start("mine")
+    for number in range(1000):
+        signals.start(f"made-up-{number}")
+    gc.collect()
+    assert len(signals._events) == 1
+    signals.stop("mine")
+    assert running.is_set()
+
+
+@pytest.mark.parametrize("fill", [b'""', b'"a",'])
+def test_a_body_of_nothing_but_texts_is_refused(fill):
+    body = b'{"data":[' + fill * (MOST_TEXTS + 1) + b'""]}'
+    assert "texts" in (body_problem(body) or "")
+
+
+def test_a_long_right_answer_is_refused_and_not_kept(server):
+    gold = "1 " * 20_000
+    sent = httpx.post(
+        server + "gradio_api/run/trace", json={"data": ["1+1=", EMBEDDED, gold, 0.7, 1.0, 2, 0]}
+    )
+    assert "The right answer has" in sent.text
+    before = _golds.cache_info().currsize
+    math_job("1", gold)
+    assert _golds.cache_info().currsize == before
+
+
+@pytest.mark.parametrize("what", ["answer", "pair", "score"])
+def test_a_long_right_answer_is_not_sent_back(what):
+    library = open_library([], Limits.from_environment({}, public=True))
+    context, stopped = Context(library, Engines(library)), threading.Event()
+    gold, sampling = "1 " * 2000, SamplingSettings(0.0, 1.0, 2, 0)
+    streams = {
+        "answer": lambda: stream_answer(context, EMBEDDED, "1+1=", gold, sampling, stopped),
+        "pair": lambda: stream_pair(context, (EMBEDDED, EMBEDDED), "1+1=", gold, sampling, stopped),
+        "score": lambda: stream_score(context, EMBEDDED, "1+1=", gold, "2", 1.0, stopped),
+    }
+    told = str(list(streams[what]()))
+    assert "The right answer has 4,000 characters" in told
+    assert len(told) < 2000

@@ -78,6 +78,12 @@ class Limits:
         if not prompt.strip():
             raise UserError("The question is empty: write one, or take an example.")
 
+    def check_gold(self, text: Any) -> None:
+        """Raises UserError for a right answer that is not text, or longer than a question may be."""
+        _check_length("The right answer", text, self.prompt_characters)
+        if text is not None:
+            check_text("The right answer", text)
+
     def check_solution(self, text: str) -> None:
         """Raises UserError for a solution to be scored that is not text, empty or too long."""
         _check_length("The solution", text, self.solution_characters)

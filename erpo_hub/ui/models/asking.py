@@ -42,6 +42,7 @@ def stream_answer(
     run = new_run()
     try:
         context.limits.check_prompt(prompt)
+        context.limits.check_gold(gold)
         if not context.engines.is_loaded(name):
             yield clear_message(f"Loading {name}…"), None
         context.engines.get(name)

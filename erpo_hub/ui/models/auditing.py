@@ -54,6 +54,7 @@ def stream_audit(
                 f"{choices} tokens × {N} continuations, {min(done, limit):,} of at most {limit:,} tokens long"
             )
 
+        context.limits.check_gold(gold)
         work = partial(_audited, context, engine, trace, gold, index, choices, limit)
         ended, turn = "Stopped: the audit did not come to its end.", context.engines.turn(stopped)
         found = yield from in_steps(engine, work, said, stopped, ended, turn)

@@ -88,6 +88,7 @@ def stream_pair(
     runs = (new_run(), new_run())
     try:
         context.limits.check_prompt(prompt)
+        context.limits.check_gold(gold)
         yield clear_message("Preparing…"), clear_message("Waits for the first model.")
         for i, name in enumerate(names):
             if stopped.is_set():

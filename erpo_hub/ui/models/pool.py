@@ -125,9 +125,10 @@ class Engines:
         return name in self._given or name in self._loaded
 
     def grade(self, trace: Trace, gold: str | None) -> Trace:
-        """The trace with its answer and, where the right one is known, the verdict."""
+        """The trace with its answer and, where the right one is known, the verdict. Raises UserError."""
         from ...tasks.grading import read_answer
 
+        self._library.limits.check_gold(gold)
         gold = (gold or "").strip() or None
         answer = read_answer(trace.completion, gold)
         if gold is None:

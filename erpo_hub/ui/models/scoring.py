@@ -15,7 +15,6 @@ from ...errors import UserError
 from ...traces.trace import Trace
 from ..context import Context
 from ..library.labels import label_of, titled
-from ..library.library import check_text
 from ..library.texts import Solution, read_solutions
 from ..view.token_view import clear_message, question_message, status_message, trace_message
 from . import runner
@@ -64,6 +63,7 @@ def stream_score(
     """A pasted solution."""
     try:
         context.limits.check_prompt(prompt)
+        context.limits.check_gold(gold)
         context.limits.check_solution(text)
         yield question_message(name, prompt, gold, "Scoring the pasted solution…"), None
         request = Score(prompt, text, _heat(temperature))
@@ -129,7 +129,7 @@ def _checked(context: Context, solution: Solution) -> str:
         asked = "\n".join(message["content"] for message in asked)
     context.limits.check_prompt(asked)
     context.limits.check_solution(solution.completion)
-    check_text("The right answer", solution.gold or "")
+    context.limits.check_gold(solution.gold)
     return solution.completion
 
 

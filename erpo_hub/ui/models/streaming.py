@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
+from weakref import WeakValueDictionary
 
 from ...errors import UserError
 from ...traces.trace import Trace
@@ -94,7 +95,8 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._events: dict[str, threading.Event] = {}
+        # gone with the stream that holds it: sessions can be made up without end
+        self._events: WeakValueDictionary[str, threading.Event] = WeakValueDictionary()
 
     def start(self, session: str | None) -> threading.Event:
         """A fresh signal; the previous one of the session is set."""

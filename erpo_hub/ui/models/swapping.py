@@ -36,6 +36,7 @@ def stream_swaps(
     """
     try:
         context.limits.check_prompt(prompt)
+        context.limits.check_gold(gold)
         if rule not in RULES:
             raise UserError("Choose one of the rules in the list.")
         yield swaps_message("Preparing…")
