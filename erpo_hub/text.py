@@ -17,7 +17,7 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a file of JSON lines. `str.splitlines` cuts at U+2028 and the like, too, which JSON's texts
+    """The lines of a file of JSON lines. `str.splitlines` cuts at U+2028 and the like, too, which its texts
     may hold."""
     return re.split(r"\r\n?|\n", text)
 
