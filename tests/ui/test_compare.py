@@ -178,9 +178,17 @@ def a_context(engines: dict, *paths) -> Context:
 
 
 QUESTION = {
-    **{"index": 0, "prompt": "a\u2028b\u0085c", "answer": "7", "completions": ["7\u2029"], "scores": [1.0]},
-    **{"correct": [True], "lengths": [2], "truncated": [False], "entropies": [0.1]},
-    **{"pivots": [0], "pivot_entropies": [None]},
+    "index": 0,
+    "prompt": "a\u2028b\u0085c",
+    "answer": "7",
+    "completions": ["7\u2029"],
+    "scores": [1.0],
+    "correct": [True],
+    "lengths": [2],
+    "truncated": [False],
+    "entropies": [0.1],
+    "pivots": [0],
+    "pivot_entropies": [None],
 }
 ASKED = {"k": 1, "top_p": 1.0, "temperature": 0.0, "max_new_tokens": 24}
 
