@@ -169,7 +169,7 @@ def _splits(spec: Spec, info: Any) -> Any:
             f"{spec.name}: the Hub does not answer and the dataset is not in the cache; "
             "go online or give a local file"
         ) from error
-    except Exception as error:  # noqa: BLE001 a stranger's card and files, read by packages that may be missing
+    except Exception as error:  # noqa: BLE001 a stranger's files, and packages that may be missing
         raise _unreadable(spec, error) from error
     finally:
         datasets.config.HF_HUB_OFFLINE = before
