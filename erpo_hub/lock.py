@@ -1,4 +1,4 @@
-"""One process at a time on a folder of results: the second one is refused."""
+"""One process at a time on a folder or a file of results: the second one is refused."""
 
 from __future__ import annotations
 
@@ -28,19 +28,37 @@ def locked(folder: Path, option: str = "--output-dir", *, ranks: bool = False) -
         return
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"another process is at work in {folder}: wait for it, or give another {option}"
-        ) from None
+    lock = _taken(folder / LOCK, f"in {folder}", option)
     try:
         yield
     finally:
         if made and [p.name for p in folder.iterdir()] == [LOCK]:
             shutil.rmtree(folder)
         lock.release()
+
+
+@contextmanager
+def locked_file(file: Path, option: str) -> Iterator[None]:
+    """The same for a file that is being made, whose folder others may use: the lock lies beside it and goes
+    in the end."""
+    path = file.with_name(f".{file.name}{LOCK}")
+    lock = _taken(path, f"on {file}", option)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before it is let go: nobody else's is removed
+        lock.release()
+
+
+def _taken(path: Path, where: str, option: str) -> FileLock:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"another process is at work {where}: wait for it, or give another {option}"
+        ) from None
+    return lock
 
 
 def wait_until_free(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """An error's message in one line, cut to `limit` characters; its type where it says nothing."""
     line = " ".join(str(error).split()) or type(error).__name__
     return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a file of JSON lines. `str.splitlines` cuts at U+2028 and the like, too, which its texts
+    may hold."""
+    return re.split(r"\r\n?|\n", text)
 
 
 def printable(text: str, also: str = "") -> str:

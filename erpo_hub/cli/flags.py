@@ -73,12 +73,18 @@ def _read_yaml(path: Path | None) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UsageError(f"no such file: {path}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # an impossible date, too
         raise UsageError(f"{path} can't be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path} is not a list of settings: write `name: value` lines")
-    for name, value in (content.pop("env", None) or {}).items():
-        os.environ[name] = str(value)
+    variables = content.pop("env", None) or {}
+    if not isinstance(variables, dict) or not all(isinstance(name, str) for name in variables):
+        raise UsageError(f"{path}: env is not a list of variables: write `NAME: value` lines below it")
+    for name, value in variables.items():
+        try:
+            os.environ[name] = str(value)
+        except (OSError, ValueError) as error:  # a name with "=", a zero byte
+            raise UsageError(f"{path}: env: {name!r} can't be set: {error}") from error
     return content
 
 

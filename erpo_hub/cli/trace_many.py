@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..lock import locked_file
 from ..traces.trace import Trace
 from .trace import Request, check_file
 
@@ -32,14 +33,27 @@ def trace_many(
     """Solve n held-out questions of a task, or score the n first solutions of a file. Returns `out`.
 
     What is done stands in a file beside `out` until all is, so that the same command goes on where it was
-    stopped. Raises UserError: nothing to trace, a place that can't be written, an unfinished file of another
-    model, task or setting.
+    stopped. Raises UserError: nothing to trace, a place that can't be written, another command at work on
+    `out`, an unfinished file of another model, task or setting.
     """
     from rich.console import Console
-    from rich.progress import Progress
 
     check_file("--parquet", out)
-    screen = console or Console()
+    with locked_file(out, "--parquet"):
+        return _traced(engine, model, dataset, n, request, out, console or Console())
+
+
+def _traced(
+    engine: Callable[[], Engine],
+    model: str,
+    dataset: str,
+    n: int,
+    request: Request,
+    out: Path,
+    screen: Console,
+) -> Path:
+    from rich.progress import Progress
+
     rows, kind = _rows(dataset, n)
     how = asdict(request) | {"question": None, "completion": None}
     header = {"model": model, "dataset": dataset, "how": how, "rows": _digest(rows)}
@@ -105,21 +119,36 @@ def _made(
 def _done(partial: Path, header: dict[str, Any]) -> list[Trace]:
     """What an earlier command left; a last line that was cut by a kill is made again."""
     try:
-        first, *lines = partial.read_text(encoding="utf-8").splitlines(keepends=True)
-        known = json.loads(first)
+        data = partial.read_bytes()
     except FileNotFoundError:
         return []
-    except ValueError:  # killed before its first line was whole
-        partial.unlink()
-        return []
-    if known != header:
+    kept = data.rfind(b"\n") + 1  # in bytes: a kill may cut inside of a character
+    first, *lines = data[:kept].split(b"\n")  # there alone: the texts hold other line ends, such as U+2028
+    cut = not kept and b'{"model": '.startswith(data[:10])  # killed before its first line was whole
+    if not cut and _header(first) != header:
         raise UserError(
             f"{partial}: of another model, task or settings; delete it, or give another --parquet"
         )
-    whole = [line for line in lines if line.endswith("\n")]
-    if len(whole) < len(lines):
-        partial.write_text("".join([first, *whole]), encoding="utf-8")
-    return [Trace.from_json(line) for line in whole]
+    traces = [_trace(partial, number, line) for number, line in enumerate(lines[:-1], start=2)]
+    with partial.open("r+b") as file:
+        file.truncate(kept if traces else 0)  # the header is written again before the first trace
+    return traces
+
+
+def _header(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _trace(partial: Path, number: int, line: bytes) -> Trace:
+    try:
+        return Trace.from_json(line.decode("utf-8"))
+    except (UserError, ValueError) as error:
+        raise UserError(
+            f"{partial}, line {number}: is no trace ({error}); delete the file to start over"
+        ) from error
 
 
 def _digest(rows: list[dict[str, Any]]) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ..errors import UsageError, UserError
-from ..traces.asked import SHAPING, Asked, acting, as_messages, asked_as, encode
+from ..traces.asked import SHAPING, Asked, acting, as_messages, asked_as, check_ids, encode
 from ..traces.decoding import COLDEST, end_tokens
 from ..traces.loading import load, load_tokenizer
 from .generation import Completion, Decoding, in_memory, row_seed, rows_at_once, undisturbed
@@ -95,7 +95,7 @@ def evaluate(
     top_p = shaping.pop("top_p", 1.0)
     max_new_tokens = max_new_tokens or asked.max_new_tokens or 256
     rows = questions_of(task, n)
-    prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows], asked)
+    prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows], asked, model)
     decoding = decoding_for(model, tokenizer, prompts, temperature, top_p, max_new_tokens, shaping)
     settings: dict[str, Any] = {
         "n": len(rows),
@@ -236,12 +236,28 @@ def _shaping(
     return acting({**trained, **given})
 
 
-def encode_prompts(tokenizer: Any, prompts: list, asked: Asked = Asked()) -> list[list[int]]:  # noqa: B008
-    """Token ids as the model was trained on them; text goes through the chat template where there is one."""
+def encode_prompts(
+    tokenizer: Any,
+    prompts: list,
+    asked: Asked = Asked(),  # noqa: B008
+    model: nn.Module | None = None,
+) -> list[list[int]]:
+    """Token ids as the model was trained on them; text goes through the chat template where there is one.
+
+    model: raises UserError for ids that it has no embedding for.
+    """
     encoded = encode(tokenizer, [as_messages(tokenizer, prompt, asked) for prompt in prompts], asked)
     if not all(encoded):
         raise UserError(f"prompt {encoded.index([])} of the task has no tokens: remove it")
+    if model is not None:
+        check_ids([max(ids) for ids in encoded], _size(model))
     return encoded
+
+
+def _size(model: Any) -> int:
+    """Tokens of its vocabulary; not by the weight's shape, which is empty where processes share it out."""
+    embedding = model.get_input_embeddings()
+    return getattr(embedding, "num_embeddings", None) or model.config.get_text_config(decoder=True).vocab_size
 
 
 def _check_settings(
@@ -296,6 +312,7 @@ def decoding_for(
     if not eos:
         raise UserError("neither the tokenizer nor the model has an end token: completions could never end")
     pad = eos[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    pad = pad if pad < _size(model) else 0  # it is masked, so that any token serves
     longest = max(map(len, prompts))
     context = (
         getattr(model.config.get_text_config(), "max_position_embeddings", None) or longest + max_new_tokens

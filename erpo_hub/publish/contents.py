@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from ..card.metadata import from_yaml
 from ..errors import UserError
 from ..parquet_file import open_parquet
+from ..text import lines_of
 from .readings import as_texts
 
 MAX_TEXT = 128 << 20  # bytes of a file that is read as a whole; tokenizers have up to 35 MB
@@ -120,7 +121,7 @@ def _read_text(path: Path, data: bytes, found: Contents) -> None:
     elif path.suffix == ".json":
         found.value, found.problem = read_json(text)
     elif path.suffix == ".jsonl":
-        for line in filter(str.strip, text.splitlines()):
+        for line in filter(str.strip, lines_of(text)):
             value, found.problem = read_json(line)
             found.texts += strings(value)
             if found.problem:

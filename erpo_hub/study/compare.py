@@ -134,27 +134,51 @@ def _read_grid(grid: Any) -> dict[str, Any]:
 
         try:
             data = yaml.safe_load(Path(grid).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # an impossible date, too
             raise UsageError(f"cannot read the grid {grid}: {error}") from error
     else:
         data = dict(grid)
     known = {*DEFAULTS, "cells", "overrides"} - {"presets"}
     if not isinstance(data, dict) or not set(data) <= known:
-        wrong = sorted(set(data) - known) if isinstance(data, dict) else type(data).__name__
+        wrong = sorted(map(str, set(data) - known)) if isinstance(data, dict) else type(data).__name__
         raise UsageError(f"grid {grid}: {wrong} is not known there; use {', '.join(sorted(known))}")
+    if not _is_settings(data.get("overrides", {})):
+        raise UsageError(
+            f"grid {grid}: overrides is {data['overrides']!r}: write `name: value` lines below it"
+        )
     if "cells" in data:
         data["presets"] = data.pop("cells")
     return data
 
 
-def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, Any]]:
-    """One JSON-ready description for each cell, complete: equal descriptions mean equal cells."""
-    presets = plan["presets"]
+def _is_settings(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
+def _rows(presets: Any) -> dict[str, dict[str, Any]]:
+    """The settings of each row by its name."""
     if isinstance(presets, str):
         presets = [presets]
-    rows = presets if isinstance(presets, Mapping) else {name: {} for name in presets}
+    if isinstance(presets, Mapping):
+        rows = {name: {} if settings is None else settings for name, settings in presets.items()}
+    else:
+        names = list(presets) if isinstance(presets, Iterable) else [presets]
+        if wrong := [name for name in names if not isinstance(name, str)]:
+            raise UsageError(f"preset {wrong[0]!r}: give names of presets, or `name: settings` lines")
+        rows = {name: {} for name in names}
+    for name, settings in rows.items():
+        if not isinstance(name, str) or not _is_settings(settings):
+            raise UsageError(
+                f"row {name!r}: {settings!r}: give a name, and its settings as `name: value` lines"
+            )
+    return {name: dict(settings) for name, settings in rows.items()}
+
+
+def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, Any]]:
+    """One JSON-ready description for each cell, complete: equal descriptions mean equal cells."""
+    rows = _rows(plan["presets"])
     seeds = range(plan["seeds"]) if isinstance(plan["seeds"], int) else plan["seeds"]
-    if not all(isinstance(seed, int) for seed in seeds):
+    if not isinstance(seeds, Iterable) or not all(isinstance(seed, int) for seed in seeds):
         raise UsageError(f"seeds={plan['seeds']!r}: give how many, or a list of whole numbers")
     if not rows or not list(seeds):
         raise UsageError("nothing to compare: give at least one preset and one seed")
@@ -164,6 +188,11 @@ def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, An
     for name in ("steps", "n_sampled", "k_sampled", "n_greedy"):
         if not isinstance(shared[name], int) or shared[name] < 1:
             raise UsageError(f"{name}={shared[name]!r}: give a whole number from 1 up")
+    for name in ("model", "task", "baseline"):
+        if not isinstance(plan[name], str):
+            raise UsageError(f"{name}={plan[name]!r}: give its name as text")
+    if not isinstance(plan["train_size"], int | None):
+        raise UsageError(f"train_size={plan['train_size']!r}: give a whole number")
     if not isinstance(plan["plain"], bool):
         raise UsageError(f"plain={plan['plain']!r}: give true or false")
     if plan["plain"]:  # only then: finished cells of before this setting stay what they are
@@ -173,15 +202,18 @@ def _cells(plan: dict[str, Any], overrides: dict[str, Any]) -> list[dict[str, An
     cells = [{"name": UNTRAINED, "preset": None, "control": None, "overrides": sizes, "seed": 0, **shared}]
     for seed in dict.fromkeys(seeds):  # seed by seed: an interrupted comparison has pairs
         for name, settings in rows.items():
-            settings = dict(settings or {})
+            settings = dict(settings)
             preset, control = settings.pop("preset", name), settings.pop("control", None)
-            if preset not in METHODS:
+            if not isinstance(preset, str) or preset not in METHODS:
                 raise UsageError(
                     f"row {name!r}: unknown preset {preset!r}; choose one of {', '.join(METHODS)}"
                 )
             own = {"preset": preset, "control": control, "overrides": {**overrides, **settings}}
             cells.append({"name": name, **own, "seed": seed, **shared})
-    return json.loads(json.dumps(cells))
+    try:
+        return json.loads(json.dumps(cells))
+    except (TypeError, ValueError) as error:  # a date in YAML, a part of itself
+        raise UsageError(f"a setting is neither text, number, truth, list nor mapping ({error})") from error
 
 
 def _check_arguments(cells: Iterable[dict[str, Any]]) -> None:

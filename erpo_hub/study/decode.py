@@ -253,7 +253,7 @@ def compare_decoding(
     rows = questions_of(task, n)
     if len(rows) < 2:
         raise UsageError("n=1: abstention needs questions to calibrate on and others to judge")
-    prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows], asked)
+    prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows], asked, loaded)
     limit = max_new_tokens or asked.max_new_tokens or 256
     decoding = decoding_for(loaded, tokenizer, prompts, 0.0, 1.0, limit)
     batch_size = batch_size or rows_at_once(loaded, max(map(len, prompts)) + decoding.max_new_tokens)

@@ -83,7 +83,7 @@ class Answers:
         self.batch_size, self.seed, self.advance = batch_size, seed, advance
         self.places = range(len(rows)) if places is None else places  # in the whole task
         asked = asked_as(tokenizer)
-        self.prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows], asked)
+        self.prompts = encode_prompts(tokenizer, [row["prompt"] for row in rows], asked, model)
         eos = end_tokens(model, tokenizer)
         longest, limit = max(map(len, self.prompts)), max_new_tokens or asked.max_new_tokens or 256
         context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or longest + limit

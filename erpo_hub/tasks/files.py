@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from ..errors import UserError
 from ..parquet_file import open_parquet, unpacked_bytes
+from ..text import lines_of
 
 MAX_UNPACKED = 1 << 30  # bytes that a packed file or a Parquet file may come to
 KINDS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv")  # all but .parquet may end in .gz too
@@ -115,7 +116,7 @@ def _json(path: Path, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        lines = text.splitlines()
+        lines = lines_of(text)
         if not error.msg.startswith("Extra data") or not lines[0].rstrip().endswith("}"):
             raise
         return _json_lines(path, lines)

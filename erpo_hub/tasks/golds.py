@@ -43,7 +43,7 @@ def accepted_answers(gold: Any) -> list[str]:
     if re.match(r'\[\s*(?:"|\')', text) or re.match(r'\{\s*"', text):
         try:
             return accepted_answers(json.loads(text))
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             pass
     return [_gold_text(text)]
 

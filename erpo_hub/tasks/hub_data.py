@@ -1,12 +1,15 @@
 """A dataset from the Hugging Face Hub, with the revision and licence that its card states.
 
 Nothing is guessed: where the Hub cannot be reached and the files come from the cache, both are None. A card
-that leads out of its repository, to this machine's files or another's data, is refused.
+that leads out of its repository, to this machine's files or another's data, is refused, and so is one that
+sets how its files are read: with some settings a whole file is read at once.
 Leaves out what the columns mean (`tasks` reads them).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +25,17 @@ from .specs import Spec
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+PIECE = 1 << 20  # bytes that are unpacked at once
+NAMES = {"config_name", "name", "version", "description", "default", "data_files", "data_dir", "features"}
+NAMES |= {"drop_labels", "drop_metadata"}
+DIALECT = {"header", "names", "column_names", "quotechar", "quoting", "escapechar", "doublequote"}  # of a CSV
+DIALECT |= {"skipinitialspace", "keep_default_na"}
+# Between cells. Any other text of several signs is run as a regular expression.
+SIGNS = {*",;| :\t", "\\t", "\\s+"}
+CODINGS = {"utf-8", "utf8", "utf-8-sig", "utf-16", "ascii", "latin-1", "latin1", "iso-8859-1", "cp1252"}
+PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,8 @@ def load(spec: Spec) -> HubData:
     if info is None:
         return HubData(train, test, None, None)
     licence = info.card_data.get("license") if info.card_data else None
-    return HubData(train, test, info.sha, ", ".join(licence) if isinstance(licence, list) else licence)
+    names = [str(name) for name in (licence if isinstance(licence, list) else [licence]) if name is not None]
+    return HubData(train, test, info.sha, ", ".join(names) or None)
 
 
 def check_anyones(spec: Spec, max_gb: float) -> None:
@@ -66,11 +81,28 @@ def check_anyones(spec: Spec, max_gb: float) -> None:
 def _check_inside(name: str, card: Any) -> None:
     configs = card.get("configs") if card else None
     for config in configs if isinstance(configs, list) else []:
+        for key, value in config.items() if isinstance(config, dict) else ():
+            if key == "name" or not _harmless(key, value):  # a config is called by its config_name
+                raise _refused(name, key, value)
         for key in ("data_files", "data_dir"):
             for path in _texts(config.get(key) if isinstance(config, dict) else None):
                 out = path.startswith(("/", "~")) or any(sign in path for sign in ("::", ":/", "\\"))
                 if out or ".." in PurePosixPath(path).parts:
                     raise UserError(f"{name}: its card leads out of the repository ({path!r:.80})")
+
+
+def _harmless(key: str, value: Any) -> bool:
+    """Whether a setting of a config names data or says how a plain table is written."""
+    if key in NAMES | DIALECT:
+        return True
+    allowed = SIGNS if key in ("sep", "delimiter") else CODINGS if key == "encoding" else set()
+    return isinstance(value, str) and value in allowed
+
+
+def _refused(name: str, key: str, value: Any) -> UserError:
+    return UserError(
+        f"{name}: its card sets {key}: {repr(value)[:40]}, which no card may; give the file itself"
+    )
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -119,6 +151,8 @@ def _splits(spec: Spec, info: Any) -> Any:
         )  # or it would try the dead line again, for half a minute
         config = spec.options.get("config") if info is None else _config(spec, revision)
         builder = datasets.load_dataset_builder(spec.name, config, revision=revision)
+        if info is not None:
+            _check_config(spec.name, builder)
         _check_files(builder)
         builder.download_and_prepare()
         return builder.as_dataset()
@@ -126,33 +160,89 @@ def _splits(spec: Spec, info: Any) -> Any:
         raise UserError(
             f"{spec.name}: no such dataset, or no access to it; check the id or log in"
         ) from error
-    except (DatasetsError, FileNotFoundError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{spec.name}: cannot be read as a dataset ({one_line(error)})") from error
+    except UserError:
+        raise
+    except (DatasetsError, FileNotFoundError, ValueError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
+        raise _unreadable(spec, error) from error
     except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
         raise UserError(
             f"{spec.name}: the Hub does not answer and the dataset is not in the cache; "
             "go online or give a local file"
         ) from error
+    except Exception as error:  # noqa: BLE001 a stranger's files, and packages that may be missing
+        raise _unreadable(spec, error) from error
     finally:
         datasets.config.HF_HUB_OFFLINE = before
 
 
+def _unreadable(spec: Spec, error: Exception) -> UserError:
+    return UserError(f"{spec.name}: cannot be read as a dataset ({one_line(error)})")
+
+
+def _files(builder: Any) -> list[str]:
+    return [str(file) for split in (builder.config.data_files or {}).values() for file in split]
+
+
+def _check_config(name: str, builder: Any) -> None:
+    """`_check_inside` once more, for what was made of the card: a file .huggingface.yaml changes it."""
+    home = f"hf://datasets/{name}@".casefold()
+    if out := next((file for file in _files(builder) if not file.casefold().startswith(home)), None):
+        raise UserError(f"{name}: its card leads out of the repository ({out!r:.80})")
+    if builder.name not in ("json", "csv", "text"):
+        return
+    for field in dataclasses.fields(builder.config):
+        value = getattr(builder.config, field.name)
+        usual = None if field.default is dataclasses.MISSING else field.default
+        if value != usual and not _harmless(field.name, value):
+            raise _refused(name, field.name, value)
+
+
 def _check_files(builder: Any) -> None:
-    """Raises UserError for a Parquet file that would come to far more than it is. Fetches what is missing."""
+    """Raises UserError for files that would come to far more than they are. Fetches what is missing."""
     import datasets
+
+    if builder.name not in ("parquet", "json", "csv", "text"):
+        return
+    names = _files(builder)
+    config = datasets.DownloadConfig(extract_on_the_fly=True)  # as the builders do it
+    fetch = datasets.DownloadManager(
+        dataset_name=builder.dataset_name, base_path=builder.base_path, download_config=config
+    )
+    for name, path in zip(names, fetch.download(names)):
+        if builder.name == "parquet":
+            _check_parquet(name, path)
+        else:
+            _check_unpacked(name, path, fetch)
+
+
+def _check_unpacked(name: str, path: str, fetch: Any) -> None:
+    """Unpacks a packed file, piece by piece, as its reader will, and keeps nothing."""
+    from datasets.utils.file_utils import xopen
+
+    left = MAX_UNPACKED
+    for inner in fetch.iter_files(fetch.extract(path)):
+        if inner == path:  # is not packed
+            continue
+        with xopen(inner, "rb") as stream:
+            start = piece = stream.read(PIECE)
+            if start.startswith(PACKED):
+                raise UserError(f"{name}: is packed more than once; give the files themselves")
+            while piece:
+                left -= len(piece)
+                if left < 0:
+                    raise UserError(f"{name}: comes to more than {MAX_UNPACKED >> 30} GiB; give it in parts")
+                piece = stream.read(PIECE)
+
+
+def _check_parquet(name: str, path: str) -> None:
     import pyarrow as pa
 
-    if builder.name != "parquet":
-        return
-    names = [file for split in (builder.config.data_files or {}).values() for file in split]
-    fetch = datasets.DownloadManager(dataset_name=builder.dataset_name, base_path=builder.base_path)
-    for name, path in zip(names, fetch.download(names)):
-        try:
-            check_parquet(Path(path), MAX_UNPACKED)
-        except UserError as error:
-            raise UserError(str(error).replace(str(path), name)) from None
-        except pa.ArrowException as error:
-            raise UserError(f"{name}: cannot be read as parquet ({one_line(error)})") from error
+    try:
+        check_parquet(Path(path), MAX_UNPACKED)
+    except UserError as error:
+        raise UserError(str(error).replace(str(path), name)) from None
+    except pa.ArrowException as error:
+        raise UserError(f"{name}: cannot be read as parquet ({one_line(error)})") from error
 
 
 def _config(spec: Spec, revision: str | None) -> str | None:

@@ -257,7 +257,7 @@ def _literal(text: str) -> Any:
     """JSON, or the Python literal that pandas writes for it into a CSV; None for other text."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         return ast.literal_eval(text)

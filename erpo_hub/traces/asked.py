@@ -120,6 +120,14 @@ def encode(tokenizer: Any, prompts: Sequence[str | Messages], asked: Asked) -> l
         )["input_ids"]
 
 
+def check_ids(ids: Sequence[int], size: int, name: str = "the model") -> None:
+    """Raises UserError for an id that a model of `size` tokens has no embedding for."""
+    if max(ids) >= size:
+        raise UserError(
+            f"the tokenizer gives id {max(ids)} and {name} has {size} tokens; they do not belong together"
+        )
+
+
 @contextmanager
 def _one_error(what: str) -> Iterator[None]:
     """A tokenizer and its template are a stranger's: whatever they raise is one line."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .asked import SHAPING, as_messages, asked_as, encode
+from .asked import SHAPING, as_messages, asked_as, check_ids, encode
 from .audit import Audit, Comparison, audit, compare_positions
 from .columns import token_columns
 from .decoding import Chooser, Sampling, Step, end_tokens, pieces_of
@@ -81,11 +81,7 @@ class Engine(Vocabulary):
         ids = encode(self.tokenizer, [as_messages(self.tokenizer, prompt, asked)], asked)[0]
         if not ids:
             raise UserError("the prompt has no tokens: give a question")
-        if max(ids) >= self.vocab_size:
-            raise UserError(
-                f"{self.name}: the tokenizer gives id {max(ids)} and the model has {self.vocab_size} tokens;"
-                " they do not belong together"
-            )
+        check_ids(ids, self.vocab_size, self.name)
         return list(ids)
 
     # -- completions --------------------------------------------------------------------------------

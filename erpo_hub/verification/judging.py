@@ -12,7 +12,7 @@ from ..evaluation.results import Evaluation
 from ..evaluation.sampling import evaluate
 from ..record.format import RunRecord, Summary
 from ..tasks.tasks import Task
-from ..text import short_digest
+from ..text import one_line, short_digest
 from ..traces.loading import EMBEDDED_MODEL, load
 from .claims import UNKNOWN
 from .fetch import Source
@@ -101,6 +101,8 @@ class Judge:
             )
         except UserError as error:
             return NotJudged(name, recorded, str(error))
+        except (RuntimeError, LookupError, ValueError) as error:  # weights and a tokenizer that do not fit
+            return NotJudged(name, recorded, f"it can't be asked ({one_line(error)})")
         return Judged(name, recorded, now, places)
 
 

@@ -12,6 +12,9 @@ import pytest
 from hub_server.fixtures import hub  # noqa: F401
 from hub_server.server import ALICE, HubServer
 
+from erpo_hub.cli.flags import parse_flags
+from erpo_hub.errors import UsageError
+
 SCRIPT = str(Path(sys.executable).with_name("erpo-hub"))
 FAST = [
     *("--max-steps", "2", "--per-device-train-batch-size", "8", "--num-generations", "4"),
@@ -42,6 +45,27 @@ def test_flags_cover_both_configs() -> None:
 
 
 TRACE = ["trace", "builtin:tiny-reasoner", "1+1="]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("env: [A, B]", "env is not a list of variables"),
+        ("env: A=1", "env is not a list of variables"),
+        ("env: {1: 2}", "env is not a list of variables"),
+        ('env: {"A=B": 2}', "env: 'A=B' can't be set"),
+        ('env: {A: "\\0"}', "env: 'A' can't be set"),
+        ("learning_rate: 2024-13-45", "can't be read as YAML"),
+        ("[" * 5000, "can't be read as YAML"),
+    ],
+)
+def test_a_broken_settings_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        parse_flags([], settings)
+
+
 JUDGE = ["evaluate", "builtin:tiny-reasoner", "builtin:expressions", "-n", "4"]
 
 

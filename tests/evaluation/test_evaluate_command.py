@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from erpo_hub.errors import UserError
 from erpo_hub.evaluation.results import Evaluation
+from erpo_hub.evaluation.sampling import evaluate, load_model
 from erpo_hub.evaluation.tables import comparison_table, robustness_table
 
 SCRIPT = str(Path(sys.executable).with_name("erpo-hub"))
@@ -24,6 +26,51 @@ def evaluation(model: str, right: list[int], k: int = 1, **settings) -> Evaluati
     ]
     how = {"k": k, "temperature": 0.0, "top_p": 1.0, "max_new_tokens": 8, **settings}
     return Evaluation(model, "toy", how, questions)
+
+
+@pytest.fixture
+def other_tokenizer(tmp_path: Path) -> Path:
+    """The embedded model, whose tokenizer gives an id for "1" that it has no embedding for."""
+    from erpo_hub.traces.loading import EMBEDDED_MODEL, resolve_model
+
+    folder = Path(shutil.copytree(resolve_model(EMBEDDED_MODEL), tmp_path / "model"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["1"] = 1258
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return folder
+
+
+def test_a_tokenizer_of_another_model_is_named(other_tokenizer: Path):
+    with pytest.raises(UserError, match=r"gives id 1258 and the model has \d+ tokens; they do not belong"):
+        evaluate(str(other_tokenizer), TASK, n=8, progress=False)
+
+
+def test_padding_beyond_the_vocabulary_is_no_fault():
+    model, tokenizer, _ = load_model("builtin:tiny-reasoner")
+    asked = [evaluate(model, TASK, tokenizer=tokenizer, n=8, progress=False).questions]
+    tokenizer.add_special_tokens({"pad_token": "<padding>"})
+    assert tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings
+    asked.append(evaluate(model, TASK, tokenizer=tokenizer, n=8, progress=False).questions)
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize("fault", [IndexError("index out of range"), RuntimeError("a\nb"), ValueError("x")])
+def test_a_model_that_cannot_be_asked_is_not_judged(fault: Exception, monkeypatch: pytest.MonkeyPatch):
+    from erpo_hub.record.format import Summary
+    from erpo_hub.tasks.tasks import load_task
+    from erpo_hub.verification.judging import Judge, NotJudged
+
+    model, tokenizer, _ = load_model("builtin:tiny-reasoner")
+    task = load_task(TASK)
+    recorded = Summary(0.5, (0.4, 0.6), len(task.test), 1, 8.0, max_new_tokens=8)
+
+    def broken(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(model, "forward", broken)
+    found = Judge(task, [0, 1], None, progress=False)("accuracy", recorded, model, tokenizer)
+    assert isinstance(found, NotJudged)
+    assert found.reason == f"it can't be asked ({' '.join(str(fault).split())})"
 
 
 def test_a_comparison_says_how_much_how_sure_and_how_many_questions_it_would_take():

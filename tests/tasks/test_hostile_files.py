@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from erpo_hub.errors import UserError
+from erpo_hub.publish import contents
 from erpo_hub.tasks import files
 from erpo_hub.ui.library.texts import has_solutions, read_solutions
 
@@ -35,6 +36,15 @@ def test_odd_json_is_refused_in_one_line(text: str, tmp_path: Path):
         with pytest.raises(UserError) as told:
             read_solutions(path)
         assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_line_ends_at_no_sign_inside_of_a_text(end: str, name: str, tmp_path: Path):
+    row = {"prompt": "a\u2028b\u2029c\u0085d", "answer": "2"}
+    (tmp_path / name).write_bytes((json.dumps(row, ensure_ascii=False) + end).encode() * 2)
+    assert files.read_file(tmp_path / name) == [row, row]
+    assert contents.read_contents(tmp_path / name).problem is None or name == "a.json"
 
 
 def test_what_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

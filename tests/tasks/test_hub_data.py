@@ -1,14 +1,23 @@
 """Datasets from the Hub, over real HTTP to the project's own small Hub, and from the cache without it."""
 
+import bz2
+import gzip
+import io
 import json
+import lzma
 import os
 import subprocess
 import sys
+import zipfile
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from erpo_hub.errors import UserError
+from erpo_hub.tasks import hub_data
 from tests.hub_server import HubServer
 
 README = """---
@@ -115,3 +124,113 @@ def test_parquet_on_the_hub_is_looked_over_before_it_is_read(tmp_path):
     assert "so many equal values is refused" in bomb
     assert broken.startswith("hf://datasets/owner/broken@")
     assert "cannot be read as parquet" in broken
+
+
+ROWS = "".join(json.dumps({"prompt": f"{i}+1?", "answer": f"{i + 1}"}) + "\n" for i in range(30))
+DATA = "data_files: train.jsonl"
+BROKEN = {  # name: (card's config or the whole card, further files, what the one line says)
+    "good": (f"{{config_name: default, {DATA}, default: true, description: sums}}", {}, None),
+    "csv": (
+        "{config_name: default, data_files: t.csv, sep: ';', encoding: utf-8, header: 0}",
+        {"t.csv": "prompt;answer\n" + "".join(f"{i}+1?;{i + 1}\n" for i in range(30))},
+        None,
+    ),
+    "packed": (
+        "{config_name: default, data_files: t.jsonl.gz}",
+        {"t.jsonl.gz": gzip.compress(ROWS.encode())},
+        None,
+    ),
+    "name": (f"{{config_name: default, {DATA}, name: x}}", {}, "its card sets name: 'x'"),
+    "chunks": (f"{{config_name: default, {DATA}, chunksize: abc}}", {}, "its card sets chunksize: 'abc'"),
+    "whole": (f"{{config_name: default, {DATA}, chunksize: null}}", {}, "its card sets chunksize: None"),
+    "field": (f"{{config_name: default, {DATA}, field: rows}}", {}, "its card sets field: 'rows'"),
+    "sign": (f"{{config_name: default, {DATA}, sep: '(a+)+b'}}", {}, "its card sets sep: '(a+)+b'"),
+    "features": (f"{{config_name: default, {DATA}, features: 5}}", {}, "cannot be read as a dataset"),
+    "dtype": (
+        f"{{config_name: default, {DATA}, features: [{{name: prompt, dtype: [1]}}]}}",
+        {},
+        "cannot be read as a dataset",
+    ),
+    "config": (f"{{config_name: [1], {DATA}}}", {}, "cannot be read as a dataset"),
+    "infos": (
+        f"{{config_name: default, {DATA}}}",
+        {"dataset_infos.json": "[]"},
+        "cannot be read as a dataset",
+    ),
+    "h5": ("{config_name: default, data_files: t.h5}", {"t.h5": "x"}, "cannot be read as a dataset"),
+    "lance": ("{config_name: default, data_files: t.lance}", {"t.lance": "x"}, "cannot be read as a dataset"),
+    "tar": (
+        "{config_name: default, data_files: t.tar}",
+        {"t.tar": "x" * 2000},
+        "cannot be read as a dataset",
+    ),
+    "gz": (
+        "{config_name: default, data_files: t.jsonl.gz}",
+        {"t.jsonl.gz": "x"},
+        "cannot be read as a dataset",
+    ),
+    "settings": (
+        f"{{config_name: default, {DATA}}}",
+        {".huggingface.yaml": f"configs: [{{config_name: default, {DATA}, field: rows}}]"},
+        "its card sets field: 'rows'",
+    ),
+    "leads-out": (
+        f"{{config_name: default, {DATA}}}",
+        {".huggingface.yaml": "configs: [{config_name: default, data_files: HERE}]"},
+        "",  # by this package or by datasets, whichever is first
+    ),
+}
+
+
+def test_whatever_a_card_or_its_files_hold_is_one_line(tmp_path):
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text(ROWS)
+    with HubServer(tmp_path / "hub") as hub:
+        for name, (config, files, _) in BROKEN.items():
+            hub.state.create("datasets", f"owner/{name}", "owner")
+            card = f"---\nlicense: [1, mit]\nconfigs: [{config}]\n---\n"
+            files = {"README.md": card, "train.jsonl": ROWS, **files}
+            for path, data in files.items():
+                data = data.replace("HERE", str(mine)).encode() if isinstance(data, str) else data
+                hub.push_as_someone_else(f"owner/{name}", path, data, kind="datasets")
+        found = load_elsewhere(hub.url, tmp_path / "home", *(f"owner/{name}" for name in BROKEN))
+    for (name, (_, _, message)), told in zip(BROKEN.items(), found):
+        if message is None:
+            assert told["train_rows"] + told["test_rows"] == 30, name
+            assert told["license"] == "1, mit"
+        else:
+            assert told.startswith(f"owner/{name}: {message}"), (name, told)
+
+
+def zipped(data, name="a.jsonl"):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, data)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("a.jsonl.gz", gzip.compress),
+        ("a.csv.gz", gzip.compress),
+        ("a.json.gz", gzip.compress),
+        ("a.txt.bz2", bz2.compress),
+        ("a.jsonl.xz", lzma.compress),
+        ("a.zip", zipped),
+    ],
+)
+def test_packed_files_on_the_hub_are_unpacked_up_to_a_limit(tmp_path, monkeypatch, name, pack):
+    monkeypatch.setattr(hub_data, "MAX_UNPACKED", 100_000)
+    kind = {"csv": "csv", "txt": "text"}.get(name.split(".")[1], "json")
+
+    def looked_over(data):
+        (tmp_path / name).write_bytes(data)
+        files = {"train": [str(tmp_path / name)]}
+        hub_data._check_files(datasets.load_dataset_builder(kind, data_files=files, cache_dir=str(tmp_path)))
+
+    looked_over(pack(ROWS.encode()))
+    with pytest.raises(UserError, match=f"{name}: comes to more than"):
+        looked_over(pack(ROWS.encode() * 1000))
+    with pytest.raises(UserError, match=f"{name}: is packed more than once"):
+        looked_over(pack(gzip.compress(ROWS.encode())))

@@ -10,7 +10,18 @@ from datasets import Features as Columns
 
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.tasks.prompts import question
+from erpo_hub.tasks.rows import read_rows
 from erpo_hub.tasks.tasks import load_data, load_task
+
+
+@pytest.mark.parametrize("text", ['["a",' + "[" * 100_000, '{"x":' * 100_000], ids=["lists", "objects"])
+@pytest.mark.parametrize("column", ["answer", "prompt", "reward_model"])
+def test_a_cell_that_is_nested_too_deeply_is_text(text, column):
+    text = '[{"role": 1,' + text if column == "prompt" else text
+    rows = read_rows([{"prompt": "1+1?", "answer": "2", column: text}] + sums(3), "here")
+    assert [row["prompt"] for row in rows[1:]] == [row["prompt"] for row in sums(3)]
+    nested = [{"prompt": "1", "reward_model": text}, {"prompt": "1", "reward_model": {"ground_truth": "2"}}]
+    assert read_rows(nested, "here")[1]["answer"] == "2"
 
 
 def sums(n=30, gold=str):

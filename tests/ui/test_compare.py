@@ -175,3 +175,44 @@ def test_a_runs_own_answers_are_taken_where_they_fit(engine, tmp_path):
 def a_context(engines: dict, *paths) -> Context:
     library = open_library(paths, Limits(models=()))
     return Context(library, Engines(library, engines))
+
+
+QUESTION = {
+    "index": 0,
+    "prompt": "a\u2028b\u0085c",
+    "answer": "7",
+    "completions": ["7\u2029"],
+    "scores": [1.0],
+    "correct": [True],
+    "lengths": [2],
+    "truncated": [False],
+    "entropies": [0.1],
+    "pivots": [0],
+    "pivot_entropies": [None],
+}
+ASKED = {"k": 1, "top_p": 1.0, "temperature": 0.0, "max_new_tokens": 24}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_log_is_read_line_by_line_whatever_its_texts_hold(tmp_path, end):
+    from erpo_hub.evaluation.results import QuestionLog
+    from erpo_hub.ui.library import answers, sides
+
+    log = QuestionLog(tmp_path / "evaluation" / "final.jsonl", {"evaluation": ASKED})
+    log.add([QUESTION], {})
+    log.close()
+    log.path.write_bytes(log.path.read_bytes().replace(b"\n", end.encode()))
+    assert sides._parsed(log.path, 0) == [QUESTION]
+    settings = {"temperature": 0.0, "max_new_tokens": 24, "seed": 0}
+    assert answers.recorded_answers(tmp_path, [QUESTION], settings) == [QUESTION]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"evaluation": [1]}', '{"evaluation": ' + "[" * 100_000, "[]", "", '{"evaluation": {}}\n[1]']
+)
+def test_a_file_that_is_no_log_holds_no_answers(tmp_path, text):
+    from erpo_hub.ui.library.answers import recorded_answers
+
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "final.jsonl").write_text(text)
+    assert recorded_answers(tmp_path, [QUESTION], {"temperature": 0.0, "seed": 0}) is None

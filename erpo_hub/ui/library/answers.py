@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...text import lines_of
+
 
 def recorded_answers(
     folder: Path, questions: Sequence[dict[str, Any]], settings: dict[str, Any]
@@ -20,11 +22,11 @@ def recorded_answers(
     seed (which greedy answers do not depend on). None where the run was asked otherwise, or not all of them.
     """
     try:
-        lines = (folder / "evaluation" / "final.jsonl").read_text(encoding="utf-8").splitlines()
-        header, *records = [json.loads(line) for line in lines]
-        asked = header["evaluation"]
+        text = (folder / "evaluation" / "final.jsonl").read_text(encoding="utf-8")
+        header, *records = [json.loads(line) for line in lines_of(text) if line.strip()]
+        asked = dict(header["evaluation"])
         by_index = {record["index"]: record for record in records if "index" in record}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     wanted = {"k": 1, "top_p": 1.0, **settings}
     if not settings["temperature"]:

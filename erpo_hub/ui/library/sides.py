@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...text import one_line
+from ...text import lines_of, one_line
 from ...traces.trace import Trace
 from .labels import verdict_of
 from .library import Library, logger
@@ -174,9 +174,9 @@ def _parsed(file: Path, changed: int) -> list[dict[str, Any]]:
 
     found = []
     try:
-        header, *lines = file.read_text(encoding="utf-8").splitlines()
+        header, *lines = lines_of(file.read_text(encoding="utf-8"))
         k = json.loads(header)["evaluation"]["k"]
-        for line in lines:
+        for line in filter(str.strip, lines):
             question = json.loads(line)
             check_question(question, k)
             found.append(question)
