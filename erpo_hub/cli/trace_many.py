@@ -83,7 +83,6 @@ def _made(
 
     if engine is None:
         return
-    engine.name = model
     sampling = request.sampling
     with Grader(kind) as grader:
         for row in rows:
