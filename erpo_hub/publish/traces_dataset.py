@@ -62,7 +62,8 @@ def push_traces(
     """Publishes traces as a dataset in one commit; as none when it holds them already.
 
     traces: records, a Parquet file of them, or a bundle. A model that is a folder is named by the last part
-    of its path. model: the Hub id of the model that wrote them, for a link. The rest as in `push_bundle`. Raises UserError.
+    of its path. model: the Hub id of the model that wrote them, for a link. The rest as in
+    `push_bundle`. Raises UserError.
     """
     check_repo_id(repo_id)
     if model:
