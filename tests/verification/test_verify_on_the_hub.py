@@ -113,7 +113,7 @@ def test_no_path_of_a_machine_is_told(told, detail, public, pull_request):
         assert json.loads(file.data)["claims"][0]["detail"] == public
     else:
         text = told.state.repos["models", REPO].pulls[0].text
-        assert markdown.plain(public) in text
+        assert f"| {markdown.plain(public)} |" in text
         assert "zoe" not in text
 
 
