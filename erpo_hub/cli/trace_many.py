@@ -66,7 +66,7 @@ def _traced(
         loaded = engine() if len(done) < len(rows) else None
         if not done:
             file.write(json.dumps(header) + "\n")
-        for made in _made(loaded, rows[len(done) :], kind, request, model):
+        for made in _made(loaded, rows[len(done) :], kind, request):
             file.write(made.to_json() + "\n")
             file.flush()
             done.append(made)
@@ -90,14 +90,11 @@ def _rows(dataset: str, n: int) -> tuple[list[dict[str, Any]], str]:
     return [dict(row) for row in task.test.select(range(min(n, len(task.test))))], task.grader
 
 
-def _made(
-    engine: Engine | None, rows: list[dict[str, Any]], kind: str, request: Request, model: str
-) -> Iterator[Trace]:
+def _made(engine: Engine | None, rows: list[dict[str, Any]], kind: str, request: Request) -> Iterator[Trace]:
     from ..tasks.grading import Grader, extract_answer
 
     if engine is None:
         return
-    engine.name = model
     sampling = request.sampling
     with Grader(kind) as grader:
         for row in rows:

@@ -260,6 +260,7 @@ class QuestionLog:
             )
 
 
+LARGEST = 1e15  # of a number in a question: sums of many such stay finite, and exact where they are whole
 _COLUMNS: dict[str, tuple[type, ...]] = {  # of a question: what each completion's entry is
     "completions": (str,),
     "scores": (int, float),
@@ -273,12 +274,16 @@ _COLUMNS: dict[str, tuple[type, ...]] = {  # of a question: what each completion
 
 def check_question(question: dict[str, Any], k: int) -> None:
     """Raises ValueError, KeyError or TypeError where a question that was read is not one of k completions."""
-    if not isinstance(question["index"], int) or "prompt" not in question or "answer" not in question:
+    if not isinstance(question["index"], int) or abs(question["index"]) > LARGEST:
+        raise ValueError("a question whose index is not a number of one")
+    if "prompt" not in question or "answer" not in question:
         raise ValueError("a question without index, prompt or answer")
     for name, kinds in _COLUMNS.items():
         values = question[name]
         if not isinstance(values, list) or len(values) != k or not all(isinstance(v, kinds) for v in values):
             raise ValueError(f"{name} is not a list of {k} values")
+        if any(not isinstance(v, str | None) and abs(v) > LARGEST for v in values):  # NaN is not
+            raise ValueError(f"{name} holds a number beyond {LARGEST:g}")
 
 
 def _weighted(values: list, weights: list) -> float | None:

@@ -148,10 +148,11 @@ def _without_paths(value: Any) -> Any:
         return [_without_paths(v) for v in value]
     if isinstance(value, float) and value != value:
         return None  # JSON has no NaN; a metric that was not measured in this step
-    return _last_part(value) if isinstance(value, str | Path) else value
+    return last_part(value) if isinstance(value, str | Path) else value
 
 
-def _last_part(value: str | Path) -> str:
+def last_part(value: str | Path) -> str:
+    """The last part of an absolute path or of one into a folder of this machine; any other text as it is."""
     text = str(value)
     if looks_like_path(text) or any(text.startswith(root) for root in machine_paths()):
         return PureWindowsPath(text).name if "\\" in text else PurePosixPath(text).name
@@ -175,7 +176,7 @@ def _with_base_id(content: Any, base: str) -> Any:
         return {k: v if k in FREE_TEXT else _with_base_id(v, base) for k, v in content.items()}
     if isinstance(content, list):
         return [_with_base_id(v, base) for v in content]
-    if isinstance(content, str) and _last_part(content) != content:
+    if isinstance(content, str) and last_part(content) != content:
         return base
     return content
 
@@ -183,7 +184,7 @@ def _with_base_id(content: Any, base: str) -> Any:
 def _write_traces(traces: Sequence[Trace], folder: Path) -> list[TraceRow]:
     """Writes traces/ and returns what the record says of them; one of them is the card's worked example."""
     (folder / "traces").mkdir()
-    public = [trace.replace(model=_last_part(trace.model)) for trace in traces]
+    public = [trace.replace(model=last_part(trace.model)) for trace in traces]
     Trace.to_parquet(public, folder / "traces" / "traces.parquet")
     rows = []
     for number, trace in enumerate(public[:JSON_TRACES], 1):

@@ -12,20 +12,33 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice, pairwise
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from ..client_http import httpx
 from ..errors import UsageError, UserError
-from .failures import no_commit_on_failure
+from . import patience
+from .failures import explain, no_commit_on_failure
 from .hub import check_repo_id, hub_api, to_stderr
-from .patience import call_hub, pause, retried
+from .patience import TOLD, TooSlow, call_hub, pause, retried, status_of
+from .secrets import refuse_secrets
 from .source import install_source
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo
 
 RUNS = "/runs"
+LABEL = "erpo-hub"  # of a job, with a value of its own, by which it is found where the answer was lost
+MOST_JOBS = 1000  # of a list that is looked through for it
+SET_BY_THE_JOB = {"--push-to", "--output-dir", "--output_dir", "--resume"}
+TOKENS = {"--token", "--hub-token", "--hub_token"}
 _TIMEOUT = re.compile(r"[1-9]\d*(\.\d+)?[smhd]?")
+
+
+class MayRun(UserError):
+    """A job may have been started: the answer to its request was lost, and no list of jobs tells."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,8 @@ def submit_job(
         follow: show the job's log until it ends. Ctrl-C stops the showing, not the job.
         token: becomes the job's secret HF_TOKEN; default: the saved one. Required one way or the other.
 
-    Raises UsageError for a wrong timeout, UserError when the Hub refuses or the job fails.
+    Raises UsageError for a wrong timeout or a secret in the arguments, UserError when the Hub refuses or the
+    job fails, MayRun where it can't be told whether the job was started.
     """
     report = report or to_stderr
     check_repo_id(repo_id)
@@ -73,15 +87,19 @@ def submit_job(
         raise UsageError(
             f"timeout {settings.timeout!r}: write seconds, or a number with s, m, h or d, such as 6h"
         )
-    if taken := sorted({"--push-to", "--output-dir", "--output_dir", "--resume"} & set(arguments)):
-        raise UsageError(f"{taken[0]} is set by the job itself: leave it out")
+    _check_command(arguments, settings, token)
     api = hub_api(token, endpoint)
     again = resume_command(arguments, repo_id, settings)
     with no_commit_on_failure(
         repo_id, kept="no job was started", again="the same command", hardware=settings.flavor
     ):
         namespace = retried(lambda: str(api.whoami()["name"]))
-        job = _start(api, namespace, arguments, repo_id, settings, resume)
+        mark = token_hex(8)
+        run = _prepared(api, namespace, arguments, repo_id, settings, resume, mark)
+        try:
+            job = call_hub(run)
+        except TOLD as error:
+            job = _landed(api, namespace, repo_id, mark, error)
     report(f"job {job.id} started on {settings.flavor}, for at most {settings.timeout}: {job.url}")
     report(f"if it ends too early, go on with: {again}")
     if follow:
@@ -89,14 +107,32 @@ def submit_job(
     return job
 
 
-def _start(
+def _check_command(arguments: Sequence[str], settings: JobSettings, token: str | None) -> None:
+    """Raises UsageError for what the job sets itself, and for a secret: the Hub shows the command."""
+    flags = {word.partition("=")[0] for word in arguments}
+    if taken := sorted(SET_BY_THE_JOB & flags):
+        raise UsageError(f"{taken[0]} is set by the job itself: leave it out")
+    if given := sorted(TOKENS & flags):
+        raise UsageError(
+            f"{given[0]} would stand in the job's command: leave it out, the job has your token as a secret"
+        )
+    texts: dict[str, str | None] = {f"argument {n}": word for n, word in enumerate(arguments, 1)}
+    texts |= {word: value for word, value in pairwise(arguments) if word.startswith("--")}
+    texts |= {word.partition("=")[0]: word.partition("=")[2] for word in arguments if re.match("--.*=", word)}
+    texts |= {"--script": settings.script, "--package": str(settings.package or "")}
+    refuse_secrets(texts, token, "leave it out", "whoever sees the job")
+
+
+def _prepared(
     api: HfApi,
     namespace: str,
     arguments: Sequence[str],
     repo_id: str,
     settings: JobSettings,
     resume: bool,
-) -> JobInfo:
+    mark: str,
+) -> Callable[[], JobInfo]:
+    """The request that starts the job, after all that it needs was sent."""
     from huggingface_hub import Volume
 
     found = install_source("tasks", settings.package)
@@ -105,7 +141,7 @@ def _start(
     if isinstance(found, Path):
         wheel: Any = [(found, f"wheels/{found.name}")]
         call_hub(lambda: api.batch_bucket_files(bucket.bucket_id, add=wheel))
-    run = partial(
+    return partial(
         api.run_uv_job,
         settings.script or "erpo-hub",
         script_args=training_command(arguments, repo_id, resume=resume, script=settings.script is not None),
@@ -116,8 +152,35 @@ def _start(
         timeout=settings.timeout,
         volumes=[Volume(type="bucket", source=bucket.bucket_id, mount_path=RUNS)],
         namespace=namespace,
+        labels={LABEL: mark},
     )
-    return call_hub(run)
+
+
+def _landed(api: HfApi, namespace: str, repo_id: str, mark: str, error: Exception) -> JobInfo:
+    """The job that a failed request started after all: a second one would be paid for too.
+
+    Raises the failure itself where none was started, MayRun where that can't be told.
+    """
+    status = status_of(error)
+    refused = status is not None and 400 <= status < 500 and status != 408
+    if refused or isinstance(error, httpx.ConnectError | FileNotFoundError):  # or never sent
+        raise error
+    unknown = MayRun(
+        f"{explain(error, repo_id)}; the job may have been started:"
+        " look with `hf jobs ps` before you try again"
+    )
+    for wait in (0.0, *patience.WAITS[:3]):  # a list may lag behind
+        pause(wait)
+        try:
+            jobs = retried(lambda: list(islice(api.list_jobs(namespace=namespace), MOST_JOBS)))
+        except TOLD:
+            raise unknown from error
+        for job in jobs:
+            if (job.labels or {}).get(LABEL) == mark:
+                return job
+    if isinstance(error, TooSlow):  # the Hub may still be at it
+        raise unknown from error
+    raise error
 
 
 def training_command(

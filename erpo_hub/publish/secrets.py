@@ -140,17 +140,19 @@ def _forms() -> dict[str, re.Pattern[str]]:
     return found
 
 
-def refuse_secrets(texts: Mapping[str, str | None], token: str | None, instead: str) -> None:
+def refuse_secrets(
+    texts: Mapping[str, str | None], token: str | None, instead: str, readers: str = "everybody"
+) -> None:
     """Raises UsageError, without showing it, for a secret in what is published as it was typed.
 
-    texts: by the option that gave them. instead: what to do.
+    texts: by the option that gave them. instead: what to do. readers: who could read it.
     """
     secrets = Secrets(token)
     for option, text in texts.items():
         hit = secrets.find(text) if text else None
         if hit or is_credential(option, text or ""):
             what = hit[0].strip() if hit else "a secret, by its name"
-            raise UsageError(f"{option} holds {what}, and everybody could read it: {instead}")
+            raise UsageError(f"{option} holds {what}, and {readers} could read it: {instead}")
 
 
 def is_credential(name: str, value: str) -> bool:

@@ -7,12 +7,14 @@ ERPO_MODELS and ERPO_TRACES. Left out: the app itself (ui/).
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -38,6 +40,7 @@ ZERO_GPU = "zero-a10g"
 PYTHON = "3.12"  # of the two that ZeroGPU offers, the newer
 POLL = 2.0  # seconds between two looks at a build
 FAILED = {"BUILD_ERROR", "RUNTIME_ERROR", "CONFIG_ERROR", "NO_APP_FILE"}
+LEFT_OUT = ("__pycache__", "*.pyc", ".*")  # of a template
 STARTING = {"BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING"}
 
 
@@ -175,14 +178,13 @@ def stage_space(
     template = template_folder(settings.source)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: choose another folder for the Space")
+    _refuse_links(template)
     source = install_source("app", settings.package)  # whatever can fail comes before the first file
     if private and not isinstance(source, str):
         raise UserError("a private Space can't install a wheel staged in it: give package a requirement")
     front, text = split_front_matter((template / "README.md").read_text(encoding="utf-8"))
     front = to_yaml(_front_matter(front, models, traces, settings.hardware))
-    shutil.copytree(
-        template, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
-    )
+    shutil.copytree(template, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
     (folder / "README.md").write_text(f"---\n{front}\n---\n{text}", encoding="utf-8")
     _pin(folder / "requirements.txt", _requirement(folder, repo_id, source, endpoint))
     return folder
@@ -198,6 +200,26 @@ def template_folder(source: str | Path | None = None) -> Path:
         if (place / "app.py").is_file() and (place / "README.md").is_file():
             return place
     raise UserError(f"no template of a Space in {places[-1]}: it needs README.md and app.py")
+
+
+def _refuse_links(template: Path) -> None:
+    """Raises UserError for a link in it: a copy would publish the contents of the file that it leads to.
+
+    A hard link passes: an installer may well have made the package's own files of such.
+    """
+    for root, folders, files in os.walk(template):
+        folders[:] = [name for name in folders if not _left_out(name)]
+        for name in sorted(folders + [name for name in files if not _left_out(name)]):
+            path = Path(root, name)
+            if path.is_symlink():
+                where = path.relative_to(template).as_posix()
+                raise UserError(
+                    f"{where} in {template} is a link, which can't be published: copy the file itself"
+                )
+
+
+def _left_out(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in LEFT_OUT)
 
 
 def _front_matter(front: str, models: Sequence[str], traces: str | None, hardware: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..card.card import DATASET_FILE
@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..traces.sessions import to_session
 from ..traces.trace import Trace
 from . import commit
+from .bundle import last_part
 from .check import traces_problems
 from .failures import no_commit_on_failure
 from .hub import check_repo_id, hub_api, keep_edits, prepare_repo, to_stderr, what_happened
@@ -60,11 +61,14 @@ def push_traces(
 ) -> CommitInfo:
     """Publishes traces as a dataset in one commit; as none when it holds them already.
 
-    traces: records, a Parquet file of them, or a bundle. model: the Hub id of the model that wrote them, for
-    a link. The rest as in `push_bundle`. Raises UserError.
+    traces: records, a Parquet file of them, or a bundle. A model that is a folder is named by the last part
+    of its path. model: the Hub id of the model that wrote them, for a link. The rest as in
+    `push_bundle`. Raises UserError.
     """
     check_repo_id(repo_id)
-    records = load_traces(traces)
+    if model:
+        check_repo_id(model)  # the card links to it
+    records = [trace.replace(model=_public_name(trace.model)) for trace in load_traces(traces)]
     named = isinstance(traces, str | Path)
     with tempfile.TemporaryDirectory() as scratch:
         file = Trace.to_parquet(records, Path(scratch) / "traces.parquet")
@@ -96,6 +100,12 @@ def push_traces(
             )
     (report or to_stderr)(what_happened(outcome, repo_id))
     return outcome.info
+
+
+def _public_name(model: str) -> str:
+    """A Hub id whole; of a folder its last part only: where it lies is nobody's business."""
+    name = last_part(model)
+    return PurePosixPath(name).name if name.startswith((".", "~")) or name.count("/") > 1 else name
 
 
 def sessions(traces: Sequence[Trace]) -> dict[str, bytes]:

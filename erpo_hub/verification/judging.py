@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import UserError
 from ..evaluation.results import Evaluation
 from ..evaluation.sampling import evaluate
+from ..publish.places import without_places
 from ..record.format import RunRecord, Summary
 from ..tasks.tasks import Task
 from ..text import one_line, short_digest
@@ -100,10 +101,31 @@ class Judge:
                 places=places,
             )
         except UserError as error:
-            return NotJudged(name, recorded, str(error))
+            return NotJudged(name, recorded, why(error))
         except (RuntimeError, LookupError, ValueError) as error:  # weights and a tokenizer that do not fit
-            return NotJudged(name, recorded, f"it can't be asked ({one_line(error)})")
+            said = UserError(f"it can't be asked ({one_line(error)})")
+            return NotJudged(name, recorded, why(said))
         return Judged(name, recorded, now, places)
+
+
+def why(error: UserError, *folders: str | Path) -> str:
+    """What an error says to others, who may read it: models by their names, no path of this machine.
+
+    folders: of the models that it may name.
+    """
+    said = str(error)
+    for folder in filter(lambda folder: len(Path(folder).parts) > 1, folders):
+        for place in (Path(folder).resolve(), folder):
+            said = said.replace(str(place), _name_of(Path(folder)))
+    return without_places(said)
+
+
+def _name_of(folder: Path) -> str:
+    """The repository whose copy in the Hub client's cache this is, or the last part of the path."""
+    cached = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and cached.startswith("models--"):
+        return cached.removeprefix("models--").replace("--", "/")
+    return folder.resolve().name
 
 
 def base_folder(record: RunRecord, source: Source, given: str | None) -> str:

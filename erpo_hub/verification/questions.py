@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
@@ -140,11 +141,19 @@ def _same(task: Task, record: RunRecord) -> bool:
     return text and fingerprint(through_chat(task.train), through_chat(task.test)) == wanted
 
 
+def _named(task: Task) -> str:
+    """The task as it is told to others: a file by its name, for nobody else has it at that place."""
+    if not names_a_file(task.spec):
+        return task.spec
+    place, mark, options = task.spec.partition("?")
+    return f"{Path(place).name}{mark}{options}"
+
+
 def _found(record: RunRecord, task: Task) -> Claim:
     if record.results.question_set:
-        return Claim("questions", REPRODUCED, f"the {len(record.results.questions):,} of {task.spec}")
+        return Claim("questions", REPRODUCED, f"the {len(record.results.questions):,} of {_named(task)}")
     if record.dataset and record.dataset.fingerprint:
-        return Claim("questions", REPRODUCED, f"the rows of {task.spec} have the recorded fingerprint")
+        return Claim("questions", REPRODUCED, f"the rows of {_named(task)} have the recorded fingerprint")
     return Claim("questions", UNKNOWN, "the record has no digest of them")
 
 
@@ -154,12 +163,12 @@ def _others(record: RunRecord, task: Task, given: str | None) -> Asked:
     assert data is not None
     assert results.final is not None
     if not results.question_set:
-        return _unknown(f"the rows of {task.spec} can't be made again as they were (another fingerprint)")
+        return _unknown(f"the rows of {_named(task)} can't be made again as they were (another fingerprint)")
     ours = set(question_digests(task.test)[1])
     strange = sum(one not in ours for one in results.questions)
-    what = f"{strange:,} of the {results.final.n:,} questions judged are not of {task.spec}"
+    what = f"{strange:,} of the {results.final.n:,} questions judged are not of {_named(task)}"
     if not strange:
-        what = f"the questions judged are not the first {results.final.n:,} of {task.spec}"
+        what = f"the questions judged are not the first {results.final.n:,} of {_named(task)}"
     pinned = data.seed is not None if data.source != "hub" else data.revision is not None
     if given or not pinned:
         return _unknown(f"{what}, and the record does not say how they were drawn")

@@ -13,6 +13,7 @@ from ..tasks.tasks import Task
 from ..text import percent
 from . import chance
 from .claims import NOISE, SWAPS, UNKNOWN, Claim, Test
+from .judging import why
 
 NAME = "swaps"
 MOST_TOKENS, MOST_SWAPS = 4096, 64  # that a stranger's record may ask of one answer
@@ -41,7 +42,8 @@ def swap_again(
             batch_size=batch_size, seed=recorded.seed, grader=grader, places=places,
         )  # fmt: skip
     except UserError as error:
-        return Claim(NAME, UNKNOWN, str(error))
+        folders = [model for model in (base, trained) if isinstance(model, str)]
+        return Claim(NAME, UNKNOWN, why(error, *folders))
     return Swapped(recorded, now, places)
 
 

@@ -27,7 +27,7 @@ from . import chance
 from .amounts import amount_tests
 from .claims import REPRODUCED, UNKNOWN, Claim, Verification
 from .fetch import Fetched, Source
-from .judging import Judge, Judged, NotJudged, Result, base_folder, load_base, load_trained
+from .judging import Judge, Judged, NotJudged, Result, base_folder, load_base, load_trained, why
 from .measured import grader_claim, measured_claims, weights_claims
 from .papers import paper_claims
 from .questions import find_questions, swap_questions
@@ -154,13 +154,14 @@ class _Look:
             return Claim(NAME, UNKNOWN, self.swapped)
         if not self.base and base and recorded.base != base.id:
             return Claim(NAME, UNKNOWN, f"made with another base than the run's: {recorded.base}")
+        before = ""
         try:
             before = base_folder(self.record, self.source, self.base)
             after: Any = str(self.there.folder)
             if self.record.adapter:
                 after = load_trained(self.there.folder, self.record, before)
         except UserError as error:
-            return Claim(NAME, UNKNOWN, str(error))
+            return Claim(NAME, UNKNOWN, why(error, self.there.folder, before))
         return swap_again(
             recorded, self.swapped, places, before, after, self.judge.grader, self.judge.batch_size
         )
@@ -184,7 +185,7 @@ def _judge_all(
     try:
         folder = base_folder(record, source, base) if baseline or record.adapter else None
     except UserError as error:
-        why = str(error)
+        no_base = why(error)
     try:
         model, tokenizer = load_trained(there.folder, record, folder)
         prompt = _prompt_claim(record, tokenizer, judge.task)
@@ -192,12 +193,14 @@ def _judge_all(
         model = None
     except UserError as error:
         results["accuracy"] = NotJudged(
-            "accuracy", final, why if record.adapter and not folder else str(error)
+            "accuracy",
+            final,
+            no_base if record.adapter and not folder else why(error, there.folder, folder or ""),
         )
     gc.collect()
     if baseline is not None:
         if folder is None or tokenizer is None:
-            reason = why if folder is None else "the published model could not be loaded"
+            reason = no_base if folder is None else "the published model could not be loaded"
             results["baseline"] = NotJudged("baseline", baseline, reason)
         else:
             results["baseline"] = _judge_base(folder, record, judge, tokenizer)
@@ -212,7 +215,7 @@ def _judge_base(folder: str, record: RunRecord, judge: Judge, tokenizer: Any) ->
     try:
         return judge("baseline", baseline, *load_base(folder, tokenizer, record))
     except UserError as error:
-        return NotJudged("baseline", baseline, str(error))
+        return NotJudged("baseline", baseline, why(error, folder))
 
 
 def _judge_paired(record: RunRecord, source: Source, judge: Judge, paired: str | None) -> Result:
@@ -221,13 +224,16 @@ def _judge_paired(record: RunRecord, source: Source, judge: Judge, paired: str |
     assert recorded is not None
     if paired is None:
         return NotJudged("paired run", recorded, "its weights are not here; give them with --paired")
+    seen: list[str | Path] = []
     try:
         there = source.get(paired)
+        seen.append(there.folder)
         its = read_record(there.folder)
         folder = base_folder(its, source, None) if its.adapter else None
+        seen += [folder] if folder else []
         return judge("paired run", recorded, *load_trained(there.folder, its, folder))
     except UserError as error:
-        return NotJudged("paired run", recorded, str(error))
+        return NotJudged("paired run", recorded, why(error, *seen))
 
 
 def _prompt_claim(record: RunRecord, tokenizer: Any, task: Task) -> Claim:

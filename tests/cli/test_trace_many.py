@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from erpo_hub.cli.trace_many import trace_many
 from erpo_hub.errors import UserError
 from erpo_hub.lock import locked_file
 from erpo_hub.traces.decoding import Sampling
+from erpo_hub.traces.loading import resolve_model
 from erpo_hub.ui.library.texts import has_solutions, read_solutions
 
 MODEL, TASK = "builtin:tiny-reasoner", "builtin:expressions?operands=3"
@@ -150,3 +152,14 @@ def test_solutions_of_other_programs_are_read_and_scored(engine: Engine, tmp_pat
     assert not has_solutions(lines)  # a task's file
     with pytest.raises(UserError, match="entry 1: has no completion"):
         read_solutions(lines)
+
+
+@pytest.mark.parametrize("hub_id", [None, "alice/erpo"])
+def test_the_traces_do_not_say_where_a_model_lies(tmp_path: Path, hub_id: str | None) -> None:
+    """Such a file is published: a folder goes by its name, and an id of the Hub stays whole."""
+    folder = tmp_path / "acme-merger" / "secret-v2"
+    shutil.copytree(resolve_model(MODEL), folder)
+    engine = Engine.load(folder)
+    engine.name = hub_id or engine.name
+    out = trace_many(lambda: engine, hub_id or str(folder), TASK, 1, GREEDY, tmp_path / "t.parquet")
+    assert [trace.model for trace in Trace.from_parquet(out)] == [hub_id or "secret-v2"]

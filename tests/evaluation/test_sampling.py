@@ -407,7 +407,12 @@ def test_a_file_that_is_no_log_is_refused_and_left_as_it_was(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "change", [{"correct": []}, {"lengths": ["x"]}, {"scores": None}, {"index": []}, {"entropies": [[]]}]
+    "change",
+    [
+        *({"correct": []}, {"lengths": ["x"]}, {"scores": None}, {"index": []}, {"entropies": [[]]}),
+        *({"lengths": [10**400]}, {"pivots": [-(10**400)]}, {"index": 10**400}, {"scores": [10**400]}),
+        *({"entropies": [float("inf")]}, {"pivot_entropies": [1e308]}),
+    ],
 )
 def test_a_question_with_wrong_values_is_refused(tmp_path, change):
     lists = {"completions": ["5"], "scores": [1.0], "correct": [True], "lengths": [2], "truncated": [False]}

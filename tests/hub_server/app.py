@@ -348,7 +348,9 @@ def _read_routes(state: HubState, access: Access) -> APIRouter:
         rows = [
             _discussion(repo, p)
             for p in repo.pulls
-            if query.get("author", p.author) == p.author and query.get("status", p.status) == p.status
+            if query.get("author", p.author) == p.author
+            and query.get("status", p.status) == p.status
+            and (query.get("type", "all") == "all" or (query["type"] == "pull_request") == p.is_pull)
         ]
         return {"discussions": rows, "count": len(rows), "start": 0}
 
@@ -364,7 +366,10 @@ def _read_routes(state: HubState, access: Access) -> APIRouter:
     @router.get(REPO + "/discussions/{num:int}")
     def discussion(kind: str, owner: str, name: str, num: int, request: Request) -> dict[str, Any]:
         repo = access.repo(request, kind, owner, name)
-        return _discussion(repo, repo.pulls[num - 1]) | {"events": []}
+        one = repo.pulls[num - 1]
+        data = {"edited": False, "hidden": False, "latest": {"raw": one.text}}
+        said = {"id": "1", "type": "comment", "createdAt": "2026-01-01T00:00:00.000Z", "data": data}
+        return _discussion(repo, one) | {"events": [said | {"author": {"name": one.author}}]}
 
     @router.get(REPO)
     @router.get(REPO + "/revision/{revision:str}")

@@ -93,6 +93,12 @@ def build_router(state: HubState, access: Any) -> APIRouter:
         }
         return job
 
+    @router.get("/api/jobs/{namespace}")
+    def list_jobs(namespace: str, request: Request) -> list[dict[str, Any]]:
+        access.user(request)
+        jobs = [job["info"] for job in state.jobs.values()]
+        return [job for job in reversed(jobs) if job["owner"]["name"] == namespace]
+
     @router.get("/api/jobs/{namespace}/{job_id}")
     def inspect_job(namespace: str, job_id: str, request: Request) -> dict[str, Any]:
         access.user(request)

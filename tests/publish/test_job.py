@@ -109,6 +109,79 @@ def test_refusals_are_one_line(hub, monkeypatch, status, said):
     assert "no job was started" in str(error.value)
 
 
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "WAITS", (0.0,))
+
+
+START = "POST /api/jobs/"
+
+
+@pytest.mark.parametrize(("action", "options"), [("lost", {}), ("landed", {"status": 502})])
+def test_a_job_whose_answer_was_lost_is_found_and_no_second_one_paid_for(hub, no_waiting, action, options):
+    submit(hub, follow=False)  # an earlier one of the same command
+    hub.fail(START, action, **options)
+    spec, said = submit(hub)
+    assert len(hub.state.jobs) == 2
+    assert spec is hub.state.jobs["job2"]["spec"]
+    assert said[0].startswith("job job2 started")
+    assert said[-1] == "job job2 is done"
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_job_that_was_not_started_is_said_not_to_be(hub, no_waiting, earlier):
+    if earlier:  # of the same command, which is not taken for this one
+        submit(hub, follow=False)
+    hub.fail(START, "reset")
+    with pytest.raises(UserError, match="no job was started; try again with: the same command"):
+        submit(hub)
+    assert len(hub.state.jobs) == earlier
+
+
+def test_where_the_jobs_cannot_be_listed_the_user_is_told_to_look(hub, no_waiting):
+    hub.fail(START, "lost")
+    hub.fail("GET /api/jobs/alice$", status=503, times=99)
+    with pytest.raises(UserError, match="may have been started: look with `hf jobs ps` before") as error:
+        submit(hub)
+    assert "no job was started" not in str(error.value)
+    assert len(hub.state.jobs) == 1
+
+
+def test_a_start_that_takes_too_long_may_still_come(hub, no_waiting, monkeypatch):
+    monkeypatch.setattr(patience, "DEADLINE", 0.5)
+    hub.fail(START, "stall", seconds=2.0)
+    with pytest.raises(UserError, match="may have been started: look with `hf jobs ps` before"):
+        submit(hub)
+
+
+SECRET = "hf_" + "S" * 34
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *(["--token", "x"], ["--hub_token", "x"], ["--hub-token=x"], ["--token", SECRET]),
+        *([SECRET], ["--run_name", SECRET], [f"--{SECRET}=1"], [f"file.jsonl?append={SECRET}"]),
+        *(["--wandb_api_key", "0123456789abcdef01234"], ["--wandb_api_key=0123456789abcdef01234"]),
+    ],
+)
+def test_a_secret_in_the_arguments_is_refused_and_not_shown(hub, more):
+    """The Hub would keep it in the job's command, and the line that goes on with the job would print it."""
+    said: list[str] = []
+    with pytest.raises(UsageError, match="leave it out") as error:
+        submit_job([*ARGUMENTS, *more], "alice/m", JobSettings("1h"), endpoint=hub.url, report=said.append)
+    assert "SSS" not in str(error.value)
+    assert "0123456789" not in str(error.value)
+    assert said == hub.requests == []
+
+
+@pytest.mark.parametrize("option", ["script", "package"])
+def test_a_secret_in_an_address_is_refused(hub, option):
+    with pytest.raises(UsageError, match=f"--{option} holds .*whoever sees the job could read it"):
+        submit(hub, **{option: f"erpo-hub @ git+https://{SECRET}@example.com/train.git"})
+    assert hub.requests == []
+
+
 def test_a_script_takes_the_place_of_the_command(hub):
     url = "https://example.com/train_erpo.py"
     spec, said = submit(hub, script=url, follow=False)

@@ -187,6 +187,29 @@ def test_a_token_in_the_template_is_refused(hub, template):
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("name", ["app.py", "README.md", "notes.md", "traces/more", "traces/0002.json"])
+def test_a_link_in_the_template_is_refused_and_nothing_written(template, tmp_path, name):
+    """What a link leads to would be published as if it were the template's own."""
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "diary.md").write_text("not for others")
+    (template / name).unlink(missing_ok=True)
+    (template / name).symlink_to(private if name == "traces/more" else private / "diary.md")
+    settings = SpaceSettings(source=template)
+    with pytest.raises(UserError, match=f"{name} in .* is a link, which can't be published"):
+        deploy_space(SPACE, models=MODELS, settings=settings, dry_run=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_link_among_what_is_never_copied_does_no_harm(template, tmp_path):
+    (template / ".venv").symlink_to(tmp_path)
+    (template / "__pycache__" / "b.pyc").symlink_to(template / "app.py")
+    folder = deploy_space(
+        SPACE, models=MODELS, settings=SpaceSettings(source=template), dry_run=tmp_path / "out"
+    )
+    assert not (folder / ".venv").exists()
+
+
 @pytest.mark.parametrize("models", [[], ["a/b", "c/d", "e/f"]])
 def test_one_or_two_models(template, models):
     with pytest.raises(UsageError, match="one or two models"):

@@ -11,7 +11,7 @@ import yaml
 
 from erpo_hub.card.card import DATASET_FILE
 from erpo_hub.card.merge import split_front_matter
-from erpo_hub.errors import UserError
+from erpo_hub.errors import UsageError, UserError
 from erpo_hub.publish import patience
 from erpo_hub.publish.bundle import build_bundle
 from erpo_hub.publish.traces_dataset import push_traces
@@ -86,6 +86,36 @@ def test_a_lost_answer_gives_one_commit_and_edits_stay(hub, monkeypatch):
 def test_a_token_in_a_trace_is_refused(hub):
     with pytest.raises(UserError, match="holds a Hugging Face access token"):
         push(hub, [example_trace().replace(prompt="hf_" + "S" * 34)])
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("/srv/clients/acme-merger/models/secret-v2", "secret-v2"),
+        ("C:\\clients\\acme-merger\\secret-v2", "secret-v2"),
+        ("../acme-merger/secret-v2", "secret-v2"),
+        ("~/acme-merger/secret-v2", "secret-v2"),
+        ("clients/acme-merger/secret-v2", "secret-v2"),
+        ("alice/erpo", "alice/erpo"),
+        ("builtin:tiny-reasoner", "builtin:tiny-reasoner"),
+    ],
+)
+def test_a_models_folder_is_published_by_its_last_part(hub, tmp_path, name, published):
+    """In the Parquet, in the card's title and in the sessions; a Hub id stays whole."""
+    from huggingface_hub import snapshot_download
+
+    Trace.to_parquet([example_trace().replace(model=name)], tmp_path / "traces.parquet")
+    push(hub, tmp_path / "traces.parquet")
+    folder = Path(snapshot_download(REPO, repo_type="dataset", endpoint=hub.url, cache_dir=tmp_path / "c"))
+    assert [trace.model for trace in Trace.from_parquet(folder / DATASET_FILE)] == [published]
+    texts = [file.read_text() for file in (folder / "README.md", folder / "sessions" / "00000.jsonl")]
+    assert all(published in text and "acme-merger" not in text for text in texts)
+
+
+def test_the_model_that_the_card_links_to_is_one_of_the_hub(hub):
+    with pytest.raises(UsageError, match="is not a repository name"):
+        push(hub, [example_trace()], model="/srv/clients/acme-merger/secret-v2")
     assert hub.requests == []
 
 

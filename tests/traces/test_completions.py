@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from erpo_hub import Trace
 from erpo_hub.errors import UserError
 from erpo_hub.traces.pivots import find_pivots
 from erpo_hub.ui.library.completions import COLUMN, trace_of_row, traces_from_completions
+from erpo_hub.ui.library.library import Limits, open_library
 
 LOGGED = {"log_completions": True, "num_completions_to_print": 1, "max_steps": 2}
 
@@ -109,6 +111,51 @@ def test_numbers_that_are_not_finite(run: Path, tiny_model: str, tmp_path: Path)
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "broken.parquet")
     with pytest.raises(UserError, match="completion 3: entropy contains a number that is not finite"):
         traces_from_completions(tmp_path / "broken.parquet", tiny_model)
+
+
+ODD_ROWS = {
+    "no record": {COLUMN: None},
+    "a record that is a number": {COLUMN: 7},
+    "no prompt_ids": {COLUMN: {"ids": [1, 2]}},
+    "ids of text": {COLUMN: {"ids": ["a"]}},
+    "ids that are a number": {COLUMN: {"ids": 3}},
+    "an id below 0": {COLUMN: {"ids": [-5]}},
+    "no id": {COLUMN: {"ids": [None]}},
+    "a prompt that is a number": {"prompt": 5},
+    "a chat of numbers": {"prompt": [1, 2]},
+    "a chat without contents": {"prompt": [{"role": "user"}]},
+    "an empty chat": {"prompt": []},
+}
+
+
+@pytest.mark.parametrize("change", ODD_ROWS.values(), ids=ODD_ROWS)
+def test_a_strangers_row_is_one_line_and_the_app_starts(
+    change: dict, run: Path, tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = pq.read_table(run / "completions" / "completions_00001.parquet").to_pylist()[0]
+    checkpoints = tmp_path / "live" / "checkpoints"
+    shutil.copytree(tiny_model, checkpoints / "checkpoint-1")
+    (checkpoints / "completions").mkdir()
+    file = checkpoints / "completions" / "completions_00001.parquet"
+    pq.write_table(pa.Table.from_pylist([row | change]), file)
+    (tmp_path / "live" / "run.json").write_text(
+        json.dumps({"algorithm": "erpo", "status": "running", "history": []})
+    )
+    with pytest.raises(UserError, match="completion 0"):
+        traces_from_completions(file)
+    library = open_library([tmp_path / "live"], Limits())
+    assert list(library.runs) == ["live"]
+    assert library.traces == {}
+    assert caplog.text.count("its logged completions can't be shown") == 1
+    with pytest.raises(UserError, match="completion 0"):  # given by itself there is nothing else to show
+        open_library([file], Limits())
+
+
+def test_a_table_without_prompts_is_refused(run: Path, tiny_model: str, tmp_path: Path) -> None:
+    table = pq.read_table(run / "completions" / "completions_00001.parquet").drop_columns("prompt")
+    pq.write_table(table, tmp_path / "completions_00001.parquet")
+    with pytest.raises(UserError, match="completion 0 can't be read"):
+        traces_from_completions(tmp_path / "completions_00001.parquet", tiny_model)
 
 
 def test_the_tokenizer_of_another_model(run: Path, tiny_model: str) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 from playwright.sync_api import expect
 
-from erpo_hub.ui import preview
+from erpo_hub.ui import build_demo, preview
 from erpo_hub.ui.library.labels import titled
 from erpo_hub.ui.library.library import SHIPPED, Limits, add_examples, open_library
 from erpo_hub.ui.library.sides import default_sides, read_sides, side_names
 from erpo_hub.ui.models.overview import overview
 
 from .conftest import make_trace, watched
+from .records import write_pair
 
 
 def test_the_shipped_traces_compare_as_their_study_counts():
@@ -62,6 +66,27 @@ def test_a_run_without_its_log_is_compared_by_its_scores(paired_runs, tmp_path):
     (tmp_path / "good" / "run.json").write_text("{")  # while the app runs
     assert later.records() == []
     assert later.pair() is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"lengths": [10**400]}, {"entropies": [10**400]}, {"entropies": [1e308]}, {"index": 10**400}]
+)
+def test_a_strangers_log_of_answers_does_not_keep_the_app_from_starting(tmp_path, change, caplog):
+    """The scores of the record are compared then, and one line says what was not read."""
+    write_pair(tmp_path)
+    whole = {"prompt": "1+1=", "answer": "2", "completions": ["2"], "scores": [1.0], "correct": [True]}
+    whole |= {"truncated": [False], "lengths": [2], "entropies": [0.1], "pivots": [0]}
+    whole |= {"pivot_entropies": [None]}
+    lines = [{"evaluation": {"k": 1}}, {"index": 0, **whole}, {"index": 1, **whole, **change}]
+    lines += [{"index": 2, **whole, **change}] * 2
+    (tmp_path / "erpo" / "evaluation").mkdir()
+    log = tmp_path / "erpo" / "evaluation" / "final.jsonl"
+    log.write_text("\n".join(map(json.dumps, lines)))
+    library = open_library([tmp_path], Limits())
+    found = overview(read_sides(library, default_sides(library)))
+    assert found["sides"][1]["questions"] > 2
+    assert "read up to its question 1" in caplog.text
+    assert build_demo(runs=[tmp_path], limits=Limits())
 
 
 def test_rows_filter_open_and_the_address_brings_them_back(browser):

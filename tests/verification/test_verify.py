@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from statistics import fmean, median
 
@@ -11,6 +12,9 @@ from tampering import SHORT, TAMPERINGS, republished, sealed
 
 from erpo_hub import train_and_push, verify
 from erpo_hub.cli.insight import commands
+from erpo_hub.record.format import read_record
+from erpo_hub.tasks.prompts import question_digests
+from erpo_hub.tasks.tasks import load_task
 from erpo_hub.verification.claims import (
     ENTROPY,
     LENGTH,
@@ -21,6 +25,7 @@ from erpo_hub.verification.claims import (
     UNTRUE,
     Verification,
 )
+from erpo_hub.verification.questions import find_questions
 
 ONLY_MEANS = {  # of all questions: some of them show no more than that they may be so
     *("cut off at the limit", "cut off at the limit of the baseline"),
@@ -115,6 +120,45 @@ def test_a_record_never_leads_to_a_file_of_this_machine(bundle, tmp_path):
     found = check(bundle, task="builtin:expressions?operands=4", n=8)
     assert by_name(found)["baseline"] == UNKNOWN
     assert by_name(found)["accuracy"] == REPRODUCED
+
+
+def test_questions_from_a_file_are_named_without_its_place(bundle, tmp_path):
+    file = tmp_path / "private" / "mine.jsonl"
+    file.parent.mkdir()
+    rows = [{"prompt": f"{i}+1=", "answer": str(i + 1)} for i in range(400)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    claim = find_questions(read_record(bundle), str(file)).claim
+    assert "mine.jsonl" in claim.detail
+    assert "private" not in claim.detail
+
+    spec = json.loads((bundle / "run.json").read_text())["dataset"]["spec"]
+    same = [{"prompt": row["prompt"], "answer": row["answer"]} for row in load_task(spec).test]
+    file.write_text("\n".join(map(json.dumps, same)))
+    record = read_record(bundle)
+    record.results.question_set, record.results.questions = "", []
+    record.dataset.fingerprint = None
+    task = load_task(str(file))
+    record.results.final.n = len(task.test)
+    record.results.question_set, record.results.questions = question_digests(task.test)
+    claim = find_questions(record, str(file)).claim
+    assert claim.status == REPRODUCED
+    assert claim.detail == f"the {len(task.test)} of mine.jsonl"
+
+
+@pytest.mark.parametrize("kind", ["model", "base", "paired run"])
+def test_what_cannot_be_loaded_is_named_without_its_place(bundle, tmp_path, kind):
+    broken = tmp_path / "private place" / "secret-v2"
+    shutil.copytree(bundle, broken)
+    (broken / "model.safetensors").write_bytes(b"damaged")
+    if kind == "paired run":
+        final = json.loads((bundle / "run.json").read_text())["results"]["final"]
+        paired = {"name": "grpo", "algorithm": "grpo", "final": final, "history": [], "comparison": None}
+        sealed(bundle, lambda run: run.update(paired_run=paired))
+    options = {} if kind == "model" else {"base" if kind == "base" else "paired": str(broken)}
+    found = check(broken if kind == "model" else bundle, n=4, **options)
+    text = json.dumps(found.to_dict())
+    assert "secret-v2: the model cannot be loaded" in text
+    assert "private" not in text
 
 
 def test_a_sample_that_leaves_a_doubt_is_followed_by_all(bundle):

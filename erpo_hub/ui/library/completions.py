@@ -15,12 +15,14 @@ from typing import Any
 
 from ...errors import UserError
 from ...parquet_file import open_parquet, unpacked_bytes
+from ...text import one_line
 from ...traces.logged import said
 from ...traces.pivots import PivotRule
 from ...traces.trace import Trace
 
 COLUMN = "erpo/tokens"
 MAX_BYTES = 1 << 30  # of a file, unpacked
+_ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def traces_from_completions(
@@ -56,6 +58,8 @@ def traces_from_completions(
                     traces.append(trace_of_row(row, tokenizer, model or run.name))
             except UserError as error:
                 raise UserError(f"{file}: completion {number}: {error}") from None
+            except _ODD as error:  # anybody may have written the file, and no column's type is promised
+                raise UserError(f"{file}: completion {number} can't be read ({one_line(error)})") from None
     return traces
 
 
@@ -107,7 +111,7 @@ def _rows(file: Path) -> Iterable[dict[str, Any]]:
                 if size > MAX_BYTES:
                     raise UserError(f"{file}: comes to more than {MAX_BYTES >> 30} GiB; refused")
                 yield from table.to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, ArithmeticError, pa.ArrowException) as error:
         raise UserError(f"{file}: not a readable Parquet file ({error}); give a completions file") from None
 
 
