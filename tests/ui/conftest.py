@@ -132,7 +132,7 @@ def watched(
     page.on("dialog", lambda d: (problems.append("a dialog opened"), d.dismiss()))
     page.on("request", request)
     page.goto(url + path)
-    page.wait_for_selector("#view .tv")
+    page.wait_for_selector("#view .tv", state="attached")  # hidden where the link opens another tab
     yield page
     page.close()
     assert not problems, problems
