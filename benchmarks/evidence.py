@@ -19,6 +19,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,11 @@ def rebuild_credit(file: Path) -> None:
     file.with_suffix(".summary.json").write_text(text, encoding="utf-8")
 
 
+def rebuild_any(file: Path) -> None:
+    """`rebuild` or `rebuild_credit`."""
+    (rebuild_credit if file.parent.name == "credit" else rebuild)(file)
+
+
 def _write(target: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(
@@ -192,9 +199,10 @@ def main() -> None:
     one.add_argument("--rows", nargs="+", default=[], help="only these; default all")
     arguments = parser.parse_args()
     if arguments.command == "report":
-        for file in _studies(arguments.study or _names()):
-            (rebuild_credit if file.parent.name == "credit" else rebuild)(file)
-            print(file.relative_to(EVIDENCE).with_suffix(""))
+        files = list(_studies(arguments.study or _names()))
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            for file, _ in zip(files, pool.map(rebuild_any, files)):
+                print(file.relative_to(EVIDENCE).with_suffix(""), flush=True)
         if not arguments.study:
             import credit_rank
 
