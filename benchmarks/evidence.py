@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -200,6 +201,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "report":
         files = list(_studies(arguments.study or _names()))
+        os.environ["OMP_NUM_THREADS"] = "1"  # of each process: they share the cores
         with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
             for file, _ in zip(files, pool.map(rebuild_any, files)):
                 print(file.relative_to(EVIDENCE).with_suffix(""), flush=True)
