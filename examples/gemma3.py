@@ -8,8 +8,10 @@
 
 The packages carry the model as GGUF (4 bits, dequantised here to float32, 1.1 GB) under Gemma's terms: for
 measuring, not to be passed on. A base model goes on with further examples after its answer, so the end of
-a line ends a completion. The questions, `47 + 6 =`, go into sums.jsonl in the folder. They were chosen among
-a dozen kinds tried on 24 questions each: 10 right greedily and 6 when sampled, of sums in steps none.
+a line ends a completion. The questions, `47 + 6 =`, go into sums.jsonl in the folder. How many of them the
+base gets right:
+
+    erpo-hub evaluate gemma3-270m gemma3-270m/sums.jsonl -n 256 --plain --max-new-tokens 6
 """
 
 from __future__ import annotations

@@ -37,42 +37,30 @@ def trace_many(
     `out`, an unfinished file of another model, task or setting.
     """
     from rich.console import Console
-
-    check_file("--parquet", out)
-    with locked_file(out, "--parquet"):
-        return _traced(engine, model, dataset, n, request, out, console or Console())
-
-
-def _traced(
-    engine: Callable[[], Engine],
-    model: str,
-    dataset: str,
-    n: int,
-    request: Request,
-    out: Path,
-    screen: Console,
-) -> Path:
     from rich.progress import Progress
 
+    check_file("--parquet", out)
+    screen = console or Console()
     rows, kind = _rows(dataset, n)
     how = asdict(request) | {"question": None, "completion": None}
     header = {"model": model, "dataset": dataset, "how": how, "rows": _digest(rows)}
     partial = out.with_name(f".{out.name}.partial")
-    done = _done(partial, json.loads(json.dumps(header)))
-    if done:
-        screen.print(f"{len(done)} of {len(rows)} were traced before", style="dim", highlight=False)
-    with Progress(console=screen, transient=True) as progress, partial.open("a", encoding="utf-8") as file:
+    with locked_file(out, "--parquet"), Progress(console=screen, transient=True) as progress:
+        done = _done(partial, json.loads(json.dumps(header)))
+        if done:
+            screen.print(f"{len(done)} of {len(rows)} were traced before", style="dim", highlight=False)
         task = progress.add_task("loading the model", total=len(rows), completed=len(done))
         loaded = engine() if len(done) < len(rows) else None
-        if not done:
-            file.write(json.dumps(header) + "\n")
-        for made in _made(loaded, rows[len(done) :], kind, request):
-            file.write(made.to_json() + "\n")
-            file.flush()
-            done.append(made)
-            progress.update(task, advance=1, description="tracing")
-    Trace.to_parquet(done, out)
-    partial.unlink()
+        with partial.open("a", encoding="utf-8") as file:
+            if not done:
+                file.write(json.dumps(header) + "\n")
+            for made in _made(loaded, rows[len(done) :], kind, request):
+                file.write(made.to_json() + "\n")
+                file.flush()
+                done.append(made)
+                progress.update(task, advance=1, description="tracing")
+        Trace.to_parquet(done, out)
+        partial.unlink()
     graded = [trace for trace in done if trace.correct is not None]
     right = f", {sum(bool(t.correct) for t in graded)} of {len(graded)} right" if graded else ""
     screen.print(f"wrote {out}: {len(done)} traces{right}", markup=False, highlight=False)

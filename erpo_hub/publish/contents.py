@@ -211,6 +211,7 @@ def _read_wheel(path: Path, found: Contents) -> None:
                 raise ValueError(f"it unpacks to more than {MAX_TEXT >> 20} MiB")
             for part in wheel.infolist():
                 found.texts += as_texts(wheel.read(part))
+    # zipfile raises NotImplementedError for a way of packing that it does not know
     except (BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise ValueError(str(error)) from error
 
@@ -261,6 +262,7 @@ def _read_parquet(path: Path, found: Contents) -> None:
                 # texts that are stored once are searched once
                 chunks = (c for column in source.read_row_group(group).columns for c in column.chunks)
                 found.texts += ["\n".join(texts) for chunk in chunks if (texts := list(_column(chunk)))]
+    # Arrow raises NotImplementedError for a type or an encoding that it does not know
     except (pa.ArrowException, NotImplementedError, UserError) as error:
         why = " ".join(str(error).split()).removeprefix(f"{path}: ")[:120]
         found.problem = f"is not a readable Parquet file ({why})"
