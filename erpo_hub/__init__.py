@@ -24,6 +24,7 @@ _HOME = {
     "Engine": "traces.engine",
     "find_pivots": "traces.pivots",
     "sensitivity": "traces.sensitivity",
+    "average": "run.averaging",
     "evaluate": "evaluation.sampling",
     "compare": "study.compare",
     "push_bundle": "publish.hub",
@@ -49,6 +50,7 @@ __all__ = [
     "Trace",
     "TrainResult",
     "__version__",
+    "average",
     "compare",
     "compare_decoding",
     "evaluate",
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from .evaluation.sampling import evaluate
     from .methods.credit import Credit, CreditBatch
     from .publish.hub import Publishing, push_bundle
+    from .run.averaging import average
     from .run.conductor import TrainResult, train_and_push
     from .study.compare import compare
     from .study.decode import compare_decoding

@@ -224,6 +224,7 @@ class Card:
             (f"{markdown.plain(title_of(paired.algorithm))}, the paired run", paired.final)
             if paired
             else ("", None),
+            ("Before averaging", self.run.averaged.trained if self.run.averaged else None),
             (f"**{markdown.plain(self.short)}, this model**", self.final),
         ]
         return [(label, summary) for label, summary in lines if summary]
@@ -235,6 +236,8 @@ class Card:
         if self.paired:
             other = markdown.plain(title_of(self.paired.algorithm))
             found.append((f"the paired {other} run", self.paired.comparison))
+        if self.run.averaged:
+            found.append(("the weights before averaging", self.run.averaged.comparison))
         return [(other, comparison) for other, comparison in found if comparison]
 
     @property
@@ -352,6 +355,11 @@ class Card:
         found.append(
             "Training and evaluation questions come from the same source; other tasks were not tried."
         )
+        if self.run.averaged:
+            found.append(
+                "The share of the averaging was set by hand: if it was chosen on these questions, the "
+                "accuracy is too favourable. Sampled answers may be worse than before averaging."
+            )
         if self.catalog and self.catalog.reconstructed:
             found.append(
                 f"{self.short} is reconstructed from public sources ({self.catalog.reconstructed}); this is "

@@ -14,7 +14,12 @@ from ..record.format import Figure, RunRecord, Summary
 from ..text import percent
 from .words import interval
 
-COLORS = {"base": "#8a8f98", "paired": "#b5651d", "this": "#0b6e99"}  # apart for color-blind readers, too
+COLORS = {
+    "base": "#8a8f98",
+    "paired": "#b5651d",
+    "before": "#7aaec4",
+    "this": "#0b6e99",
+}  # apart for color-blind readers, too
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ def bars(run: RunRecord) -> list[Bar]:
     rows = [
         ("Before training", COLORS["base"], results.baseline),
         (f"{title_of(paired.algorithm)}, paired run", COLORS["paired"], paired.final) if paired else None,
+        ("Before averaging", COLORS["before"], run.averaged.trained) if run.averaged else None,
         (f"{title_of(run.algorithm)}, this model", COLORS["this"], results.final),
     ]
     return [Bar(label, color, found) for label, color, found in filter(None, rows) if found]

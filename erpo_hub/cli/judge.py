@@ -1,4 +1,4 @@
-"""The commands of the command line that judge: evaluate, compare."""
+"""The commands of the command line that judge models: evaluate, compare, average."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .hub import FREE
+from .hub import FREE, Token
 
 commands = typer.Typer()
 
@@ -134,3 +134,43 @@ def compare(
         **overrides,
     )
     typer.echo((out / "report.md").read_text(encoding="utf-8"))
+
+
+@commands.command()
+def average(
+    base: Annotated[
+        str, typer.Argument(help="Model before training: Hub id, folder, builtin:tiny-reasoner.")
+    ],
+    trained: Annotated[str, typer.Argument(help="Run or bundle, NAME/MODEL, or a folder of weights.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model, its record and its bundle.")],
+    alpha: Annotated[float, typer.Option(help="Share of the trained model, between 0 and 1.")] = 0.75,
+    task: Annotated[str | None, typer.Option(help="The questions, where the author's are in a file.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Completions at once.")] = None,
+    token: Token = None,
+) -> None:
+    """Weights between base and trained model, judged like both, with a card that says so.
+
+    Greedily they were a little better than the trained ones, sampled worse: docs/evidence/averaging.md.
+
+    Example: `erpo-hub average builtin:tiny-reasoner runs/demo/erpo --alpha 0.75 --out runs/averaged`
+    """
+    from ..card.words import describe, share
+    from ..run.averaging import average as run
+    from ..run.quiet import quiet
+
+    quiet()
+    record = run(base, trained, alpha=alpha, out=out, task=task, token=token, batch_size=batch_size)
+    if record is None:
+        typer.echo(
+            f"wrote {out / 'model'}; {trained} has no record, so nothing was judged: erpo-hub evaluate"
+        )
+        return
+    averaged, final = record.averaged, record.results.final
+    assert averaged is not None
+    assert final is not None
+    typer.echo(f"alpha {alpha:g}: {share(final.accuracy)} of {final.n:,} questions")
+    rows = [("trained", averaged.comparison), ("base", record.results.comparison)]
+    for name, comparison in rows:
+        if comparison is not None:
+            typer.echo(f"against the {name} model: {describe(comparison)}")
+    typer.echo(f"publish it with: erpo-hub push {out / 'bundle'} NAME/MODEL")

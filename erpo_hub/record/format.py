@@ -1,9 +1,8 @@
 """The run record, run.json: its typed form, its one reader and writer, and its JSON Schema.
 
-Everything that shows or publishes a run works from it. Records come from anyone on the Hub, so the reader
-checks type, size, depth and numbers, and refuses in one line. A field with a default may be missing or null
-(a run that broke off has no results); fields of a newer version are ignored. Needs the standard library only.
-"""
+All that shows or publishes a run works from it. Records come from anyone on the Hub, so the reader checks
+type, size, depth and numbers, and refuses in one line. A field with a default may be missing or null; fields
+of a newer version are ignored. Needs the standard library only."""
 
 from __future__ import annotations
 
@@ -202,6 +201,15 @@ class Earlier:
 
 
 @dataclass
+class Averaged:
+    """The weights are base + alpha (trained - base), see `run.averaging`."""
+
+    alpha: float
+    trained: Summary | None = None  # of the weights that training came to
+    comparison: Comparison | None = None  # the averaged ones minus these
+
+
+@dataclass
 class PairedRun:
     name: str
     algorithm: str = ""
@@ -287,6 +295,7 @@ class RunRecord:
     prompt: Prompt = field(default_factory=Prompt)
     results: Results = field(default_factory=Results)
     paired_run: PairedRun | None = None
+    averaged: Averaged | None = None
     earlier: list[Earlier] = field(default_factory=list)
     transplant: TransplantResult | None = None
     findings: list[Finding] | None = None  # None: the doctor was off
@@ -300,7 +309,7 @@ class RunRecord:
         return asdict(self)
 
 
-# --- read and write ---------------------------------------------------------------------------------------
+# --- read and write ---
 
 
 def load_record(run: RunRecord | dict[str, Any] | str | Path) -> RunRecord:

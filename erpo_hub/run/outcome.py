@@ -134,36 +134,39 @@ def graded_by(run: Run) -> Grading:
 
 def make_bundle(run: Run, bundle: Path) -> RunRecord:
     """Build the bundle from the saved model; the record as it is published."""
+    from ..evaluation.sampling import load_model
     from ..publish.bundle import build_bundle
 
     (run.saved / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json has the arguments
     logged = run.folder / "checkpoints" / FOLDER
     with run.whole_models():
-        traces = _traces(run)
+        model, tokenizer, _ = load_model(run.model(str(run.saved)), run.trainer.processing_class)
+        training = model.training
+        budget = run.sampling["max_new_tokens"]
+        traces = graded_traces(model, tokenizer, run.record.name, run.task, run.grader, budget)
+        model.train(training)
     return build_bundle(run.record, run.saved, bundle, traces=traces, logged=logged).record
 
 
-def _traces(run: Run) -> list[Any]:
-    """Greedy traces of the first held-out questions, graded."""
-    from ..evaluation.sampling import load_model
+def graded_traces(
+    model: Any, tokenizer: Any, name: str, task: Task, grader: Any, max_new_tokens: int
+) -> list[Any]:
+    """Greedy traces of the first held-out questions, graded. name: of the model."""
     from ..traces.engine import Engine
 
-    model, tokenizer, _ = load_model(run.model(str(run.saved)), run.trainer.processing_class)
-    training = model.training
-    engine = Engine(model, tokenizer, name=run.record.name)
+    engine = Engine(model, tokenizer, name=name)
     traces = []
-    for row in run.task.test.select(range(min(TRACED, len(run.task.test)))):
+    for row in task.test.select(range(min(TRACED, len(task.test)))):
         trace = engine.trace(
             row["prompt"],
             chat=not isinstance(row["prompt"], str),
             temperature=0.0,
-            max_new_tokens=run.sampling["max_new_tokens"],
+            max_new_tokens=max_new_tokens,
         )
         extra = {k: [v] for k, v in row.items() if k not in ("prompt", "answer")}
-        score = run.grader.grade([trace.completion], [row["answer"]], **extra)[0]
-        answer = _answer(run.grader, trace.completion, row["answer"])
+        score = grader.grade([trace.completion], [row["answer"]], **extra)[0]
+        answer = _answer(grader, trace.completion, row["answer"])
         traces.append(trace.replace(gold=row["answer"], correct=score >= 1.0, answer=answer))
-    model.train(training)
     return traces
 
 

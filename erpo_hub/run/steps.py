@@ -174,7 +174,7 @@ def told_of_the_disk(run: Run) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        if not _is_of_the_disk(error):
+        if not is_of_the_disk(error):
             raise
         raise UserError(
             f"step {run.trainer.state.global_step}: writing to {run.folder} failed ({one_line(error)}), "
@@ -187,7 +187,7 @@ def _kept(run: Run) -> str:
     return f"kept {kept.name}" if kept else "no checkpoint had been saved yet"
 
 
-def _is_of_the_disk(error: Exception) -> bool:
+def is_of_the_disk(error: Exception) -> bool:
     """torch.save and safetensors say in words what the system said by number."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)

@@ -57,6 +57,8 @@ def _odd_sums(record: RunRecord) -> Iterator[str]:
     results, paired = record.results, record.paired_run
     summaries = {"the result": results.final, "the baseline": results.baseline}
     summaries["the paired run"] = paired.final if paired else None
+    averaged = record.averaged
+    summaries["the weights before averaging"] = averaged.trained if averaged else None
     for name, summary in summaries.items():
         if summary is not None and summary.per_question:
             yield from (f"{name}: {what}" for what in _odd_summary(summary))
@@ -66,6 +68,7 @@ def _odd_sums(record: RunRecord) -> Iterator[str]:
         yield from (f"swaps: {what}" for what in _odd_swaps(record.transplant))
     pairs = [(results.baseline, results.final, results.comparison)]
     pairs += [(paired.final, results.final, paired.comparison)] if paired else []
+    pairs += [(averaged.trained, results.final, averaged.comparison)] if averaged else []
     for before, after, comparison in pairs:
         if before and after and comparison and _odd_difference(before, after, comparison):
             yield f"a difference of {comparison.difference:.4f} is not that of its two accuracies"

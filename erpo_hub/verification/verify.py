@@ -37,6 +37,7 @@ __all__ = ["verify"]
 
 logger = logging.getLogger(__name__)
 QUESTIONS = 300
+BEFORE = "before averaging"
 
 
 def verify(
@@ -206,6 +207,9 @@ def _judge_all(
             results["baseline"] = _judge_base(folder, record, judge, tokenizer)
     if record.paired_run and record.paired_run.final:
         results["paired run"] = _judge_paired(record, source, judge, paired)
+    if record.averaged and record.averaged.trained:
+        reason = "the weights that training came to are not published here"
+        results[BEFORE] = NotJudged(BEFORE, record.averaged.trained, reason)
     return results, prompt
 
 

@@ -1,0 +1,256 @@
+"""Weights between a base and a model trained from it, judged on the questions that both have answered.
+
+`average` makes a run's folder of them: weights, record and bundle. What the training came to stays in the
+record beside it. Left out: choosing alpha (docs/evidence/averaging.md measures several), and averaging more
+than two models.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import UsageError, UserError
+from ..evaluation.sampling import evaluate, weights_digest
+from ..lock import LOCK, locked
+from ..publish.bundle import WEIGHTS_AND_TOKENIZER, build_bundle
+from ..record import facts
+from ..record.format import FILE, Averaged, RunRecord, Summary, read_as, read_record, write_record
+from ..tasks.grading import Grader, grader_version
+from ..tasks.tasks import Task
+from ..text import one_line
+from ..traces.loading import load
+from ..verification.fetch import Source
+from ..verification.questions import find_questions
+from ..version import __version__
+from .outcome import compared, graded_traces
+from .steps import is_of_the_disk
+
+ADAPTER = "adapter_config.json"
+PARTIAL = "model.partial"
+
+
+def average(
+    base: str | Path,
+    trained: str | Path,
+    *,
+    alpha: float = 0.75,
+    out: str | Path,
+    task: str | None = None,
+    token: str | None = None,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> RunRecord | None:
+    """Save base + alpha (trained - base), judge it as the trained model was judged, and build its bundle.
+
+    Args:
+        base: the model that training started from: a Hub id, a folder, "builtin:tiny-reasoner".
+        trained: a bundle, a run's folder, NAME/MODEL on the Hub, or any folder of weights.
+        alpha: the trained model's share, between 0 and 1. A LoRA adapter stays one, its update scaled.
+        out: folder for model/, run.json and bundle/. The same call goes on after a stop.
+        task: the questions, where the record does not lead to them.
+        token: of the Hub. batch_size: completions at once.
+
+    Returns the record; None where `trained` has none, so that there are only weights. Raises UsageError for
+    an alpha outside of (0, 1), UserError for models that do not belong together, an `out` in use, and for
+    questions or a grader that are not those of the trained model (the weights are kept).
+    """
+    if not 0 < alpha < 1:
+        raise UsageError(
+            f"alpha {alpha:g}: give a number between 0 and 1; 0 is the base, 1 the trained model"
+        )
+    folder, there = Path(out), Source(token).get(str(trained)).folder
+    known = read_record(there) if (there / FILE).is_file() else None
+    if known is not None and known.averaged is not None:
+        raise UserError(f"{trained}: its weights are averaged already; give the run that it was made from")
+    _check_free(folder, alpha, known)
+    with locked(folder, "--out"), _told_of_the_disk(folder):
+        record = _begun(known, folder, alpha) if known else None
+        if not (folder / "model").is_dir():
+            _save_between(str(base), there, known, alpha, folder / "model")
+        if known is None or record is None:
+            return None
+        questions = _questions(known, task, folder)
+        model, tokenizer = _load_result(str(base), folder / "model", known)
+        with Grader(questions.grader) as grader:
+            final = _judged(known, questions, model, tokenizer, grader, folder, batch_size, progress)
+            _complete(record, final)
+            budget = final.max_new_tokens or 256
+            traces = graded_traces(model, tokenizer, record.name, questions, grader, budget)
+        write_record(record, folder)
+        record.traces = build_bundle(record, folder / "model", folder / "bundle", traces=traces).record.traces
+        write_record(record, folder)
+        return record
+
+
+# --- the weights ---
+
+
+def _save_between(base: str, trained: Path, known: RunRecord | None, alpha: float, target: Path) -> None:
+    partial = target.with_name(PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    if (trained / ADAPTER).is_file():
+        _scale_adapter(trained, alpha, partial)
+    else:
+        before = _load_base(base, known)
+        _check_start(before, known, base)
+        after, tokenizer = load(trained)
+        _mix(before, after, alpha, base, trained)
+        after.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+    partial.rename(target)
+
+
+def _load_base(base: str, known: RunRecord | None) -> Any:
+    started = known.base_model if known else None
+    revision = started.revision if started and started.source == "hub" and started.id == base else None
+    return load(base, revision=revision, dtype=known.prompt.dtype if known else None)[0]
+
+
+def _check_start(model: Any, known: RunRecord | None, base: str) -> None:
+    """Raises UserError where the record holds the digest of another starting model."""
+    baseline = known.results.baseline if known else None
+    if baseline is not None and baseline.weights and baseline.weights != weights_digest(model):
+        named = f": it started from {known.base_model.id}" if known and known.base_model else ""
+        raise UserError(f"{base} is not the model that training started from{named}")
+
+
+@torch.no_grad()
+def _mix(before: Any, after: Any, alpha: float, base: str, trained: Path) -> None:
+    """after <- before + alpha (after - before), in float32, parameter by parameter; buffers stay."""
+    started = dict(before.named_parameters())
+    parameters = dict(after.named_parameters())
+    if {n: p.shape for n, p in started.items()} != {n: p.shape for n, p in parameters.items()}:
+        raise UserError(
+            f"{base} and {trained} are not of one shape: give the model that training started from"
+        )
+    for name, parameter in parameters.items():
+        parameter.copy_(torch.lerp(started[name].float(), parameter.float(), alpha))
+
+
+def _scale_adapter(trained: Path, alpha: float, target: Path) -> None:
+    """A LoRA adds scaling · B A to a weight: alpha times B is the average of base and trained, exactly."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    config = json.loads((trained / ADAPTER).read_text(encoding="utf-8"))
+    whole = ("modules_to_save", "use_dora", "trainable_token_indices")
+    if config.get("peft_type") != "LORA" or any(map(config.get, whole)) or config.get("bias") != "none":
+        raise UserError(
+            f"{trained}: only a LoRA that does nothing but add to weights can be scaled; merge the adapter "
+            "into its base and give the merged folder"
+        )
+    target.mkdir(parents=True)
+    try:
+        weights = load_file(trained / "adapter_model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{trained}: its adapter can't be read ({one_line(error)})") from error
+    scaled = {name: alpha * value if "lora_B" in name or "embedding_B" in name else value
+              for name, value in weights.items()}  # fmt: skip
+    for file in {file for pattern in WEIGHTS_AND_TOKENIZER for file in trained.glob(pattern)}:
+        if file.suffix != ".safetensors":
+            shutil.copyfile(file, target / file.name)
+    save_file(scaled, target / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+# --- the record ---
+
+
+def _begun(known: RunRecord, folder: Path, alpha: float) -> RunRecord:
+    """The trained model's record as far as it holds for the averaged weights, written."""
+    record = copy.deepcopy(known)
+    record.name, record.status = folder.resolve().name, "running"
+    record.created_at, record.finished_at = facts.now(), None
+    record.averaged = Averaged(alpha, known.results.final)
+    record.results.final = record.results.comparison = record.transplant = None
+    record.traces, record.figures, record.files, record.digest = [], [], {}, None
+    write_record(record, folder)
+    return record
+
+
+def _complete(record: RunRecord, final: Summary) -> None:
+    """What was measured on the averaged weights; cost, versions and hardware stay those of the training."""
+    record.results.final = final
+    record.results.comparison = compared(record.results.baseline, final)
+    assert record.averaged is not None
+    record.averaged.comparison = compared(record.averaged.trained, final)
+    if record.paired_run is not None:
+        record.paired_run.comparison = compared(record.paired_run.final, final)
+    record.erpo_hub_version = __version__
+    record.status, record.finished_at = "finished", facts.now()
+
+
+def _check_free(folder: Path, alpha: float, known: RunRecord | None) -> None:
+    """Raises UserError unless the folder is empty or holds what a call like this one has begun."""
+    if not folder.exists() or (folder.is_dir() and {p.name for p in folder.iterdir()} <= {LOCK, PARTIAL}):
+        return
+    if folder.is_dir() and known is not None and (folder / FILE).is_file():
+        begun = read_record(folder)
+        mine = begun.averaged
+        if mine is not None and mine.alpha == alpha and mine.trained == known.results.final:
+            return
+    raise UserError(f"{folder} is not empty: choose another --out")
+
+
+@contextmanager
+def _told_of_the_disk(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if not is_of_the_disk(error):
+            raise
+        raise UserError(
+            f"writing to {folder} failed ({one_line(error)}): make room, then the same command goes on"
+        ) from error
+
+
+# --- judging ---
+
+
+def _questions(known: RunRecord, task: str | None, folder: Path) -> Task:
+    """The very questions that the trained model answered, judged by the same grader. Raises UserError."""
+    kept = f"the averaged weights are in {folder / 'model'}, and not judged"
+    if known.results.final is None:
+        raise UserError(f"{kept}: the trained model was not judged either")
+    if known.grader.version and known.grader.version != grader_version():
+        raise UserError(
+            f"{kept}: the trained model was graded by version {known.grader.version}, here is "
+            f"{grader_version()}, so that the two could not be compared"
+        )
+    asked = find_questions(known, task)
+    if asked.task is None:
+        raise UserError(f"{kept}: {asked.claim.detail}")
+    return asked.task
+
+
+def _load_result(base: str, folder: Path, known: RunRecord) -> tuple[Any, Any]:
+    gc.collect()  # two models were in memory
+    if (folder / ADAPTER).is_file():
+        return load(base, adapter=folder, dtype=known.prompt.dtype)
+    return load(folder)
+
+
+def _judged(
+    known: RunRecord, task: Task, model: Any, tokenizer: Any, grader: Any, folder: Path,
+    batch_size: int | None, progress: bool,
+) -> Summary:  # fmt: skip
+    """As the trained model was asked; question by question in evaluation/final.jsonl."""
+    asked, log = known.results.final, folder / "evaluation" / "final.jsonl"
+    assert asked is not None
+    log.parent.mkdir(exist_ok=True)
+    found = evaluate(
+        model, task, tokenizer=tokenizer, grader=grader, n=asked.n, k=asked.k, temperature=asked.temperature,
+        top_p=asked.top_p, max_new_tokens=asked.max_new_tokens, seed=asked.seed or 0, batch_size=batch_size,
+        resume_path=log, progress=progress,
+    )  # fmt: skip
+    return read_as(Summary, found.summary())
