@@ -73,7 +73,7 @@ def test_the_card_describes_the_method_that_was_trained(real_run: Path) -> None:
 def test_every_part_of_the_record_was_gathered(real_run: Path) -> None:
     record = read_record(real_run)
     missing = [name for name, value in vars(record).items() if value in (None, "", [], {})]
-    allowed = {"adapter", "paired_run", "earlier", "transplant", "findings"} | (
+    allowed = {"adapter", "paired_run", "averaged", "earlier", "transplant", "findings"} | (
         {"settings"} if not EXPECTED[record.algorithm][2] else set()
     )
     assert set(missing) == allowed
