@@ -73,9 +73,12 @@ def average(
         raise UserError(f"{trained}: its weights are averaged already; give the run that it was made from")
     _check_free(folder, alpha, known)
     with locked(folder, "--out"), _told_of_the_disk(folder):
+        fresh = not (folder / "model").is_dir()
+        if fresh:
+            _save_between(str(base), there, known, alpha, folder / PARTIAL)
         record = _begun(known, folder, alpha) if known else None
-        if not (folder / "model").is_dir():
-            _save_between(str(base), there, known, alpha, folder / "model")
+        if fresh:  # last, so that whole weights never stand there without the record that they belong to
+            (folder / PARTIAL).rename(folder / "model")
         if known is None or record is None:
             return None
         questions = _questions(known, task, folder)
@@ -95,18 +98,16 @@ def average(
 
 
 def _save_between(base: str, trained: Path, known: RunRecord | None, alpha: float, target: Path) -> None:
-    partial = target.with_name(PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
     if (trained / ADAPTER).is_file():
-        _scale_adapter(trained, alpha, partial)
+        _scale_adapter(trained, alpha, target)
     else:
         before = _load_base(base, known)
         _check_start(before, known, base)
         after, tokenizer = load(trained)
         _mix(before, after, alpha, base, trained)
-        after.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-    partial.rename(target)
+        after.save_pretrained(target)
+        tokenizer.save_pretrained(target)
 
 
 def _load_base(base: str, known: RunRecord | None) -> Any:
@@ -141,18 +142,19 @@ def _scale_adapter(trained: Path, alpha: float, target: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
-    config = json.loads((trained / ADAPTER).read_text(encoding="utf-8"))
+    try:
+        config = json.loads((trained / ADAPTER).read_text(encoding="utf-8"))
+        weights = load_file(trained / "adapter_model.safetensors")
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise UserError(f"{trained}: its adapter can't be read ({one_line(error)})") from error
     whole = ("modules_to_save", "use_dora", "trainable_token_indices")
-    if config.get("peft_type") != "LORA" or any(map(config.get, whole)) or config.get("bias") != "none":
+    plain = isinstance(config, dict) and config.get("peft_type") == "LORA" and config.get("bias") == "none"
+    if not plain or any(map(config.get, whole)):
         raise UserError(
             f"{trained}: only a LoRA that does nothing but add to weights can be scaled; merge the adapter "
             "into its base and give the merged folder"
         )
     target.mkdir(parents=True)
-    try:
-        weights = load_file(trained / "adapter_model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{trained}: its adapter can't be read ({one_line(error)})") from error
     scaled = {name: alpha * value if "lora_B" in name or "embedding_B" in name else value
               for name, value in weights.items()}  # fmt: skip
     for file in {file for pattern in WEIGHTS_AND_TOKENIZER for file in trained.glob(pattern)}:

@@ -154,6 +154,7 @@ def test_only_shares_between_the_two(alpha, run, tmp_path):
 def test_another_base_is_refused(run, tmp_path):
     with pytest.raises(UserError, match="not the model that training started from: it started from builtin"):
         average(run / "model", run, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_in_use_is_left_alone(run, averaged, tmp_path):
@@ -173,10 +174,16 @@ def test_an_adapter_that_does_more_than_add_is_refused(lora_run, tmp_path):
     (adapter / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
     with pytest.raises(UserError, match="merge the adapter into its base"):
         average(BASE, adapter, out=tmp_path / "out")
+    for odd in ("[]", '"LORA"', "null"):
+        (adapter / "adapter_config.json").write_text(odd)
+        with pytest.raises(UserError, match="merge the adapter into its base"):
+            average(BASE, adapter, out=tmp_path / "out")
     (adapter / "adapter_config.json").write_text(json.dumps(config))
-    (adapter / "adapter_model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(UserError, match="its adapter can't be read"):
-        average(BASE, adapter, out=tmp_path / "out")
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (adapter / name).write_bytes(b"\xff nothing")
+        with pytest.raises(UserError, match="its adapter can't be read"):
+            average(BASE, adapter, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_questions_or_a_grader_that_are_others_keep_the_weights(run, tmp_path):
