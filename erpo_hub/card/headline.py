@@ -14,12 +14,8 @@ from ..record.format import Figure, RunRecord, Summary
 from ..text import percent
 from .words import interval
 
-COLORS = {
-    "base": "#8a8f98",
-    "paired": "#b5651d",
-    "before": "#7aaec4",
-    "this": "#0b6e99",
-}  # apart for color-blind readers, too
+# apart for color-blind readers, too
+COLORS = {"base": "#8a8f98", "paired": "#b5651d", "before": "#7aaec4", "this": "#0b6e99"}
 
 
 @dataclass(frozen=True)

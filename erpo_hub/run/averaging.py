@@ -11,28 +11,28 @@ import copy
 import gc
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import UsageError, UserError
-from ..evaluation.sampling import evaluate, weights_digest
+from ..evaluation.sampling import weights_digest
 from ..lock import LOCK, locked
 from ..publish.bundle import WEIGHTS_AND_TOKENIZER, build_bundle
 from ..record import facts
-from ..record.format import FILE, Averaged, RunRecord, Summary, read_as, read_record, write_record
+from ..record.format import FILE, Averaged, Comparison, RunRecord, Summary, read_as, read_record, write_record
 from ..tasks.grading import Grader, grader_version
 from ..tasks.tasks import Task
 from ..text import one_line
-from ..traces.loading import load
+from ..traces.loading import EMBEDDED_MODEL, load
+from ..verification.claims import REPRODUCED
 from ..verification.fetch import Source
+from ..verification.judging import Judge, NotJudged, load_trained
 from ..verification.questions import find_questions
 from ..version import __version__
 from .outcome import compared, graded_traces
-from .steps import is_of_the_disk
+from .steps import told_of_the_disk
 
 ADAPTER = "adapter_config.json"
 PARTIAL = "model.partial"
@@ -67,24 +67,32 @@ def average(
         raise UsageError(
             f"alpha {alpha:g}: give a number between 0 and 1; 0 is the base, 1 the trained model"
         )
-    folder, there = Path(out), Source(token).get(str(trained)).folder
+    folder, source = Path(out), Source(token)
+    there = source.get(str(trained)).folder
     known = read_record(there) if (there / FILE).is_file() else None
     if known is not None and known.averaged is not None:
         raise UserError(f"{trained}: its weights are averaged already; give the run that it was made from")
     _check_free(folder, alpha, known)
-    with locked(folder, "--out"), _told_of_the_disk(folder):
+    before = _base(str(base), there, known, source)
+    with (
+        locked(folder, "--out"),
+        told_of_the_disk(folder, lambda: "make room, then the same command goes on"),
+    ):
         fresh = not (folder / "model").is_dir()
         if fresh:
-            _save_between(str(base), there, known, alpha, folder / PARTIAL)
+            _save_between(before, there, known, alpha, folder / PARTIAL)
         record = _begun(known, folder, alpha) if known else None
         if fresh:  # last, so that whole weights never stand there without the record that they belong to
             (folder / PARTIAL).rename(folder / "model")
         if known is None or record is None:
             return None
         questions = _questions(known, task, folder)
-        model, tokenizer = _load_result(str(base), folder / "model", known)
+        gc.collect()  # two models were in memory
+        model, tokenizer = load_trained(folder / "model", known, before)
         with Grader(questions.grader) as grader:
-            final = _judged(known, questions, model, tokenizer, grader, folder, batch_size, progress)
+            log = folder / "evaluation" / "final.jsonl"
+            judge = Judge(questions, range(len(questions.test)), grader, batch_size, progress, log)
+            final = _judged(known, judge, model, tokenizer, folder)
             _complete(record, final)
             budget = final.max_new_tokens or 256
             traces = graded_traces(model, tokenizer, record.name, questions, grader, budget)
@@ -97,23 +105,29 @@ def average(
 # --- the weights ---
 
 
+def _base(given: str, trained: Path, known: RunRecord | None, source: Source) -> str:
+    """The starting model on this machine, at the recorded revision where its id was given."""
+    started = known.base_model if known else None
+    public = started is not None and started.source in ("embedded", "hub")
+    if started and public and (trained / ADAPTER).is_file() and given != started.id:
+        raise UserError(f"{trained} is an adapter of {started.id}: give that as BASE")
+    if given == EMBEDDED_MODEL:
+        return given
+    revision = started.revision if started and public and given == started.id else None
+    return str(source.get(given, revision).folder)
+
+
 def _save_between(base: str, trained: Path, known: RunRecord | None, alpha: float, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     if (trained / ADAPTER).is_file():
         _scale_adapter(trained, alpha, target)
     else:
-        before = _load_base(base, known)
+        before = load(base, dtype=known.prompt.dtype if known else None)[0]
         _check_start(before, known, base)
         after, tokenizer = load(trained)
         _mix(before, after, alpha, base, trained)
         after.save_pretrained(target)
         tokenizer.save_pretrained(target)
-
-
-def _load_base(base: str, known: RunRecord | None) -> Any:
-    started = known.base_model if known else None
-    revision = started.revision if started and started.source == "hub" and started.id == base else None
-    return load(base, revision=revision, dtype=known.prompt.dtype if known else None)[0]
 
 
 def _check_start(model: Any, known: RunRecord | None, base: str) -> None:
@@ -181,13 +195,19 @@ def _begun(known: RunRecord, folder: Path, alpha: float) -> RunRecord:
 def _complete(record: RunRecord, final: Summary) -> None:
     """What was measured on the averaged weights; cost, versions and hardware stay those of the training."""
     record.results.final = final
-    record.results.comparison = compared(record.results.baseline, final)
+    record.results.comparison = _against(record.results.baseline, final)
     assert record.averaged is not None
-    record.averaged.comparison = compared(record.averaged.trained, final)
+    record.averaged.comparison = _against(record.averaged.trained, final)
     if record.paired_run is not None:
-        record.paired_run.comparison = compared(record.paired_run.final, final)
+        record.paired_run.comparison = _against(record.paired_run.final, final)
     record.erpo_hub_version = __version__
     record.status, record.finished_at = "finished", facts.now()
+
+
+def _against(other: Summary | None, final: Summary) -> Comparison | None:
+    """None where the other was not judged on as many questions, or only totals of it are recorded."""
+    alike = other is not None and len(other.per_question) == len(final.per_question)
+    return compared(other, final) if alike else None
 
 
 def _check_free(folder: Path, alpha: float, known: RunRecord | None) -> None:
@@ -202,57 +222,33 @@ def _check_free(folder: Path, alpha: float, known: RunRecord | None) -> None:
     raise UserError(f"{folder} is not empty: choose another --out")
 
 
-@contextmanager
-def _told_of_the_disk(folder: Path) -> Iterator[None]:
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if not is_of_the_disk(error):
-            raise
-        raise UserError(
-            f"writing to {folder} failed ({one_line(error)}): make room, then the same command goes on"
-        ) from error
-
-
 # --- judging ---
 
 
 def _questions(known: RunRecord, task: str | None, folder: Path) -> Task:
     """The very questions that the trained model answered, judged by the same grader. Raises UserError."""
-    kept = f"the averaged weights are in {folder / 'model'}, and not judged"
-    if known.results.final is None:
-        raise UserError(f"{kept}: the trained model was not judged either")
+    kept = _kept(folder)
+    if known.results.final is None or not known.results.final.per_question:
+        raise UserError(f"{kept}: the trained model was not either, or not question by question")
     if known.grader.version and known.grader.version != grader_version():
         raise UserError(
             f"{kept}: the trained model was graded by version {known.grader.version}, here is "
             f"{grader_version()}, so that the two could not be compared"
         )
     asked = find_questions(known, task)
-    if asked.task is None:
+    if asked.task is None or asked.claim.status != REPRODUCED:
         raise UserError(f"{kept}: {asked.claim.detail}")
     return asked.task
 
 
-def _load_result(base: str, folder: Path, known: RunRecord) -> tuple[Any, Any]:
-    gc.collect()  # two models were in memory
-    if (folder / ADAPTER).is_file():
-        return load(base, adapter=folder, dtype=known.prompt.dtype)
-    return load(folder)
+def _judged(known: RunRecord, judge: Judge, model: Any, tokenizer: Any, folder: Path) -> Summary:
+    """As the trained model was asked, question by question in the judge's log."""
+    assert known.results.final is not None
+    found = judge("accuracy", known.results.final, model, tokenizer)
+    if isinstance(found, NotJudged):
+        raise UserError(f"{_kept(folder)}: {found.reason}")
+    return read_as(Summary, found.now.summary())
 
 
-def _judged(
-    known: RunRecord, task: Task, model: Any, tokenizer: Any, grader: Any, folder: Path,
-    batch_size: int | None, progress: bool,
-) -> Summary:  # fmt: skip
-    """As the trained model was asked; question by question in evaluation/final.jsonl."""
-    asked, log = known.results.final, folder / "evaluation" / "final.jsonl"
-    assert asked is not None
-    log.parent.mkdir(exist_ok=True)
-    found = evaluate(
-        model, task, tokenizer=tokenizer, grader=grader, n=asked.n, k=asked.k, temperature=asked.temperature,
-        top_p=asked.top_p, max_new_tokens=asked.max_new_tokens, seed=asked.seed or 0, batch_size=batch_size,
-        resume_path=log, progress=progress,
-    )  # fmt: skip
-    return read_as(Summary, found.summary())
+def _kept(folder: Path) -> str:
+    return f"the averaged weights are in {folder / 'model'}, and not judged"

@@ -34,7 +34,7 @@ from .outcome import (
 from .preparation import make_arguments, make_trainer, prepare_folder
 from .publishing import Publishing
 from .resume import Standing, carry_over, standing
-from .steps import Run, check_same_run, evaluation_settings, told_of_the_disk, train
+from .steps import Run, check_same_run, evaluation_settings, going_on, told_of_the_disk, train
 from .watch import WatchCallback
 
 
@@ -127,7 +127,7 @@ def train_and_push(
         run = Run(trainer, task, grader, folder, record, sampling, doctor)
         if stands.before is None:
             run.write()  # a resumed run keeps the record it has until it is known to be judged as before
-        with told_of_the_disk(run):
+        with told_of_the_disk(folder, lambda: going_on(run)):
             if pair is not None:
                 share_baseline(pair, run)
             _judge_and_train(run, model_id, stands)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -164,22 +164,25 @@ def train(run: Run, stands: Standing) -> None:
 
 
 @contextmanager
-def told_of_the_disk(run: Run) -> Iterator[None]:
+def told_of_the_disk(folder: Path, going_on: Callable[[], str]) -> Iterator[None]:
     """Within it a full disk, or a place that cannot be written any more, is a UserError.
 
-    The run goes on from its last complete checkpoint.
+    going_on: says what is kept and which command goes on.
     """
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        if not is_of_the_disk(error):
+        if not _is_of_the_disk(error):
             raise
-        raise UserError(
-            f"step {run.trainer.state.global_step}: writing to {run.folder} failed ({one_line(error)}), "
-            f"{_kept(run)}: make room, then the same command with --resume goes on"
-        ) from error
+        raise UserError(f"writing to {folder} failed ({one_line(error)}), {going_on()}") from error
+
+
+def going_on(run: Run) -> str:
+    """From the last complete checkpoint."""
+    step = run.trainer.state.global_step
+    return f"at step {step}, {_kept(run)}: make room, then the same command with --resume goes on"
 
 
 def _kept(run: Run) -> str:
@@ -187,7 +190,7 @@ def _kept(run: Run) -> str:
     return f"kept {kept.name}" if kept else "no checkpoint had been saved yet"
 
 
-def is_of_the_disk(error: Exception) -> bool:
+def _is_of_the_disk(error: Exception) -> bool:
     """torch.save and safetensors say in words what the system said by number."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)

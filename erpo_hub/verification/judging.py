@@ -69,13 +69,17 @@ Result = Judged | NotJudged
 
 @dataclass(frozen=True)
 class Judge:
-    """Asks models the same questions again. task: all questions judged. places: of those to ask."""
+    """Asks models the same questions again. task: all questions judged. places: of those to ask.
+
+    log: see `evaluate`'s `resume_path`.
+    """
 
     task: Task
     places: Sequence[int]
     grader: Any
     batch_size: int | None = None
     progress: bool = True
+    log: Path | None = None
 
     def __call__(self, name: str, recorded: Summary, model: Any, tokenizer: Any) -> Result:
         if recorded.n != len(self.task.test):
@@ -98,6 +102,7 @@ class Judge:
                 batch_size=self.batch_size,
                 grader=self.grader,
                 progress=self.progress,
+                resume_path=self.log,
                 places=places,
             )
         except UserError as error:

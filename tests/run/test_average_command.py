@@ -3,6 +3,7 @@ that holds."""
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -18,7 +19,7 @@ from erpo_hub import average, train_and_push, verify
 from erpo_hub.cli.main import app
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.publish.check import check_bundle
-from erpo_hub.record.format import read_record
+from erpo_hub.record.format import PairedRun, read_record
 from erpo_hub.run import averaging
 from erpo_hub.traces.loading import load
 from erpo_hub.verification.claims import NOISE, REPRODUCED, UNKNOWN
@@ -75,6 +76,7 @@ def test_the_record_has_both_results_and_the_card_says_it(run, averaged):
     assert "| Before averaging |" in card
     assert "Against the weights before averaging: **" in card
     assert "if it was chosen on these questions" in card
+    assert "The last checkpoint was averaged and evaluated" in card
     assert check_bundle(averaged / "bundle") == []
 
 
@@ -199,6 +201,40 @@ def test_questions_or_a_grader_that_are_others_keep_the_weights(run, tmp_path):
     with pytest.raises(UserError, match="from a file or a program of the author's; give them with --task"):
         average(BASE, other, out=tmp_path / "second", progress=False)
     assert average(BASE, other, out=tmp_path / "second", task=TASK, progress=False).results.final.n == 48
+
+
+def test_a_record_that_asks_too_much_is_not_followed(run, tmp_path):
+    other = Path(shutil.copytree(run / "bundle", tmp_path / "bundle"))
+    record = read_record(other)
+    record.results.final.k = 10**6
+    averaging.write_record(record, other)
+    with pytest.raises(UserError, match="not judged: its completions are too long or too many"):
+        average(BASE, other, out=tmp_path / "out", progress=False)
+    record.results.final.k, record.results.question_set = 1, None
+    record.dataset.fingerprint = None  # nothing pins the questions
+    averaging.write_record(record, other)
+    with pytest.raises(UserError, match="not judged: the record has no digest of them"):
+        average(BASE, other, out=tmp_path / "second", progress=False)
+
+
+def test_a_paired_run_is_set_against_the_averaged_weights(run, tmp_path):
+    other = Path(shutil.copytree(run / "bundle", tmp_path / "bundle"))
+    record = read_record(other)
+    twin = copy.deepcopy(record.results.baseline)
+    record.paired_run = PairedRun("twin", "grpo", twin)
+    averaging.write_record(record, other)
+    found = average(BASE, other, out=tmp_path / "out", progress=False)
+    assert found.paired_run.comparison == found.results.comparison  # the twin is the base
+    record.paired_run.final.per_question = []  # only totals
+    averaging.write_record(record, other)
+    found = average(BASE, other, out=tmp_path / "totals", progress=False)
+    assert found.paired_run.comparison is None
+    assert found.averaged.comparison is not None
+
+
+def test_an_adapter_goes_on_no_other_base(run, lora_run, tmp_path):
+    with pytest.raises(UserError, match="is an adapter of builtin:tiny-reasoner: give that as BASE"):
+        average(run / "model", lora_run, out=tmp_path / "out")
 
 
 def test_weights_of_another_shape_are_refused(run, tmp_path):
