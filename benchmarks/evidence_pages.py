@@ -92,14 +92,6 @@ def seeds_so_far(study: str) -> str:
     return f"Seeds so far: {', '.join(rows)}." if data(study)["missing"] else ""
 
 
-def so_far(study: str, names: Sequence[str], wanted: int) -> str:
-    """What is missing of a study without a grid; nothing of a finished one."""
-    done = sum(row(study, name)["seeds"] for name in names)
-    if done >= wanted * len(names):
-        return ""
-    return f"**Not finished: {done} of {wanted * len(names)} trainings so far.** Tested when all are there."
-
-
 def against(
     study: str, name: str, measure: str = "sampled", baseline: str = "grpo", seeds: str = ""
 ) -> dict[str, Any]:
@@ -359,7 +351,7 @@ def pages() -> dict[Path, str]:
         level, clipped, gain, bounds, whole, p, p_holm, shows, other, other_p, by_seed, ahead, counted_out,
         by_cut_off, methods, differences, pairs, task_of, measures, others, short, headline, credit,
         credits, over_time, ranks, predicts, predicts_rest, scored_forms, there, finished, unfinished,
-        seeds_so_far, so_far, row, alpha, averages, seeds_with_all, searched, searched_rows,
+        seeds_so_far, row, alpha, averages, seeds_with_all, searched, searched_rows,
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in functions}
     written = {}
