@@ -314,9 +314,7 @@ def searched_rows(study: str) -> list[Row]:
 
 
 def searched(study: str) -> dict[str, str]:
-    """By form: the settings that the validation seeds chose, in words; none while they are not finished."""
-    if data(study)["missing"]:
-        return {}
+    """By form: the settings that the validation seeds chose, in words."""
     found = pivot_only.chosen(read_cells(EVIDENCE / f"{study}.parquet"))
     return {form: pivot_only.in_words(settings) for form, settings in found.items()}
 
