@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +61,35 @@ def write_json(path: str | os.PathLike[str], data: Any) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
+    with text_beside(path, text + "\n"):
+        pass
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """The same for text; what is no file (`/dev/stdout`) is written to as it is."""
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    with text_beside(path, text):
+        pass
+
+
+@contextmanager
+def text_beside(path: Path, text: str) -> Iterator[None]:
+    """Has `text` whole on the disk beside `path`, and in its place once the `with` block came to its end.
+
+    So two files are changed together: the second is written in the block. A link stays one.
+    """
+    path = path.resolve()
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
-        partial.write_text(text + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
+        yield
         partial.replace(path)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk names none
         raise
     finally:
         partial.unlink(missing_ok=True)
-    return path

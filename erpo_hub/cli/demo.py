@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import UserError
+from ..lock import locked
 from ..record.format import read_record
 from ..text import p_equals, percent
 
@@ -22,7 +23,15 @@ QUICK: dict[str, Any] = {"max_steps": 40, "questions": 256}
 
 
 def run_demo(out: Path, *, quick: bool = False, seed: int = 0) -> None:
-    """Train, judge and bundle both; print a table and the next command. Replaces an earlier demo in `out`."""
+    """Train, judge and bundle both; print a table and the next command. Replaces an earlier demo in `out`.
+
+    Raises UserError where another process is at work in it.
+    """
+    with locked(out, "--out"):
+        _run(out, quick, seed)
+
+
+def _run(out: Path, quick: bool, seed: int) -> None:
     from ..run.side_by_side import train_side_by_side
 
     console = Console(highlight=False)
@@ -54,7 +63,8 @@ def _clear(out: Path) -> None:
     for name in ("grpo", "erpo"):
         folder = out / name
         if (folder / "run.json").is_file():
-            shutil.rmtree(folder)
+            with locked(folder, "--out"):  # a training in it goes on
+                shutil.rmtree(folder)
         elif folder.exists():
             raise UserError(f"{folder} exists and is not a run of erpo-hub: give another --out")
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError, UserError
+from ..text import write_text
 
 commands = typer.Typer()
 FREE = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -42,7 +43,7 @@ def card(
             text = update_card(out.read_text(encoding="utf-8"), run, sections=sections, force=force)
         else:
             text = render_card(run, sections=sections)
-        out.write_text(text, encoding="utf-8")
+        write_text(out, text)
     except UnicodeDecodeError as error:
         raise UserError(f"{out} is not UTF-8 text: mend it, or give another --out") from error
     except OSError as error:

@@ -14,6 +14,7 @@ from ..card.card import update_card
 from ..errors import UsageError, UserError
 from ..record.format import FILE, Figure, RunRecord, load_record, read_record, write_record
 from ..record.recovery import FIRST, RANDOM, TransplantResult, shown
+from ..text import text_beside
 from .bundle import publishable_run
 from .check import file_digest
 
@@ -49,8 +50,8 @@ def add_transplant(bundle: Path, found: TransplantResult, draw: Callable[[Path],
         path.parent.mkdir(exist_ok=True)
         draw(path)
         record.files[figure.file] = file_digest(path)
-        write_record(record, bundle)
-        (bundle / CARD).write_text(card, encoding="utf-8")
+        with text_beside(bundle / CARD, card):  # a full disk leaves both as they were
+            write_record(record, bundle)
     except UnicodeDecodeError as error:
         raise UserError(f"{bundle / CARD} is not UTF-8 text: mend it first") from error
     except OSError as error:

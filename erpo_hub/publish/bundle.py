@@ -30,7 +30,7 @@ from ..record.format import (
     record_digest,
     write_record,
 )
-from ..text import write_json
+from ..text import text_beside, write_json
 from ..traces.logged import FOLDER
 from ..traces.trace import Trace
 from .check import (
@@ -251,8 +251,8 @@ def add_figure(folder: Path, figure: Figure) -> None:
     run.figures = [other for other in run.figures if other.kind != figure.kind] + [figure]
     run.files[figure.file] = file_digest(folder / figure.file)
     card = update_card(readme.read_text(encoding="utf-8") if readme.is_file() else "", run)
-    write_record(run, folder)
-    readme.write_text(card, encoding="utf-8")
+    with text_beside(readme, card):  # a full disk leaves both as they were
+        write_record(run, folder)
 
 
 # --- into place -------------------------------------------------------------------------------------------

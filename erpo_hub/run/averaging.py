@@ -205,9 +205,11 @@ def _complete(record: RunRecord, final: Summary) -> None:
 
 
 def _against(other: Summary | None, final: Summary) -> Comparison | None:
-    """None where the other was not judged on as many questions, or only totals of it are recorded."""
-    alike = other is not None and len(other.per_question) == len(final.per_question)
-    return compared(other, final) if alike else None
+    """None where the other was not judged on as many questions, or its scores are none: a record may be
+    a stranger's, and hold only totals."""
+    if other is None or len(other.per_question) != len(final.per_question):
+        return None
+    return compared(other, final) if all(0 <= score <= 1 for score in other.per_question) else None
 
 
 def _check_free(folder: Path, alpha: float, known: RunRecord | None) -> None:

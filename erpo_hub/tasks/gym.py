@@ -22,6 +22,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .notation import MAX_ANSWER, plain_characters, tidy
+from .scorers import no_way_out, without_eval
 from .sets import as_set, both_signs
 
 MEMORY_LIMIT = 4 << 30  # bytes of address space: a runaway power ends in MemoryError, not in the machine
@@ -41,7 +42,9 @@ def prepare(kind: str) -> None:
     warm_up()
     if kind != "math":
         reasoning_gym_dataset(kind)
+        without_eval()
     _cap_memory()
+    no_way_out()
 
 
 def confine() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..text import write_text
 from .figures import ENTROPY_LEVELS
 from .pivots import describe
 from .trace import Trace
@@ -34,5 +35,5 @@ def to_html(trace: Trace) -> str:
 def write_html(trace: Trace, path: str | Path) -> Path:
     """The page as a file (UTF-8)."""
     path = Path(path)
-    path.write_text(to_html(trace), encoding="utf-8")
+    write_text(path, to_html(trace))
     return path

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..text import write_text
 from .pivots import MIN_ENTROPY, QUANTILE, PivotRule
 
 SCHEMA_VERSION = 2  # 1 had no pivot_rule; still read
@@ -117,7 +118,7 @@ class Trace:
         """Columnar JSON text; also written to `path` when given (UTF-8)."""
         text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            write_text(Path(path), text)
         return text
 
     @classmethod

@@ -104,9 +104,9 @@ class Guard:
         except Refused as refused:
             await _refuse(scope, receive, answer, refused.text, refused.status)
         except Exception as error:  # noqa: BLE001 Gradio's routes take what they get for well-formed
-            if answer.started:
-                raise
             say_fault(error)
+            if answer.started:  # the server closes what has no end
+                return
             await _refuse(scope, receive, send, "The request can't be worked with.", 400)
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,6 +147,8 @@ class Guard:
         opens_page = headers.get("sec-fetch-mode") == "navigate" and scope["type"] == "http"
         if self.door.key is not None and foreign and not (opens_page and scope["method"] == "GET"):
             return "This request comes from a page of another site."
+        if scope["path"].rstrip("/").endswith("/deep_link"):
+            return "This app makes no deep links."
         return None
 
     def _enter(self, scope: Scope, query: list[tuple[str, str]]) -> RedirectResponse:

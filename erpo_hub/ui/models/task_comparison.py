@@ -9,14 +9,18 @@ import dataclasses
 import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
 from ..context import Context
 from ..library.answers import recorded_answers
 from ..library.labels import titled
 
+if TYPE_CHECKING:
+    from ...tasks.tasks import Task
+
 PART = 32  # questions between two looks at the stop signal
+MAKING = 60.0  # seconds, for the questions of a generated task
 KINDS = ("both right", "only first", "only second", "neither")
 
 
@@ -82,10 +86,9 @@ def compare_over_task(
     """
     from ...evaluation.sampling import evaluate
     from ...tasks.grading import Grader
-    from ...tasks.tasks import load_task
 
     yield "Loading the task and the models…", None
-    task = load_task(spec)  # whole: another size could hold out other questions than training did
+    task = _task(spec)
     total = max(1, min(int(n), context.limits.questions, len(task.test)))
     questions = list(task.test.select(range(total)))
     recorded = [_recorded(context, name, questions, settings) for name in names]
@@ -120,6 +123,18 @@ def compare_over_task(
     sources = [name for name, kept in zip(names, recorded) if kept]
     source = f" From the evaluation after training: {' and '.join(sources)}." if sources else ""
     yield f"{ended}: {len(comparison.rows)} questions.{source}", comparison
+
+
+def _task(spec: str) -> Task:
+    """Whole: another size could hold out other questions than training did. A record names it, which may be
+    a stranger's, so what has to be made has a limit."""
+    from ...tasks.processes import confined
+    from ...tasks.specs import parse_spec
+    from ...tasks.tasks import load_task
+
+    if parse_spec(spec).source == "reasoning-gym":
+        return confined(load_task, spec, seconds=MAKING)
+    return load_task(spec)
 
 
 def _recorded(
