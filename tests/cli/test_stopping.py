@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from erpo_hub.cli.demo import run_demo
+from erpo_hub.errors import UserError
 from erpo_hub.lock import locked
 from erpo_hub.publish.bundle import build_bundle
 from tests.hub_server.fixtures import hub  # noqa: F401
@@ -30,6 +32,15 @@ def test_a_second_evaluation_into_the_folder_is_refused(tmp_path):
     line = f"error: another process is at work in {tmp_path}: wait for it, or give another --out"
     assert (ended.returncode, ended.stderr.strip()) == (1, line)
     assert not (tmp_path / "questions.jsonl").exists()
+
+
+@pytest.mark.parametrize("where", ["", "grpo"])
+def test_a_second_demo_leaves_the_first_ones_runs(tmp_path, where):
+    (tmp_path / "grpo").mkdir()
+    (tmp_path / "grpo" / "run.json").write_text("{}")
+    with locked(tmp_path / where), pytest.raises(UserError, match="another process is at work in .*--out"):
+        run_demo(tmp_path, quick=True)
+    assert (tmp_path / "grpo" / "run.json").is_file()
 
 
 def test_sigterm_keeps_what_was_judged_and_the_same_command_goes_on(tmp_path):

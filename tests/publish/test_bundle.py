@@ -16,8 +16,9 @@ import pytest
 
 from erpo_hub.errors import UserError
 from erpo_hub.publish import bundle as bundle_module
-from erpo_hub.publish.bundle import build_bundle, publishable_run
+from erpo_hub.publish.bundle import add_figure, build_bundle, publishable_run
 from erpo_hub.publish.check import check_bundle
+from erpo_hub.record.format import Figure
 from erpo_hub.traces.trace import Trace
 from tests.hub_server.sample_run import example_run, example_trace, fake_weights, write_safetensors
 
@@ -159,6 +160,34 @@ def test_a_full_disk_leaves_the_old_bundle_and_nothing_half_built(bundle, weight
         build_bundle(example_run(seed=1), weights, bundle, figures=False)
     assert {name: (bundle / name).read_bytes() for name in names(bundle)} == before
     assert sorted(os.listdir(bundle.parent)) == ["bundle", "weights"]
+
+
+@pytest.mark.parametrize("full", ["card", "record"])
+def test_a_full_disk_leaves_card_and_record_as_they_were(bundle, monkeypatch, full):
+    own = (bundle / "README.md").read_text() + "\nMy own words.\n"
+    (bundle / "README.md").write_text(own)
+    picture = bundle / "figures" / "decoding.png"
+    picture.parent.mkdir(exist_ok=True)
+    picture.write_bytes(b"a picture")
+    before, write = (bundle / "run.json").read_bytes(), Path.write_text
+    name = "README.md" if full == "card" else "run.json"
+
+    def filled(self: Path, text: str, **options: str) -> int:
+        if name in self.name:
+            write(self, text[:100], **options)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", filled)
+    figure = Figure("decoding", "figures/decoding.png", "a picture", "A picture.")
+    with pytest.raises(OSError, match="No space left"):
+        add_figure(bundle, figure)
+    monkeypatch.undo()
+    assert (bundle / "README.md").read_text() == own
+    assert (bundle / "run.json").read_bytes() == before
+    assert not list(bundle.glob(".*partial"))
+    add_figure(bundle, figure)
+    assert "My own words." in (bundle / "README.md").read_text()
 
 
 @pytest.mark.parametrize("step", ["_copy_weights", "_write_texts", "_move_into_place"])

@@ -230,6 +230,11 @@ def test_a_paired_run_is_set_against_the_averaged_weights(run, tmp_path):
     found = average(BASE, other, out=tmp_path / "totals", progress=False)
     assert found.paired_run.comparison is None
     assert found.averaged.comparison is not None
+    record.paired_run.final.per_question = [1e308] * 48  # no scores
+    record.results.baseline.per_question = [-1e308] * 48
+    averaging.write_record(record, other)
+    found = average(BASE, other, out=tmp_path / "huge", progress=False)
+    assert found.paired_run.comparison is found.results.comparison is None
 
 
 def test_an_adapter_goes_on_no_other_base(run, lora_run, tmp_path):

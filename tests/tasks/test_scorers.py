@@ -20,7 +20,7 @@ EVALUATING = (
 
 @pytest.mark.parametrize("name", EVALUATING)
 def test_an_answer_that_is_a_program_does_not_run(name, tmp_path):
-    task = load_task(f"reasoning-gym:{name}", test_size=2)
+    task = load_task(f"reasoning-gym:{name}", test_size=2, train_size=2)
     rows, mark = list(task.test), tmp_path / "ran"
     hostile = [
         f"__import__('os').system('touch {mark}')",

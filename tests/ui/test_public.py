@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from types import SimpleNamespace
@@ -127,7 +128,15 @@ def test_wrong_requests_are_told_to_their_sender_and_leave_no_traceback(server, 
         )
         assert sent.status_code in (400, 422, 500)
         assert "Internal" not in sent.text
+    for path in ("queue/data?session_hash=zz", "call/trace/zzz", "call/v2/trace/zzz"):
+        with suppress(httpx.RemoteProtocolError):  # the answer had begun, and has no end
+            _get(server, "gradio_api/" + path)
     assert "Traceback" not in "".join(capfd.readouterr()) + caplog.text
+
+
+def test_no_page_is_kept_for_whoever_asks_for_a_link_to_it(server):
+    sent = httpx.get(server + "gradio_api/deep_link?session_hash=zz")
+    assert (sent.status_code, sent.text) == (403, "This app makes no deep links.\n")
 
 
 def test_a_bodys_nesting_is_that_of_its_brackets_outside_of_strings():

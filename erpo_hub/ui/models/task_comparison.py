@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...tasks.tasks import Task
 
 PART = 32  # questions between two looks at the stop signal
-MAKING = 60.0  # seconds, for the questions of a generated task
+MAKING = 120.0  # seconds, for the questions of a generated task
 KINDS = ("both right", "only first", "only second", "neither")
 
 
