@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..paths import expanded
 from .hub import Token
 
 commands = typer.Typer()
@@ -111,7 +112,7 @@ def verify(
 
     if out.is_dir():
         raise UsageError(f"--out {out}: a folder stands there; give the file to write")
-    if (report or create_pr) and Path(model).expanduser().is_dir():
+    if (report or create_pr) and expanded(model).is_dir():
         raise UsageError("--report: a folder has no repository to tell; give NAME/MODEL")
     quiet()
     _make(out.parent)

@@ -208,7 +208,7 @@ def _leaks(path: Path, name: str, contents: Contents, secrets: Secrets) -> Itera
             place = f":{hit[1]}" if counted else ""
             yield f"{name}{place}: holds {hit[0].strip()}; remove it and revoke it"
             return
-    found = _credential_in(contents.value)
+    found = _credential_in([contents.value, *contents.named])
     found = found or next((raw for piece in pieces(path) if (raw := secrets.find_bytes(piece))), None)
     if found:
         yield f"{name}: holds {found}; remove it and revoke it"

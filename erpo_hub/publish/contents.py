@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..parquet_file import open_parquet
 from ..text import lines_of
 from .readings import as_texts
+from .secrets import is_secret_name
 
 MAX_TEXT = 128 << 20  # bytes of a file that is read as a whole; tokenizers have up to 35 MB
 MAX_HEADER = 100_000_000  # bytes of a safetensors header, as the format says
@@ -50,10 +51,12 @@ BINARY = {  # kinds that are not text, and how each begins
 
 @dataclass
 class Contents:
-    """texts: what to search, the raw text first. value: of a JSON or YAML file. problem: what is wrong."""
+    """texts: what to search, the raw text first. value: of a JSON or YAML file. named: other values under
+    their names, as {name: text} or the value of a JSON line. problem: what is wrong."""
 
     texts: list[str] = field(default_factory=list)
     value: Any = None
+    named: list[Any] = field(default_factory=list)
     problem: str | None = None
 
 
@@ -72,7 +75,7 @@ def read_contents(path: Path) -> Contents:
                 _read_parquet(path, found)
             elif start.startswith(b"GGUF"):
                 file.seek(0)
-                found.texts = list(_gguf_strings(file))
+                _read_gguf(file, found)
             elif path.stat().st_size > MAX_TEXT:
                 if path.suffix not in BINARY:
                     found.problem = f"is larger than {MAX_TEXT >> 20} MiB, too large for a text"
@@ -124,6 +127,7 @@ def _read_text(path: Path, data: bytes, found: Contents) -> None:
         for line in filter(str.strip, lines_of(text)):
             value, found.problem = read_json(line)
             found.texts += strings(value)
+            found.named.append(value)
             if found.problem:
                 return
     elif path.suffix in {".yaml", ".yml"}:
@@ -259,9 +263,13 @@ def _read_parquet(path: Path, found: Contents) -> None:
         with open_parquet(path, MAX_GROUP) as source:
             found.texts = ["\n".join(_schema_texts(source.schema_arrow))]
             for group in range(source.metadata.num_row_groups):
+                table = source.read_row_group(group)
                 # texts that are stored once are searched once
-                chunks = (c for column in source.read_row_group(group).columns for c in column.chunks)
-                found.texts += ["\n".join(texts) for chunk in chunks if (texts := list(_column(chunk)))]
+                chunks = [
+                    (name, c) for name, all_ in zip(table.column_names, table.columns) for c in all_.chunks
+                ]
+                found.texts += ["\n".join(texts) for _, chunk in chunks if (texts := list(_column(chunk)))]
+                found.named += (pair for name, chunk in chunks for pair in _named(name, chunk))
     # Arrow raises NotImplementedError for a type or an encoding that it does not know
     except (pa.ArrowException, NotImplementedError, UserError) as error:
         why = " ".join(str(error).split()).removeprefix(f"{path}: ")[:120]
@@ -311,19 +319,41 @@ def _column(array: Any) -> Iterator[str]:
         yield from (text for item in array.to_pylist() if item for text in as_texts(item))
 
 
+def _named(name: str, array: Any) -> Iterator[dict[str, str]]:
+    """The texts of an Arrow array that stand under the name of a secret."""
+    import pyarrow as pa
+
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        yield from _named(name, array.storage)
+    elif pa.types.is_struct(kind):
+        for part, inner in zip(kind, array.flatten()):
+            yield from _named(part.name, inner)
+    elif pa.types.is_map(kind):
+        for key, item in zip(array.keys.to_pylist(), array.items.to_pylist()):
+            if isinstance(key, str) and isinstance(item, str):
+                yield {key: item}
+    elif pa.types.is_nested(kind):
+        yield from _named(name, array.flatten())
+    elif is_secret_name(name):
+        yield from ({name: text} for text in _column(array))
+
+
 _GGUF_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _GGUF_STRING, _GGUF_ARRAY = 8, 9
 
 
-def _gguf_strings(file: BinaryIO) -> Iterator[str]:
+def _read_gguf(file: BinaryIO, found: Contents) -> None:
     """Keys and texts of a GGUF file's metadata. Raises ValueError for a file that is not sound."""
     _, version, _, count = struct.unpack("<4sIQQ", _take(file, 24))
     if not 2 <= version <= 3 or count > MAX_VALUES:
         raise ValueError("its GGUF header cannot be true")
     left = [MAX_VALUES]
     for _ in range(count):
-        yield _gguf_text(file, left)
-        yield from _gguf_value(file, struct.unpack("<I", _take(file, 4))[0], left)
+        key = _gguf_text(file, left)
+        values = list(_gguf_value(file, struct.unpack("<I", _take(file, 4))[0], left))
+        found.texts += [key, *values]
+        found.named += [{key: value} for value in values] if is_secret_name(key) else []
 
 
 def _gguf_value(file: BinaryIO, kind: int, left: list[int], depth: int = 0) -> Iterator[str]:

@@ -157,9 +157,13 @@ def refuse_secrets(
 
 def is_credential(name: str, value: str) -> bool:
     """Whether `name: value` gives away a secret: the name says so, and the value is not a placeholder."""
-    if not _SECRET_NAME.search(name) or _PLACEHOLDER.search(value) or not _VALUE.fullmatch(value):
+    if not is_secret_name(name) or _PLACEHOLDER.search(value) or not _VALUE.fullmatch(value):
         return False
     return len(value) >= (_SHORTEST if re.search(r"pass", name, re.IGNORECASE) else _SHORTEST_PLAIN)
+
+
+def is_secret_name(name: str) -> bool:
+    return bool(_SECRET_NAME.search(name))
 
 
 def is_environment_file(text: str) -> bool:

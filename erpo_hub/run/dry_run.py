@@ -20,6 +20,7 @@ import yaml
 from datasets import Dataset
 
 from ..errors import UsageError, UserError
+from ..paths import expanded
 from ..record.format import read_record
 from ..tasks.prompts import shape_prompts
 from ..tasks.rows import read_rows
@@ -194,7 +195,7 @@ def check_processes(launch: Launch | None, recipe: Path | None) -> None:
 
 def architecture(model: str) -> str:
     """`model_type` of a model that may not be on this machine: from its config, else from its name."""
-    config = Path(model).expanduser() / "config.json"
+    config = expanded(model) / "config.json"
     if config.is_file():
         return str(json.loads(config.read_text(encoding="utf-8")).get("model_type"))
     if model == EMBEDDED_MODEL:

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..errors import UsageError, UserError
+from ..paths import expanded
 from .files import KINDS, is_saved_dataset, kind_of
 
 EXAMPLES = "openai/gsm8k, data/train.jsonl, reasoning-gym:chain_sum or builtin:expressions"
@@ -62,7 +63,7 @@ def parse_spec(text: str) -> Spec:
                     f"{text}: there is no such builtin task; the one there is: builtin:expressions"
                 )
             return spec
-    path = Path(name).expanduser()
+    path = expanded(name)
     if kind_of(path) or path.exists() or name.startswith((".", "/", "~")):
         return _file_spec(text, path, options)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..paths import expanded
 from .asked import SHAPING, as_messages, asked_as, check_ids, encode
 from .audit import Audit, Comparison, audit, compare_positions
 from .columns import token_columns
@@ -64,7 +65,7 @@ class Engine(Vocabulary):
         """
         lm, tokenizer = load(model, revision=revision, adapter=adapter, device=device, dtype=dtype)
         given = str(adapter or model)
-        path = Path(given).expanduser()
+        path = expanded(given)
         return cls(lm, tokenizer, name=path.name if path.exists() else given, revision=revision)
 
     # -- text in ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ The trainer loads its policy through TRL, which places it among processes; it as
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError
+from ..paths import expanded
 from ..text import one_line
 from .asked import asked_as
 from .on_hub import check_on_hub
@@ -29,6 +31,7 @@ _DAMAGE = (
     *(EOFError, ArithmeticError, AssertionError, MemoryError, struct.error),
 )
 EMBEDDED_MODEL = "builtin:tiny-reasoner"
+_TEMPLATE_NAME = re.compile(r"[\w-]{1,100}", re.ASCII)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -113,7 +116,7 @@ def _where(name: str, revision: str | None) -> dict[str, Any]:
     """The arguments of `from_pretrained` that say where the files are."""
     if not name:
         raise UserError("the model's name is empty: give a folder, a GGUF file or a Hub id")
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise UserError(f"{name}: no such GGUF file")
@@ -128,7 +131,7 @@ def _where(name: str, revision: str | None) -> dict[str, Any]:
 
 def _check_revision(name: str, revision: str | None) -> None:
     """A folder has no revisions: what was asked for might be other weights than these."""
-    if revision is not None and Path(name).expanduser().exists():
+    if revision is not None and expanded(name).exists():
         raise UserError(f"revision={revision!r}: only a model on the Hub has revisions; leave it out")
 
 
@@ -188,14 +191,26 @@ def _load_tokenizer(name: str, where: dict[str, Any]) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
         tokenizer("1")  # wrong settings show when it is used
+        _check_savable(tokenizer)
     except _DAMAGE as e:
         raise UserError(f"{name}: its tokenizer cannot be loaded ({one_line(e)})") from e
     return tokenizer
 
 
+def _check_savable(tokenizer: Any) -> None:
+    """Raises ValueError for what would stop a save, or lead it out of its folder: each further template
+    becomes a file of its name."""
+    templates = tokenizer.chat_template
+    if isinstance(templates, dict) and (
+        odd := [n for n in templates if not _TEMPLATE_NAME.fullmatch(str(n))]
+    ):
+        raise ValueError(f"a chat template of the name {odd[0]!r:.100}")
+    json.dumps([tokenizer.init_kwargs, templates], default=str, ensure_ascii=False).encode()
+
+
 def _adapter_config(name: str, revision: str | None) -> dict[str, Any] | None:
     """The adapter's own config when `name` is an adapter (a folder, or a Hub repository), else None."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     file = None
     if path.is_dir():
         file = path / "adapter_config.json"
@@ -241,11 +256,11 @@ def _base_of(name: str, config: dict[str, Any]) -> str:
         raise UserError(
             f"{name}: an adapter whose config names no base model; load the base and pass adapter={name!r}"
         )
-    if not Path(name).expanduser().is_dir():  # a stranger's, which leads to no folder of this machine
-        if base != EMBEDDED_MODEL and (Path(base).expanduser().exists() or Path(base).is_absolute()):
+    if not expanded(name).is_dir():  # a stranger's, which leads to no folder of this machine
+        if base != EMBEDDED_MODEL and (expanded(base).exists() or Path(base).is_absolute()):
             raise UserError(f"{name}: its base {base} is a folder; load the base and pass adapter={name!r}")
         return base
-    beside = Path(name).expanduser().resolve().parent / "model"
+    beside = expanded(name).resolve().parent / "model"
     for found in (base, (_adapter_config(str(beside), None) or {}).get("base_model_name_or_path")):
         place = Path(resolve_model(str(found))).expanduser()
         if place.is_dir() and (place.is_absolute() or found == base):
@@ -262,7 +277,7 @@ def _adapter_folder(adapter: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    folder = Path(adapter).expanduser()
+    folder = expanded(adapter)
     files = ["adapter_*", "tokenizer*", "special_tokens_map.json", "chat_template*", "vocab*", "merges.txt"]
     try:
         if not folder.is_dir():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..paths import expanded
 from ..publish import commit
 from ..publish.bundle import WEIGHTS_AND_TOKENIZER
 from ..publish.failures import explain
@@ -40,7 +41,7 @@ class Source:
 
     def get(self, where: str, revision: str | None = None) -> Fetched:
         """A folder as it stands, a bundle inside a run's folder, or a repository. Raises UserError."""
-        path = Path(where).expanduser()
+        path = expanded(where)
         if path.is_dir():
             inner = path / "bundle"
             folder = inner if (inner / "run.json").is_file() else path

@@ -173,3 +173,27 @@ def test_the_process_ends_with_its_owner(model):
     while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "template"),
+    [("../../../elsewhere", "x"), ("a\0b", "x"), ("", "x"), ("more", "\ud800"), ("/tmp/x", "x")],
+)
+def test_a_template_that_cannot_be_saved_into_its_folder_is_refused(name, template, tmp_path):
+    folder = Path(save_chat_model(tmp_path / "model"))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["chat_template"] = [{"name": n, "template": t} for n, t in (("default", "x"), (name, template))]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    with pytest.raises(UserError, match="its tokenizer cannot be loaded"):
+        load_tokenizer(str(folder))
+
+
+def test_further_templates_with_ordinary_names_stay(tmp_path):
+    folder = Path(save_chat_model(tmp_path / "model"))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["chat_template"] = [{"name": n, "template": "x"} for n in ("default", "tool_use", "rag-2")]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    load_tokenizer(str(folder)).save_pretrained(tmp_path / "saved")
+    assert len(load_tokenizer(str(tmp_path / "saved")).chat_template) == 3

@@ -33,6 +33,7 @@ from tests.hub_server.server import BOB
         "reasoning-gym:chain_sum?max_terms=1000000000",  # seconds and memory
         "builtin:expressions?append=" + "z" * 100_000,  # hundreds of megabytes
         "x" * 5000,  # no name of a file
+        "~nosuchuser/x.jsonl",  # whose home folder nobody knows
     ],
 )
 def test_questions_that_cost_too_much_are_not_made(spec, bundle, monkeypatch):

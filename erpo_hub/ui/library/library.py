@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...paths import expanded
 from ...record.format import RunRecord
 from ...text import one_line
 from ...traces.on_hub import NotOnTheHub
@@ -193,7 +194,7 @@ def open_library(paths: Iterable[str | Path | RunFolder], limits: Limits | None 
         if isinstance(given, RunFolder):
             _add_run_or_say(library, given)
             continue
-        path = Path(given).expanduser()
+        path = expanded(given)
         if path.is_dir():
             _add_folder(library, path)
         elif path.is_file():
@@ -223,7 +224,7 @@ def add_runs(library: Library, given: str) -> list[str]:
 
     Raises UserError where there is none.
     """
-    path = Path(given).expanduser()
+    path = expanded(given)
     folders = _run_folders(path)
     if folders:
         return [_add_run(library, RunFolder(_fresh(library.runs, f.name), f)) for f in folders]
