@@ -139,19 +139,21 @@ def doctor(
     Example: `erpo-hub doctor runs/demo/erpo`, or `erpo-hub doctor trl-run/checkpoint-500`
     """
     from ..record.format import FILE, read_record
+    from ..record.trainer_state import STATE, read_state
     from ..train.history import Facts
-    from ..train.replay import STATE, read_state, replay
+    from ..train.replay import replay
+    from ..verification.claims import shown
 
     found: list[Any] | None = None
     if run.name != STATE and (run.is_file() or (run / FILE).is_file()):
         record = read_record(run)
         log, found = record.history, record.findings
-        given = record.arguments.all
+        limit = record.arguments.all.get("max_completion_length")
         facts = Facts(
             max_steps=record.cost.steps or len(log),
             lora=record.adapter is not None,
             half=record.prompt.dtype in ("bfloat16", "float16"),
-            completion_limit=given.get("max_completion_length"),
+            completion_limit=limit if type(limit) is int else None,  # anything may stand there
         )
     else:
         log, facts = read_state(run)
@@ -159,7 +161,11 @@ def doctor(
     found = replay(log, facts) if found is None else found
     for one in found:
         since = f"since step {one.step}" if one.step else "from the start"
-        typer.echo(f"{one.what} ({one.kind}, {since}, {one.certainty}): {one.change}")
+        # A run.json may be a stranger's; of our own findings none is cut off by this limit.
+        kind, certainty, what, change = (
+            shown(words, 600) for words in (one.kind, one.certainty, one.what, one.change)
+        )
+        typer.echo(f"{what} ({kind}, {since}, {certainty}): {change}")
     typer.echo(f"{len(found) or 'nothing'} found over {len(log):,} logged steps, {watched}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..record.typed import Misfit, check_limits, parse
+from ..text import one_line
 from .hub import FREE, Token
 
 commands = typer.Typer()
@@ -86,12 +87,16 @@ def evaluate(
 def _json_object(option: str, text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
+    told = f"{option} {text if len(text) <= 80 else text[:77] + '...'}"
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{option} {text}: is not JSON ({error})") from error
+        value = parse(text)
+        check_limits(value)
+    except RecursionError:
+        raise UsageError(f"{told}: is not JSON (nested too deeply)") from None
+    except (ValueError, Misfit) as error:
+        raise UsageError(f"{told}: is not JSON ({one_line(error)})") from error
     if not isinstance(value, dict):
-        raise UsageError(f'{option} {text}: give an object such as {{"enable_thinking": false}}')
+        raise UsageError(f'{told}: give an object such as {{"enable_thinking": false}}')
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -276,10 +277,18 @@ def _refuse_empty(arguments: list[str]) -> None:
         raise UsageError(f"the argument after `{before}` is empty: give it, or leave it out")
 
 
+def _print_whatever() -> None:
+    """What the terminal's encoding lacks is spelled out: a card must not end in a traceback there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Console entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a cluster sends the second
         signal.signal(number, _stop)
+    _print_whatever()
     try:
         _refuse_empty(sys.argv[1:])
         app()

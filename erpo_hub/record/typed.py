@@ -22,9 +22,13 @@ class Misfit(Exception):
     """Which field does not fit, and what it should be."""
 
 
-def parse(text: str) -> Any:
-    """A JSON value, without NaN, infinity and endless numbers. Raises ValueError, RecursionError."""
-    return json.loads(text, parse_int=_number(int), parse_float=_number(float), parse_constant=_number(None))
+def parse(text: str, finite: bool = True) -> Any:
+    """A JSON value, without endless numbers and, unless told so, NaN and infinity, which Python writes.
+
+    Raises ValueError, RecursionError.
+    """
+    constant = _number(None if finite else float)
+    return json.loads(text, parse_int=_number(int), parse_float=_number(float), parse_constant=constant)
 
 
 def _number(read: Any) -> Any:
@@ -38,8 +42,8 @@ def _number(read: Any) -> Any:
     return checked
 
 
-def check_limits(data: Any) -> None:
-    """Depth, length and numbers of any JSON value, without recursion."""
+def check_limits(data: Any, finite: bool = True) -> None:
+    """Depth, length and numbers of any JSON value, without recursion. finite: as in `parse`."""
     level = [data]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
@@ -50,7 +54,7 @@ def check_limits(data: Any) -> None:
                 below += [*value, *value.values()] if isinstance(value, dict) else value
             elif isinstance(value, int | float):
                 if not -MAX_INTEGER < value < MAX_INTEGER and not (
-                    isinstance(value, float) and abs(value) < float("inf")
+                    isinstance(value, float) and (abs(value) < float("inf") or not finite)
                 ):
                     raise Misfit("it has a number that is too large or not finite")
             elif isinstance(value, str) and not value.isascii():

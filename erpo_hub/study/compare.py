@@ -25,6 +25,7 @@ from ..errors import UsageError, UserError
 from ..lock import locked
 from ..methods.catalog import METHODS
 from ..text import write_json
+from .finished import read_cell
 from .report import SHARED, Report, build_report
 
 DEFAULTS: dict[str, Any] = {
@@ -233,11 +234,9 @@ def _is_finished(out_dir: Path, cell: dict[str, Any]) -> bool:
     path = cell_folder(out_dir, cell) / "cell.json"
     if not path.exists():
         return False
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["cell"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}): delete it to train the cell again") from error
-    other = [f"{key}: {found.get(key)} there, {cell[key]} now" for key in cell if found.get(key) != cell[key]]
+    found = read_cell(path)["cell"]
+    there = {key: str(found.get(key))[:100] for key in cell if found.get(key) != cell[key]}
+    other = [f"{key}: {told} there, {cell[key]} now" for key, told in there.items()]
     if other:
         raise UserError(f"{path} was made with other settings ({'; '.join(other)}): choose another out_dir")
     return True

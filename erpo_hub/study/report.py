@@ -6,7 +6,6 @@ share and over the questions, which are the same for all.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from ..evaluation.statistics import (
 )
 from ..text import p_value, write_json
 from .figures import CURVES, MEASURES, draw_report
+from .finished import read_cell
 
 # What all cells of a comparison have in common.
 SHARED = ("model", "task", "steps", "n_sampled", "k_sampled", "n_greedy", "train_size")
@@ -59,7 +59,7 @@ def build_report(
     out = Path(out_dir)
     wanted = list(cells) if cells is not None else sorted((out / "cells").glob("*/seed-*"))
     missing = [str(folder.relative_to(out)) for folder in wanted if not (folder / "cell.json").exists()]
-    found = [_read_cell(folder / "cell.json") for folder in wanted if (folder / "cell.json").exists()]
+    found = [read_cell(folder / "cell.json") for folder in wanted if (folder / "cell.json").exists()]
     if not any(cell["cell"]["preset"] for cell in found):
         raise UserError(f"{out} has no finished cell to report on: see cells/*/seed-*/log.txt there")
     report = Report(out, report_data(found, baseline=baseline) | {"missing": missing})
@@ -89,13 +89,6 @@ def report_data(found: list[dict[str, Any]], *, baseline: str = "grpo") -> dict[
         "curves": {column: _curves(trained, column) for column in CURVES},
         "versions": found[0]["versions"],
     }
-
-
-def _read_cell(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read ({error}): delete it to train the cell again") from error
 
 
 def _first(by_seed: dict[int, dict]) -> dict:

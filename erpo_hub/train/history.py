@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 KEPT, EARLY = 40, 10  # values of each number: the last ones, and those that the run began with
+LARGEST = 1e15  # of a number: no run has larger ones, and sums and squares of such numbers stay finite
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,15 @@ class History:
     step: int = 0
 
     def add(self, step: int, numbers: dict[str, float | None]) -> None:
+        """A log may be a stranger's: what is not finite or beyond `LARGEST` is left out."""
         self.step = step
         for name, value in numbers.items():
             if value is None or value != value:  # NaN: nobody scored, or no token
                 continue
+            if abs(value) > LARGEST:
+                if name != "grad_norm":
+                    continue
+                value = math.inf  # the one number that tells something by this, and whose rule expects it
             if len(self.begun[name]) < EARLY:
                 self.begun[name].append(value)
             self.late[name].append((step, value))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hub_server.fixtures import hub  # noqa: F401
+from hub_server.sample_run import example_run
 from hub_server.server import ALICE, HubServer
 
 from erpo_hub.cli.flags import parse_flags
@@ -114,6 +115,10 @@ JUDGE = ["evaluate", "builtin:tiny-reasoner", "builtin:expressions", "-n", "4"]
         ([*TRACE, "-n", "2", "--parquet", "."], 1, "--parquet .: is a folder; give a file"),
         ([*JUDGE, "--temperature", "1e-300"], 2, "temperature=1e-300: give 0 (greedy)"),
         ([*JUDGE, "--shaping", '{"top_k": 2.5}'], 2, "shaping: top_k=2.5: give numbers"),
+        ([*JUDGE, "--shaping", "5"], 2, "--shaping 5: give an object such as"),
+        pytest.param(
+            [*JUDGE, "--chat-template-kwargs", "[" * 90_000], 2, "is not JSON (nested too deeply)", id="deep"
+        ),
     ],
 )
 def test_bad_input_is_one_line(
@@ -133,7 +138,19 @@ def test_bad_input_is_one_line(
     assert len(lines) == 1, lines
     assert lines[0].startswith("error: ")
     assert message in lines[0]
+    assert len(lines[0]) < 1000
     assert not list(tmp_path.iterdir())
+
+
+def test_a_terminal_without_a_sign_gets_it_spelled_out(tmp_path: Path) -> None:
+    """A card has joiners that Windows' code pages lack."""
+    (tmp_path / "run.json").write_text(json.dumps(example_run()))
+    card = cli("card", str(tmp_path), PYTHONIOENCODING="utf-8").stdout
+    assert any(ord(sign) > 255 for sign in card)
+    spelled = card.encode("cp1252", errors="backslashreplace").decode("cp1252")
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([SCRIPT, "card", str(tmp_path)], capture_output=True, env=environment, timeout=300)
+    assert (done.returncode, done.stdout.decode("cp1252").splitlines()) == (0, spelled.splitlines())
 
 
 def test_debug_shows_the_traceback() -> None:
