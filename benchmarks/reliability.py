@@ -468,10 +468,10 @@ A push is one `create_commit`. huggingface_hub repeats uploads and listings itse
 minute, hf_xet for four minutes); around the commit request, which it does not repeat, erpo-hub does: 408,
 429 with Retry-After, every status from 500 on, dropped connections, each time with fresh operations on top
 of the head that the content was made for. Every request has a deadline (25 s, and a second for each 32 KiB
-that it sends), whatever trickles in meanwhile; a slow answer, or one that is not the Hub's, is asked for
-once more. After every failure the files on the branch are compared with the bundle's, so a commit whose
-answer was lost or wrong is recognized and never made twice. What was uploaded stays uploaded: running the
-same command again goes on from there.
+that it sends or that arrive of a file), whatever trickles in meanwhile; a slow answer, or one that is not
+the Hub's, is asked for once more. After every failure the files on the branch are compared with the bundle's,
+so a commit whose answer was lost or wrong is recognized and never made twice. What was uploaded stays
+uploaded: running the same command again goes on from there.
 
 Each row is a fresh repository on the test Hub (`tests/hub_server`: real HTTP, the real client, Xet through
 a local store), a fault, and then the same command once more. "Commits" counts what the push has left:

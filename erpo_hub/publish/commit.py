@@ -88,7 +88,7 @@ def commit_once(
             info = call_hub(push.send)
             push.check(info)
             return Outcome(info, made=info.oid != head)
-        except TOLD as error:
+        except (*TOLD, UserError) as error:  # a refused card too: an earlier attempt may have landed since
             if landed := push.landed(error):
                 return Outcome(landed, made=True, recovered=True)
             again = (may_pass(error, attempt) or status_of(error) == 412) and not client_gave_up(error)

@@ -1,8 +1,9 @@
 """Patience with the Hub and its limits: what is asked again, how long a request may take, what an answer is.
 
 Uploads and listings are repeated by huggingface_hub itself; here are a deadline for every request (a server
-that sends a byte a second never runs into the client's own timeout), the repetition of what the client does
-not repeat, and one name for answers that are not the Hub's (the page of a captive portal, cut-off JSON).
+that sends a byte a second never runs into the client's own timeout; a file that arrives steadily may take
+as long as it needs), the repetition of what the client does not repeat, and one name for answers that are
+not the Hub's (the page of a captive portal, cut-off JSON).
 Left out: what to do about a commit whose fate is unknown (commit.py). May import httpx and httpcore.
 """
 
@@ -27,11 +28,14 @@ from ..errors import UserError
 WAITS = (1.0, 2.0, 4.0, 8.0, 8.0)  # seconds before each retry
 LONGEST_WAIT = 300.0  # of a Retry-After that is honoured
 DEADLINE = 25.0  # seconds for one request from its first byte to its answer's last, and one more for
-SLOWEST = 32 * 1024  # every so many bytes that it sends
+SLOWEST = 32 * 1024  # every so many bytes that it sends or gets
+LARGEST = 50_000_000_000  # bytes of an answer that earn time: what the client fetches by plain HTTP at most
+UNTOLD = 16 << 20  # of an answer without a length: text, which the Hub packs; over 10 MB it would be LFS
 REPEATS = 40  # of one request within one call: more is a loop, of pages or of the client
 CLIENT_TRIES = 6  # of one request, before the client gives up
 CLIENT_RETRIES = {None, 408, 429, 500, 502, 503, 504}  # statuses, and a connection that broke
 PASSING = {408, 429}  # and every status from 500 on
+CARD_REFUSED = "Invalid metadata in README.md"  # the client's words for the Hub's verdict on a card
 _XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
 T = TypeVar("T")
 
@@ -65,7 +69,7 @@ def call_hub(call: Callable[[], T]) -> T:
 
 def _odd(error: BaseException) -> Exception:
     said = " ".join(str(error).split())
-    if isinstance(error, ValueError) and "metadata" in said.lower():  # the Hub's verdict on a card
+    if isinstance(error, ValueError) and said.startswith(CARD_REFUSED):  # other errors may quote a name
         return UserError(f"the Hub refuses the card's metadata: {said[:300]}")
     return OddAnswer(f"{type(error).__name__}: {said[:120]}")
 
@@ -138,7 +142,8 @@ def seconds_to_wait(text: str) -> float | None:
 
 # --- deadlines ---
 
-# .until: when the request that this thread makes must have ended; .quiet: since when none of its own runs
+# .until: when the request that this thread makes must have ended; .coming: bytes of its answer that may still
+# move that; .quiet: since when none of its own runs
 _request = threading.local()
 _asked: Counter[str] = Counter()
 _lock, _users, _uploading = threading.Lock(), [0], threading.Lock()
@@ -224,6 +229,20 @@ def _watch(client: Any) -> None:
     for transport in (client._transport, *client._mounts.values()):
         if pool := getattr(transport, "_pool", None):
             pool._network_backend = _Backend(pool._network_backend)
+            _forget_connections(pool)
+
+
+def _forget_connections(pool: Any) -> None:
+    """Takes from a pool the connections that were opened before it was watched: they know no deadline.
+
+    Those in use serve their request to its end, and are not used again.
+    """
+    with pool._optional_thread_lock:
+        in_use = [request.connection for request in pool._requests]
+        idle = [one for one in pool._connections if one.is_idle() and one not in in_use]
+        pool._connections = []
+    for connection in idle:
+        connection.close()
 
 
 def _named(request: httpx.Request) -> str:
@@ -231,6 +250,7 @@ def _named(request: httpx.Request) -> str:
 
 
 def _begin(request: httpx.Request) -> None:
+    _request.coming = 0
     if not _users[0]:
         _request.until = None
         return
@@ -243,6 +263,9 @@ def _begin(request: httpx.Request) -> None:
 
 def _end(response: httpx.Response) -> None:
     headers, seconds = response.headers, None
+    if response.request.method == "GET":  # what follows is its body
+        told = headers.get("content-length", "")
+        _request.coming = min(int(told), LARGEST) if told.isascii() and told.isdigit() else UNTOLD
     if "retry-after" in headers:  # the client sleeps whatever number stands there
         seconds = seconds_to_wait(headers["retry-after"])
         headers["retry-after"] = "" if seconds is None else str(round(seconds))
@@ -277,7 +300,9 @@ class _Stream(httpcore.NetworkStream):
         self.inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return _within(lambda left: self.inner.read(max_bytes, left), timeout)
+        found = _within(lambda left: self.inner.read(max_bytes, left), timeout)
+        _earn(len(found))
+        return found
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         _within(lambda left: self.inner.write(buffer, left), timeout)
@@ -308,3 +333,15 @@ def _within(act: Callable[[float | None], T], timeout: float | None) -> T:
         return act(left if timeout is None else min(left, timeout))
     except httpcore.TimeoutException as error:
         raise TooSlow from error
+
+
+def _earn(size: int) -> None:
+    """Moves the deadline with what has arrived of an answer's body, so that a large file may take its time.
+
+    Never further than DEADLINE from now, so that nobody starts fast and dawdles on what that has saved.
+    """
+    until, earned = getattr(_request, "until", None), min(size, getattr(_request, "coming", 0))
+    if until is None or not earned:
+        return
+    _request.coming -= earned
+    _request.until = max(until, min(until + earned / SLOWEST, time.monotonic() + DEADLINE))

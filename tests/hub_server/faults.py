@@ -36,7 +36,8 @@ class Fault:
     action: "status" (answer with `status`, `headers` and `body`, by default an error as JSON), "reset" (cut
     the connection while the body arrives), "stall" (say nothing for `seconds`, then cut), "trickle" (a byte a
     `seconds`, from the status line on), "lost" (do the work, then cut instead of answering), "landed" (do the
-    work, then answer with `status` and `body`).
+    work, then answer with `status` and `body`), "slow" (do the work, then answer with the right status and
+    headers and `piece` bytes of the body a `seconds`).
     """
 
     match: str
@@ -47,6 +48,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 30.0
     body: bytes | None = None
+    piece: int = 1
     seen: int = 0
 
     def due(self, method: str, path: str) -> bool:
@@ -100,6 +102,9 @@ class FaultMiddleware:
             await send({"type": "http.response.body", "body": body})
             return
         transport = _transports.get(tuple(scope["client"]))
+        if fault.action == "slow" and transport is not None:
+            await self.app(scope, receive, _slowly(send, fault, transport))
+            return
         if fault.action == "trickle" and transport is not None:
             await _drain(receive)
             for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + b" " * 1000:
@@ -118,6 +123,20 @@ class FaultMiddleware:
             await asyncio.sleep(fault.seconds)
         if transport is not None:
             transport.abort()
+
+
+def _slowly(send: Any, fault: Fault, transport: asyncio.Transport) -> Any:
+    async def slow(message: Any) -> None:
+        body = message.get("body", b"")
+        for start in range(0, len(body), fault.piece):
+            if transport.is_closing():
+                return
+            piece = body[start : start + fault.piece]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(fault.seconds)
+        await send(message if not body else message | {"body": b""})
+
+    return slow
 
 
 async def _drain(receive: Any) -> None:

@@ -14,10 +14,12 @@ from fastapi.responses import JSONResponse
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import _xet
 
+from erpo_hub.errors import UserError
 from erpo_hub.publish import patience
 from erpo_hub.publish.commit import Content, commit_once, head_of
+from erpo_hub.verification.fetch import Source
 from tests.hub_server import xet as store
-from tests.hub_server.fixtures import hub  # noqa: F401
+from tests.hub_server.fixtures import hub, no_xet  # noqa: F401
 from tests.hub_server.server import ALICE, HubServer
 
 DAWDLING = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
@@ -109,6 +111,44 @@ def test_an_upload_by_xet_ends_at_its_deadline(
     over.set()
     assert time.monotonic() - started < 40  # twice the deadline, and what was asked before and after
     assert head_of(api, "alice/slow") == head  # no half of it, and no later one
+
+
+def test_a_connection_from_before_has_the_deadline_too(
+    hub: HubServer,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    from huggingface_hub.utils import _http
+
+    monkeypatch.setattr(_http, "_GLOBAL_CLIENT_FACTORY", _http.default_client_factory)
+    _http.close_session()
+    api = HfApi(endpoint=hub.url, token=ALICE)
+    api.whoami()  # leaves a connection that is kept alive
+    hub.fail("GET /api/whoami-v2", "trickle", seconds=0.02)  # 20 s in all
+    monkeypatch.setattr(patience, "DEADLINE", 0.5)
+    with pytest.raises(patience.TooSlow):
+        patience.call_hub(api.whoami)
+
+
+@pytest.mark.parametrize(("piece", "arrives"), [(40_000, True), (1, False)])
+def test_a_download_may_last_as_long_as_it_gets_on(
+    hub: HubServer,  # noqa: F811
+    no_xet: None,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    piece: int,
+    arrives: bool,
+):
+    api, size = HfApi(endpoint=hub.url, token=ALICE), 800_000
+    hub.state.create("models", "alice/big", "alice")
+    api.upload_file(path_or_fileobj=b"x" * size, path_in_repo="model.safetensors", repo_id="alice/big")
+    hub.fail("GET .*/resolve/.*safetensors", "slow", times=99, piece=piece, seconds=0.1)
+    monkeypatch.setattr(patience, "DEADLINE", 1.0)
+    monkeypatch.setattr(patience, "pause", lambda seconds: None)
+    if arrives:  # twice the deadline
+        found = Source(ALICE, hub.url).get("alice/big")
+        assert (found.folder / "model.safetensors").stat().st_size == size
+    else:  # it would last for a day
+        with pytest.raises(UserError, match=r"alice/big can't be fetched: .* too slow"):
+            Source(ALICE, hub.url).get("alice/big")
 
 
 def test_a_wait_that_the_hub_asks_for_is_not_the_uploads(monkeypatch: pytest.MonkeyPatch):
