@@ -68,11 +68,11 @@ def write_json(path: str | os.PathLike[str], data: Any) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """The same for text; what is no file (`/dev/stdout`) is written to as it is."""
+    """The same for text, at a place that the user named: behind a link, and as it is to `/dev/stdout`."""
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")
         return
-    with text_beside(path, text):
+    with text_beside(path.resolve(), text):
         pass
 
 
@@ -80,9 +80,9 @@ def write_text(path: Path, text: str) -> None:
 def text_beside(path: Path, text: str) -> Iterator[None]:
     """Has `text` whole on the disk beside `path`, and in its place once the `with` block came to its end.
 
-    So two files are changed together: the second is written in the block. A link stays one.
+    So two files are changed together: the second is written in the block. A link at `path` is replaced and
+    never written through: in a stranger's folder it may lead anywhere.
     """
-    path = path.resolve()
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_text(text, encoding="utf-8")

@@ -264,12 +264,11 @@ def _read_parquet(path: Path, found: Contents) -> None:
             found.texts = ["\n".join(_schema_texts(source.schema_arrow))]
             for group in range(source.metadata.num_row_groups):
                 table = source.read_row_group(group)
-                # texts that are stored once are searched once
-                chunks = [
-                    (name, c) for name, all_ in zip(table.column_names, table.columns) for c in all_.chunks
-                ]
-                found.texts += ["\n".join(texts) for _, chunk in chunks if (texts := list(_column(chunk)))]
-                found.named += (pair for name, chunk in chunks for pair in _named(name, chunk))
+                for name, column in zip(table.column_names, table.columns):
+                    for chunk in column.chunks:
+                        if texts := list(_column(chunk)):  # those that are stored once are searched once
+                            found.texts.append("\n".join(texts))
+                        found.named += _named(name, chunk)
     # Arrow raises NotImplementedError for a type or an encoding that it does not know
     except (pa.ArrowException, NotImplementedError, UserError) as error:
         why = " ".join(str(error).split()).removeprefix(f"{path}: ")[:120]

@@ -201,10 +201,9 @@ def _check_savable(tokenizer: Any) -> None:
     """Raises ValueError for what would stop a save, or lead it out of its folder: each further template
     becomes a file of its name."""
     templates = tokenizer.chat_template
-    if isinstance(templates, dict) and (
-        odd := [n for n in templates if not _TEMPLATE_NAME.fullmatch(str(n))]
-    ):
-        raise ValueError(f"a chat template of the name {odd[0]!r:.100}")
+    for name in templates if isinstance(templates, dict) else ():
+        if not _TEMPLATE_NAME.fullmatch(str(name)):
+            raise ValueError(f"a chat template of the name {name!r:.100}")
     json.dumps([tokenizer.init_kwargs, templates], default=str, ensure_ascii=False).encode()
 
 
@@ -262,7 +261,7 @@ def _base_of(name: str, config: dict[str, Any]) -> str:
         return base
     beside = expanded(name).resolve().parent / "model"
     for found in (base, (_adapter_config(str(beside), None) or {}).get("base_model_name_or_path")):
-        place = Path(resolve_model(str(found))).expanduser()
+        place = expanded(resolve_model(str(found)))
         if place.is_dir() and (place.is_absolute() or found == base):
             return str(place)
     if Path(base).is_absolute():

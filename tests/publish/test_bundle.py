@@ -186,8 +186,13 @@ def test_a_full_disk_leaves_card_and_record_as_they_were(bundle, monkeypatch, fu
     assert (bundle / "README.md").read_text() == own
     assert (bundle / "run.json").read_bytes() == before
     assert not list(bundle.glob(".*partial"))
+    elsewhere = bundle.parent / "elsewhere.md"
+    elsewhere.write_text(own)
+    (bundle / "README.md").unlink()
+    (bundle / "README.md").symlink_to(elsewhere)  # is not written through
     add_figure(bundle, figure)
     assert "My own words." in (bundle / "README.md").read_text()
+    assert elsewhere.read_text() == own
 
 
 @pytest.mark.parametrize("step", ["_copy_weights", "_write_texts", "_move_into_place"])

@@ -242,6 +242,15 @@ def test_an_adapter_goes_on_no_other_base(run, lora_run, tmp_path):
         average(run / "model", lora_run, out=tmp_path / "out")
 
 
+def test_an_adapter_of_nobodys_base_is_one_line(lora_run, tmp_path):
+    adapter = Path(shutil.copytree(lora_run / "model", tmp_path / "adapter"))
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "~nosuchuser/x"
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="no such user"):
+        load(adapter)
+
+
 def test_weights_of_another_shape_are_refused(run, tmp_path):
     odd = Path(shutil.copytree(run / "model", tmp_path / "odd"))
     config = json.loads((odd / "config.json").read_text())
