@@ -220,3 +220,10 @@ def test_card_is_rendered_and_edits_survive(tiny_model: str, tmp_path: Path) -> 
     cli("card", str(folder), "--out", str(card))
     assert "My own closing words." in card.read_text()
     assert cli("card", str(folder)).stdout.startswith("---\n")
+    before = card.read_text()
+    command = [sys.executable, "-m", "erpo_hub.cli", "card", str(folder), "--out", str(card)]
+    full = ["bash", "-c", 'ulimit -f 2; exec "$@"', "bash", *command]  # no file grows beyond 2 KiB
+    done = subprocess.run(full, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"can't write {card}" in done.stderr
+    assert card.read_text() == before

@@ -41,6 +41,15 @@ def test_an_answer_that_is_a_program_does_not_run(name, tmp_path):
     assert not mark.exists()
 
 
+def test_an_answer_that_would_have_to_be_run_is_wrong():
+    task = load_task("reasoning-gym:string_insertion", test_size=1, train_size=1)
+    row = task.test[0]
+    written, run = (f"<answer>{text}</answer>" for text in (list(row["answer"]), f"list({row['answer']!r})"))
+    with Grader(task.grader) as grader:
+        scores = grader.grade([written, run], [row["answer"]] * 2, entry=[row["entry"]] * 2)
+    assert scores[0] > scores[1]
+
+
 @pytest.mark.parametrize(
     ("source", "value"),
     [("[[1, 0], [0, 1]]", [[1, 0], [0, 1]]), ("['A', 'B']", ["A", "B"]), ("-3*(4+5)/2", -13.5), ("6^3", 5)],

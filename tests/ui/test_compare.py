@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from erpo_hub.errors import UserError
 from erpo_hub.ui.context import Context
 from erpo_hub.ui.library.library import Limits, open_library
+from erpo_hub.ui.models import task_comparison
 from erpo_hub.ui.models.pool import Engines
 from erpo_hub.ui.models.task_comparison import compare_over_task
 
@@ -130,6 +131,16 @@ def test_an_opened_row_is_what_the_model_wrote_with_its_end(engine):
         assert shown.tokens == written.tokens
         assert len(shown) == row["lengths"][0]
         assert shown.finish_reason == written.finish_reason
+
+
+def test_a_task_of_a_record_that_costs_too_much_is_one_line(engine, monkeypatch):
+    monkeypatch.setattr(task_comparison, "MAKING", 2.0)
+    spec = "reasoning-gym:chain_sum?min_terms=300000&max_terms=300000"
+    asked = compare_over_task(
+        a_context({"model": engine}), ("model", "model"), spec, 1, {}, threading.Event()
+    )
+    with pytest.raises(UserError, match="making it takes more than 2 s"):
+        list(asked)
 
 
 def test_a_runs_own_answers_are_taken_where_they_fit(engine, tmp_path):
