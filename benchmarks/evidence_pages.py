@@ -349,7 +349,7 @@ def pages() -> dict[Path, str]:
         level, clipped, gain, bounds, whole, p, p_holm, shows, other, other_p, by_seed, ahead, counted_out,
         by_cut_off, methods, differences, pairs, task_of, measures, others, short, headline, credit,
         credits, over_time, ranks, predicts, predicts_rest, scored_forms, there, finished, unfinished,
-        seeds_so_far, row, alpha, averages, seeds_with_all, searched, searched_rows,
+        seeds_so_far, alpha, averages, seeds_with_all, searched, searched_rows,
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in functions}
     written = {}
