@@ -142,7 +142,6 @@ _ROWS = (
             "ρ_p = (mean_t r_t^p)^(1/p), clipped as one ratio, while p goes linearly from `holder_start` to "
             "`holder_end`. It acts only where a batch is used for several updates."
         ),
-        reconstructed="public notes on the paper: clip range, annealing and the mean over completions",
         settings=(
             Setting("holder_start", "power p at the first step"),
             Setting("holder_end", "power p at the last step"),

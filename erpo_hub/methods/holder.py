@@ -2,10 +2,11 @@
 
     rho_p = (mean_t r_t^p)^(1/p),    r_t = pi(o_t) / pi_old(o_t)
 
-p = 1 is the arithmetic mean, p -> 0 the geometric one (GSPO, GMPO); p is annealed linearly over the run. The
-paper's full text was not available: clip range, annealing and the mean over completions follow public
-notes on it. Where a batch is used once, every r_t is 1 and its gradient is the same for every p: the
-aggregation only acts with several updates a batch (`num_iterations` or `steps_per_generation`).
+p = 1 is the arithmetic mean, p -> 0 the geometric one (GSPO); p is annealed linearly over the run, from 2 to
+-2. The clip of rho_p (0.2) and the mean over completions are the paper's, too (eqs. 1 and 2, sec. 3.4), and
+its authors' code's (github.com/YihangChen9/HolderPO). Where a batch is used once, every r_t is 1 and its
+gradient is the same for every p: the aggregation only acts with several updates a batch (`num_iterations` or
+`steps_per_generation`; theirs takes eight updates from each batch, every completion once).
 
 Imports only torch.
 """

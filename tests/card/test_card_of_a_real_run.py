@@ -29,7 +29,7 @@ EXPECTED = {  # method: (title, paper, settings, reconstructed)
     "erpo": ("ERPO", "2603.28204", ERPO, True),
     "ep-grpo": ("EP-GRPO", "2605.04960", ERPO, True),
     "forking-tokens": ("GRPO on forking tokens", "2506.01939", ["top_entropy_quantile"], False),
-    "holder": ("HölderPO", "2605.12058", ["holder_start", "holder_end"], True),
+    "holder": ("HölderPO", "2605.12058", ["holder_start", "holder_end"], False),
     "gtpo": ("GTPO", "2508.04349", [], True),
 }
 
