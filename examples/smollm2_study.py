@@ -202,7 +202,7 @@ def judge(
     path = args.out / "evaluation" / f"{name.replace(' ', '-')}-{how}.json"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        lm, tokenizer = _loaded(model)
+        lm, tokenizer = load(str(model), dtype=torch.float32)
         result = evaluate(
             lm, task, tokenizer=tokenizer, grader=grader, n=args.questions,
             resume_path=path.with_suffix(".jsonl"), **settings, **decoding(args),
@@ -212,12 +212,6 @@ def judge(
         path.with_suffix(".jsonl").unlink()
         print(f"{result.table()}\n  {result.seconds:.0f} s", flush=True)
     return Evaluation.from_json(path)
-
-
-def _loaded(folder: Path) -> tuple[Any, Any]:
-    """Model and tokenizer; an adapter is merged into its base, which generates faster."""
-    lm, tokenizer = load(str(folder), dtype=torch.float32)
-    return (lm.merge_and_unload() if hasattr(lm, "merge_and_unload") else lm), tokenizer
 
 
 # -- training ---------------------------------------------------------------------------------------
@@ -341,7 +335,7 @@ def store_traces(args: argparse.Namespace, task: Task, grader: Grader) -> None:
     models |= {method: args.out / "runs" / f"{method}-0" / "model" for method in METHODS}
     traces = []
     for name, folder in models.items():
-        engine = Engine(*_loaded(folder), name=f"SmolLM2-135M, {name}")
+        engine = Engine(*load(str(folder), dtype=torch.float32), name=f"SmolLM2-135M, {name}")
         for number, row in enumerate(rows[: args.traces], 1):
             trace = engine.trace(
                 row["prompt"], chat=False, temperature=1.0, seed=number,
