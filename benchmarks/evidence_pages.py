@@ -70,28 +70,6 @@ def row(study: str, name: str, seeds: str = "") -> dict[str, Any]:
     return next(one for one in data(study, "grpo" if seeds else "", seeds)["rows"] if one["name"] == name)
 
 
-def there(rows: Sequence[Row]) -> list[Row]:
-    """Those of which a training is finished."""
-    return [r for r in rows if any(one["name"] == r[1] for one in data(r[0])["rows"])]
-
-
-def finished(studies: Sequence[str]) -> list[str]:
-    """Those of which there is data."""
-    return [study for study in studies if (EVIDENCE / f"{study}.parquet").exists()]
-
-
-def unfinished(study: str) -> str:
-    """What is missing of a study that is still running; nothing of a finished one."""
-    missing, done = data(study)["missing"], sum(one["seeds"] for one in data(study)["rows"])
-    return f"**Not finished: {done} of {done + len(missing)} cells so far.** " if missing else ""
-
-
-def seeds_so_far(study: str) -> str:
-    """How many seeds each row of an unfinished study has."""
-    rows = [f"{one['name']} {one['seeds']}" for one in data(study)["rows"] if one["name"] != "untrained"]
-    return f"Seeds so far: {', '.join(rows)}." if data(study)["missing"] else ""
-
-
 def against(
     study: str, name: str, measure: str = "sampled", baseline: str = "grpo", seeds: str = ""
 ) -> dict[str, Any]:
@@ -295,14 +273,6 @@ def alpha(study: str) -> float:
     return averaging.best_alpha(read_cells(EVIDENCE / f"{study}.parquet"))
 
 
-def seeds_with_all(study: str, seeds: str) -> int:
-    """How many of these seeds have both methods at every alpha."""
-    names = [averaging.row_name(m, a) for m in averaging.METHODS for a in averaging.ALPHAS]
-    first, last = map(int, seeds.split("-"))
-    found = [set(details(study).get(name, {})) for name in names]
-    return len([seed for seed in set.intersection(*found) if first <= seed <= last])
-
-
 def averages(study: str, seeds: str) -> str:
     """A line for each method and alpha, the base first."""
     names = ["untrained"] + [averaging.row_name(m, a) for m in averaging.METHODS for a in averaging.ALPHAS]
@@ -348,8 +318,8 @@ def pages() -> dict[Path, str]:
     functions = (
         level, clipped, gain, bounds, whole, p, p_holm, shows, other, other_p, by_seed, ahead, counted_out,
         by_cut_off, methods, differences, pairs, task_of, measures, others, short, headline, credit,
-        credits, over_time, ranks, predicts, predicts_rest, scored_forms, there, finished, unfinished,
-        seeds_so_far, alpha, averages, seeds_with_all, searched, searched_rows,
+        credits, over_time, ranks, predicts, predicts_rest, scored_forms, alpha, averages, searched,
+        searched_rows,
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in functions}
     written = {}

@@ -5,19 +5,22 @@
 
 Everything goes over loopback. Ordinary visitors ask the embedded model through `gradio_client`, each with
 seeds of its own, first alone and then while hostile ones upload, send malformed and oversized requests, come
-from other origins and open sessions. Exits 1 if a visitor got another's tokens or no answer, if the
-ordinary 95th percentile more than doubled, or if memory or disk went on growing.
+from other origins and open sessions. The app has a process of its own, or what the visitors compute would
+count as its work. Exits 1 if a visitor got another's tokens or no answer, if the ordinary 95th percentile
+more than doubled, or if memory or disk went on growing.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,12 +43,32 @@ MIB = 2**20
 LIMITS = Limits(512, 2000, 64, 64, (), Budget(memory=256 * MIB, disk=128 * MIB))
 
 
+@dataclass(frozen=True)
+class App:
+    """What its process says of itself once it serves."""
+
+    url: str
+    process: int
+    files: Path  # where it keeps those that visitors caused
+    alone: list[list[int]]  # tokens of each seed
+
+
+def serve(connection: Connection) -> None:
+    """The app's process: it serves until something is sent."""
+    engine = Engine.load(EMBEDDED_MODEL)
+    alone = [engine.trace(PROMPT, seed=seed, temperature=1.0).tokens for seed in range(SEEDS)]
+    demo = build_demo(engines={EMBEDDED_MODEL: engine}, limits=LIMITS)
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs(limits=LIMITS))
+    connection.send(App(url, os.getpid(), folder(), alone))
+    connection.recv()
+    demo.close()
+
+
 @dataclass
 class Load:
     """What is asked of and measured on one app."""
 
-    url: str
-    alone: list[list[int]]  # tokens of each seed
+    app: App
     users: int
     waits: list[float] = field(default_factory=list)
     foreign: int = 0  # answers that were not the visitor's own
@@ -54,7 +77,7 @@ class Load:
 
     def ask(self, until: float, number: int) -> None:
         """One ordinary visitor: a question, a pause, the next."""
-        client, seed = Client(self.url, verbose=False), number
+        client, seed = Client(self.app.url, verbose=False), number
         while time.monotonic() < until:
             started = time.perf_counter()
             try:
@@ -62,16 +85,16 @@ class Load:
             except Exception as error:  # noqa: BLE001 whatever it is, the visitor has no answer
                 print(f"an ordinary visitor lost an answer: {error!r:.200}", file=sys.stderr)
                 self.lost += 1
-                client = Client(self.url, verbose=False)
+                client = Client(self.app.url, verbose=False)
                 continue
             self.waits.append(time.perf_counter() - started)
-            self.foreign += answer["tokens"] != self.alone[seed % SEEDS]
+            self.foreign += answer["tokens"] != self.app.alone[seed % SEEDS]
             seed += self.users
             time.sleep(0.5)
 
     def attack(self, until: float, number: int) -> None:
         """One hostile visitor: each kind of request in turn, a few a second."""
-        with httpx.Client(base_url=self.url, timeout=60) as client:
+        with httpx.Client(base_url=self.app.url, timeout=60) as client:
             turn = number
             while time.monotonic() < until:
                 response = ATTACKS[turn % len(ATTACKS)](client, turn)
@@ -114,15 +137,15 @@ def together(load: Load, seconds: float, hostile: int) -> tuple[list[float], lis
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        samples.append((psutil.Process().memory_info().rss / MIB, disk()))
+        samples.append((psutil.Process(load.app.process).memory_info().rss / MIB, disk(load.app.files)))
         time.sleep(min(10.0, seconds / 20))
     return sorted(load.waits), samples
 
 
-def disk() -> float:
-    """MiB of the files that visitors caused."""
+def disk(files: Path) -> float:
+    """MiB of the files in a folder."""
     sizes = []
-    for place, _, names in os.walk(folder()):  # unlike rglob it bears folders that go meanwhile
+    for place, _, names in os.walk(files):  # unlike rglob it bears folders that go meanwhile
         for name in names:
             try:
                 sizes.append(os.path.getsize(os.path.join(place, name)))
@@ -133,16 +156,18 @@ def disk() -> float:
 
 def main(minutes: float, users: int, hostile: int, write: bool) -> int:
     """A fifth of the time alone, the rest mixed."""
-    engine = Engine.load(EMBEDDED_MODEL)
-    alone = [engine.trace(PROMPT, seed=seed, temperature=1.0).tokens for seed in range(SEEDS)]
-    demo = build_demo(engines={EMBEDDED_MODEL: engine}, limits=LIMITS)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_kwargs(limits=LIMITS))
-    load = Load(url, alone, users)
+    processes = multiprocessing.get_context("spawn")
+    ours, of_app = processes.Pipe()
+    process = processes.Process(target=serve, args=(of_app,), daemon=True)
+    process.start()
+    of_app.close()  # a process that dies ends the wait for it
+    load = Load(ours.recv(), users)
     together(load, min(20, 6 * minutes), hostile)  # warms up what is allocated once
     quiet, _ = together(load, 12 * minutes, 0)
     load.answers.clear()
     mixed, samples = together(load, 48 * minutes, hostile)
-    demo.close()
+    ours.send(None)
+    process.join()
     p95 = [waits[int(0.95 * len(waits))] for waits in (quiet, mixed)]
     half = len(samples) // 2
     memory = [max(m for m, _ in part) for part in (samples[:half], samples[half:])]
