@@ -17,6 +17,12 @@ EVALUATING = (
     "polynomial_multiplication", "puzzle24", "simple_integration", "spiral_matrix", "string_insertion",
 )  # fmt: skip
 
+# A class whose operator is `lambdify`, which prints a symbol's name into source code and runs that.
+PRINTED = (
+    "Function('f', (Function,), {{'__add__': lambdify}})(x)"
+    " + Symbol('0)\\nimport ctypes; ctypes.CDLL(None).system(b'touch {}');(0')"
+)
+
 
 @pytest.mark.parametrize("name", EVALUATING)
 def test_an_answer_that_is_a_program_does_not_run(name, tmp_path):
@@ -29,6 +35,7 @@ def test_an_answer_that_is_a_program_does_not_run(name, tmp_path):
         f"(lambda: open('{mark}', 'w'))()",
         f'x + sympify(\'__import__("os").system("touch {mark}")\')',
         f"''.__class__.__base__.__subclasses__()[0](open('{mark}', 'w'))",
+        PRINTED.format(mark),
     ]
     golds, entries = [row["answer"] for row in rows], [row["entry"] for row in rows]
     with Grader(task.grader) as grader:
@@ -39,6 +46,21 @@ def test_an_answer_that_is_a_program_does_not_run(name, tmp_path):
     assert right == [1.0, 1.0]
     assert max(wrong) < 0.1
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["polynomial_multiplication", "simple_integration", "intermediate_integration", "countdown", "puzzle24"],
+)
+def test_a_right_answer_in_other_words_is_worked_out(name):
+    task = load_task(f"reasoning-gym:{name}", test_size=2, train_size=1)
+    rows = list(task.test)
+    golds, entries = [row["answer"] for row in rows], [row["entry"] for row in rows]
+    with Grader(task.grader) as grader:
+        scores = grader.grade([f"<answer>({gold})</answer>" for gold in golds], golds, entry=entries)
+        wrong = grader.grade([f"<answer>({gold})*2</answer>" for gold in golds], golds, entry=entries)
+    assert scores == [1.0, 1.0]
+    assert max(wrong) < 0.1
 
 
 def test_an_answer_that_would_have_to_be_run_is_wrong():
@@ -77,13 +99,25 @@ def test_an_integral_is_read_as_the_parser_writes_it():
     )
     with pytest.raises(ValueError):
         checked_eval("sympify ('1')", names)
-    with pytest.raises(NameError):  # not even as a name
-        checked_eval("print", names)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["print", "lambdify", "[sin]", "sin + 1", "Symbol", "Symbol('x y')", "Symbol('x', 'y')", "Function('f')",
+     "Function('f', (Function,), {})(Symbol('x'))", "Function('0)')(1)", "Integer(Symbol('x'))", "sin('x')",
+     "{1: 2}", "preview(1)", "lambdify(Symbol('x'), 1)", "sin(*[1])", "Rational(p=1)"],
+)  # fmt: skip
+def test_functions_are_called_and_names_are_names(source):
+    import sympy
+
+    with pytest.raises(ValueError):
+        checked_eval(source, vars(sympy) | {"print": print})
 
 
 @pytest.mark.parametrize(
     "way",
-    ["os.system('touch {0}')", "subprocess.run(['touch', '{0}'])", "open('{0}', 'w')", "os.fork()",
+    ["os.system('touch {0}')", "__import__('ctypes').CDLL(None).system(b'touch {0}')",
+     "subprocess.run(['touch', '{0}'])", "open('{0}', 'w')", "os.fork()",
      "os.open('{0}', os.O_CREAT)", "socket.create_connection(('127.0.0.1', 9))"],
 )  # fmt: skip
 def test_a_grading_process_has_no_way_out(way, tmp_path):
