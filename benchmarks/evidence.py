@@ -32,7 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = ROOT / "docs" / "evidence"
 COLUMNS = (
     "step", "elapsed", "grad_norm", "reward", "frac_reward_zero_std", "entropy", "completions/mean_length",
-    "completions/clipped_ratio", "erpo/gate_mean", "erpo/gate_p90", "erpo/progress_std",
+    "completions/clipped_ratio", "clip_ratio/region_mean", "erpo/gate_mean", "erpo/gate_p90",
+    "erpo/progress_std",
 )  # fmt: skip
 PARTS = ("sampled", "greedy")
 NUMBERS = pa.list_(pa.float64())

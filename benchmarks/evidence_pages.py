@@ -98,6 +98,12 @@ def clipped(study: str, name: str) -> str:
     return f"{100 * study_details.clipping(details(study)[name])[1]:.0f}"
 
 
+def ratios_clipped(study: str, name: str) -> str:
+    """Share of the importance ratios (tokens', or completions') that the clip acts on, %, over all steps."""
+    steps = [step for cell in details(study)[name].values() for step in cell["history"]]
+    return number(100 * float(np.mean([step["clip_ratio/region_mean"] for step in steps])), 2)
+
+
 def gain(study: str, name: str, measure: str, baseline: str = "grpo", seeds: str = "") -> str:
     return number(100 * against(study, name, measure, baseline, seeds)["difference"], 1, "+")
 
@@ -230,6 +236,7 @@ def headline() -> str:
     body[0] += [_bold(whole(*test), q) for test, q in zip(first, adjusted)]
     others = [("", "erpo", "ERPO, additive"), ("", "ep-grpo", "EP-GRPO")]
     others += [("family", "forking-tokens", "GRPO on forking tokens (80/20)"), ("family", "gtpo", "GTPO")]
+    others += [("updates", "holder", "HölderPO, both with four updates a batch")]
     for study, name, label in others:
         tests = [(_study(study, task), name, measure) for task, measure in product(TASKS, MEASURES)]
         body.append(
@@ -316,9 +323,9 @@ def pages() -> dict[Path, str]:
         autoescape=False,
     )
     functions = (
-        level, clipped, gain, bounds, whole, p, p_holm, shows, other, other_p, by_seed, ahead, counted_out,
-        by_cut_off, methods, differences, pairs, task_of, measures, others, short, headline, credit,
-        credits, over_time, ranks, predicts, predicts_rest, scored_forms, alpha, averages, searched,
+        level, clipped, ratios_clipped, gain, bounds, whole, p, p_holm, shows, other, other_p, by_seed, ahead,
+        counted_out, by_cut_off, methods, differences, pairs, task_of, measures, others, short, headline,
+        credit, credits, over_time, ranks, predicts, predicts_rest, scored_forms, alpha, averages, searched,
         searched_rows,
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in functions}

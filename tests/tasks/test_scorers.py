@@ -20,7 +20,7 @@ EVALUATING = (
 # A class whose operator is `lambdify`, which prints a symbol's name into source code and runs that.
 PRINTED = (
     "Function('f', (Function,), {{'__add__': lambdify}})(x)"
-    " + Symbol('0)\\nimport ctypes; ctypes.CDLL(None).system(b'touch {}');(0')"
+    " + Symbol('0)\\nimport ctypes; ctypes.CDLL(None).system(b\\'touch {}\\');(0')"
 )
 
 
