@@ -24,7 +24,7 @@ _NAMED = frozenset({"Symbol", "Function"})
 _NUMBERS = frozenset({"Integer", "Float", "Rational"})
 _REFUSED = (
     "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile",
-    "os.remove", "os.rename", "os.rmdir", "os.kill", "os.link", "os.symlink", "os.truncate", "os.mkdir",
+    "os.remove", "os.rename", "os.rmdir", "os.kill", "os.link", "os.symlink", "os.truncate",
     "os.chmod", "os.chown", "subprocess.Popen", "pty.spawn", "socket.connect", "socket.bind",
     "socket.sendto", "shutil.rmtree",
 )  # fmt: skip
