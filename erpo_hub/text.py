@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,16 +82,42 @@ def write_text(path: Path, text: str) -> None:
 def text_beside(path: Path, text: str) -> Iterator[None]:
     """Has `text` whole on the disk beside `path`, and in its place once the `with` block came to its end.
 
-    So two files are changed together: the second is written in the block. A link at `path` is replaced and
-    never written through: in a stranger's folder it may lead anywhere.
+    So two files are changed together: the second is written in the block.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
+    with beside(path) as fresh:
+        fresh.write_text(text, encoding="utf-8")
         yield
-        partial.replace(path)
+
+
+@contextmanager
+def beside(path: Path, suffix: str = "") -> Iterator[Path]:
+    """A new, empty file beside `path`, to be written, and in its place once the block came to its end.
+
+    In a stranger's folder any name may be a link that leads anywhere. So one at `path` is replaced and never
+    written through, and the new file's name can't be guessed. It ends in `suffix`, where a writer goes by
+    that. A file that is replaced hands on its mode.
+    """
+    fresh = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.partial{suffix}")
+    try:
+        mode = _mode(path)  # what only its owner may read stays so on the way
+        os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else 0o600))
+        try:
+            yield fresh
+            if mode is not None and mode != _mode(fresh):  # a file system without modes refuses to set one
+                fresh.chmod(mode)
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk names none
+        if error.filename is None or str(error.filename) == str(fresh):  # a full disk names none
+            error.filename = str(path)
         raise
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def _mode(path: Path) -> int | None:
+    """Who may do what with a regular file; None where there is none."""
+    try:
+        found = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    return found & 0o777 if stat.S_ISREG(found) else None

@@ -8,7 +8,6 @@ May import pyarrow.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 
 from ..errors import UserError
 from ..parquet_file import open_parquet, unpacked_bytes
+from ..text import beside
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -62,14 +62,12 @@ _NEW = {"pivot_rule", "columns"}  # columns that older files do not have
 
 def write_rows(rows: Iterable[Row], path: Path) -> Path:
     """Write the rows, streamed group by group; the file appears under its name only when complete."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with pq.ParquetWriter(partial, SCHEMA, compression="zstd", store_schema=False) as writer:
-            for group in _groups(rows):
-                writer.write_table(pa.Table.from_pylist([_packed(row) for row in group], schema=SCHEMA))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        beside(path) as fresh,
+        pq.ParquetWriter(fresh, SCHEMA, compression="zstd", store_schema=False) as writer,
+    ):
+        for group in _groups(rows):
+            writer.write_table(pa.Table.from_pylist([_packed(row) for row in group], schema=SCHEMA))
     return path
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import stat
 import struct
 import time
 from dataclasses import fields
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from erpo_hub import text as text_module
 from erpo_hub.errors import UserError
 from erpo_hub.traces import parquet
 from erpo_hub.traces import trace as trace_module
@@ -321,3 +324,49 @@ def test_a_version_1_trace_has_the_default_rule_where_its_pivots_are_by_it(tmp_p
 
 def test_parquet_has_a_column_for_every_field():
     assert set(parquet.SCHEMA.names) == {f.name for f in fields(Trace)}
+
+
+# --- files that are written ---
+
+
+@pytest.mark.parametrize("write", ["to_json", "to_parquet"])
+def test_no_link_is_written_through_and_a_mode_stays(tmp_path, write, monkeypatch):
+    def put():
+        trace = make_trace(3)
+        return trace.to_json(path) if write == "to_json" else Trace.to_parquet([trace], path)
+
+    path, mine = tmp_path / "t", tmp_path / "mine.txt"
+    mine.write_text("mine")
+    planted = tmp_path / f".t.{os.getpid()}.partial"  # a name that can be guessed
+    planted.symlink_to(mine)
+    old = os.umask(0o027)
+    try:
+        put()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640  # as any new file
+        path.chmod(0o600)
+        put()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    finally:
+        os.umask(old)
+    assert mine.read_text() == "mine"
+    assert planted.is_symlink()
+    monkeypatch.setattr(text_module.secrets, "token_hex", lambda count: "guessed")
+    guessed = tmp_path / ".t.guessed.partial"
+    guessed.symlink_to(mine)
+    with pytest.raises(FileExistsError):
+        put()
+    assert mine.read_text() == "mine"
+    assert {p.name for p in tmp_path.iterdir()} == {"t", "mine.txt", planted.name, guessed.name}
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "t"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), text_module.text_beside(path, "new"):
+        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        Trace.to_parquet((make_trace(3 // count) for count in (1, 0)), path)
+    with pytest.raises(OSError, match="nowhere/t") as error:
+        text_module.write_text(tmp_path / "nowhere" / "t", "new")
+    assert error.value.filename == str(tmp_path / "nowhere" / "t")  # as it was asked for
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("t", "old")]
