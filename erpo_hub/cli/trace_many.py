@@ -45,6 +45,8 @@ def trace_many(
     how = asdict(request) | {"question": None, "completion": None}
     header = {"model": model, "dataset": dataset, "how": how, "rows": _digest(rows)}
     partial = out.with_name(f".{out.name}.partial")
+    if partial.is_symlink():  # its name can be guessed, and in a stranger's folder it may lead anywhere
+        raise UserError(f"{partial} is a link: remove it, or give another --parquet")
     with locked_file(out, "--parquet"), Progress(console=screen, transient=True) as progress:
         done = _done(partial, json.loads(json.dumps(header)))
         if done:

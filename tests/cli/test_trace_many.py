@@ -115,6 +115,11 @@ def test_a_file_of_something_else_is_left_as_it_was(
     with pytest.raises(UserError, match=message):
         trace_many(lambda: engine, MODEL, TASK, 2, GREEDY, out)
     assert partial.read_bytes() == data
+    partial.unlink()
+    partial.symlink_to(tmp_path / "elsewhere")  # in a stranger's folder: not written through
+    with pytest.raises(UserError, match="is a link"):
+        trace_many(lambda: engine, MODEL, TASK, 2, GREEDY, out)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_second_command_on_one_file_is_refused(engine: Engine, tmp_path: Path) -> None:
