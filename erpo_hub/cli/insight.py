@@ -198,7 +198,7 @@ def decode(
     """
     from rich.console import Console
 
-    from ..publish.bundle import add_figure
+    from ..publish.bundle import add_figure, check_place
     from ..record.format import Figure, load_record
     from ..run.quiet import quiet
     from ..study.decode import DEFAULT, compare_decoding
@@ -206,6 +206,7 @@ def decode(
     quiet()
     if card:
         load_record(Path(model))  # no bundle should not cost a study
+        check_place(Path(model), "figures/decode.png")
     if out:
         _make(out)
     with Console(stderr=True).status("decoding") as status:
@@ -219,7 +220,6 @@ def decode(
     if out:
         typer.echo(f"wrote {found.to_json(out / 'decode.json')} and {found.figure(out / 'decode.png')}")
     if card:
-        found.figure(Path(model) / "figures" / "decode.png")
         alt = "Accuracy and coverage against tokens a question, and accuracy of the answered questions."
-        add_figure(Path(model), Figure("decode", "figures/decode.png", alt, found.caption()))
+        add_figure(Path(model), Figure("decode", "figures/decode.png", alt, found.caption()), found.figure)
         typer.echo(f"put it on the card of {model}")

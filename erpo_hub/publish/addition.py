@@ -15,14 +15,15 @@ from ..errors import UsageError, UserError
 from ..record.format import FILE, Figure, RunRecord, load_record, read_record, write_record
 from ..record.recovery import FIRST, RANDOM, TransplantResult, shown
 from ..text import text_beside
-from .bundle import publishable_run
+from .bundle import check_place, draw_into, publishable_run
 from .check import file_digest
 
-CARD = "README.md"
+CARD, PICTURE = "README.md", "figures/transplant.png"
 
 
 def check_addition(bundle: Path, weights: str | Path) -> None:
-    """Raises UsageError where `bundle` is no bundle, or holds other weights than the folder `weights`."""
+    """Raises UsageError where `bundle` is no bundle, or holds other weights than the folder `weights`, and
+    UserError where it has no place for the figure."""
     if not all((bundle / name).is_file() for name in (FILE, CARD)):
         raise UsageError(f"{bundle} is not a bundle: it has no {FILE} or no {CARD}")
     mine, given = (
@@ -33,6 +34,7 @@ def check_addition(bundle: Path, weights: str | Path) -> None:
         raise UsageError(
             f"{bundle} does not hold the weights of {weights}: give the bundle of the trained model"
         )
+    check_place(bundle, PICTURE)
 
 
 def add_transplant(bundle: Path, found: TransplantResult, draw: Callable[[Path], Any]) -> RunRecord:
@@ -46,10 +48,8 @@ def add_transplant(bundle: Path, found: TransplantResult, draw: Callable[[Path],
     record.figures = [old for old in record.figures if old.kind != figure.kind] + [figure]
     try:
         card = update_card((bundle / CARD).read_text(encoding="utf-8"), record)
-        path = bundle / figure.file
-        path.parent.mkdir(exist_ok=True)
-        draw(path)
-        record.files[figure.file] = file_digest(path)
+        draw_into(bundle, figure.file, draw)
+        record.files[figure.file] = file_digest(bundle / figure.file)
         with text_beside(bundle / CARD, card):  # a full disk leaves both as they were
             write_record(record, bundle)
     except UnicodeDecodeError as error:
@@ -69,4 +69,4 @@ def _figure(found: TransplantResult) -> Figure:
     caption = (
         "Accuracy of the base with so many tokens an answer taken from this model; dashed: the controls."
     )
-    return Figure("transplant", "figures/transplant.png", alt, caption)
+    return Figure("transplant", PICTURE, alt, caption)

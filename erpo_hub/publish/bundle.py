@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -30,7 +30,7 @@ from ..record.format import (
     record_digest,
     write_record,
 )
-from ..text import text_beside, write_json
+from ..text import beside, text_beside, write_json
 from ..traces.logged import FOLDER
 from ..traces.trace import Trace
 from .check import (
@@ -241,16 +241,38 @@ def _write_texts(run: RunRecord, folder: Path, sections: dict[str, str | None] |
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def add_figure(folder: Path, figure: Figure) -> None:
-    """Take a picture that lies in a finished bundle into run.json and onto the card; it replaces one of its
-    kind. Edits outside the card's generated blocks are kept.
+def check_place(folder: Path, name: str) -> None:
+    """Raises UserError unless a file of this name can be put into a bundle, and stays in it: in a stranger's
+    a folder may be a link that leads anywhere."""
+    for place in map(folder.joinpath, PurePosixPath(name).parents[:-1]):
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise UserError(f"{place} is a link or a file: put a folder in its place, for {name}")
+    if (folder / name).is_dir() and not (folder / name).is_symlink():
+        raise UserError(f"{folder / name} is a folder: remove it, for the file of that name")
 
-    Raises UserError where the folder is no bundle, or a generated block of its card was edited.
+
+def draw_into(folder: Path, name: str, draw: Callable[[Path], Any]) -> None:
+    """A picture of a bundle: whole in its place, or not at all, and never through a link."""
+    check_place(folder, name)
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    with beside(path, path.suffix) as fresh:
+        draw(fresh)
+
+
+def add_figure(folder: Path, figure: Figure, draw: Callable[[Path], Any] | None = None) -> None:
+    """Take a picture into run.json and onto the card of a finished bundle; it replaces one of its kind.
+
+    draw: makes it at the path that it is given; without, it lies in the bundle. Edits outside the card's
+    generated blocks are kept. Raises UserError where the folder is no bundle, its place is taken, or a
+    generated block of its card was edited.
     """
     run, readme = load_record(folder), folder / "README.md"
     run.figures = [other for other in run.figures if other.kind != figure.kind] + [figure]
-    run.files[figure.file] = file_digest(folder / figure.file)
     card = update_card(readme.read_text(encoding="utf-8") if readme.is_file() else "", run)
+    if draw is not None:
+        draw_into(folder, figure.file, draw)
+    run.files[figure.file] = file_digest(folder / figure.file)
     with text_beside(readme, card):  # a full disk leaves both as they were
         write_record(run, folder)
 

@@ -55,6 +55,18 @@ def test_the_figure_goes_onto_the_card_of_the_judged_bundle(tmp_path):
         assert done.exit_code == 0
     assert (made / "README.md").read_text().count("](figures/decode.png)") == 1
     assert check_bundle(made) == []
+    picture, mine = made / "figures" / "decode.png", tmp_path / "mine.txt"
+    mine.write_text("mine")
+    picture.unlink()
+    picture.symlink_to(mine)  # a stranger's bundle: is replaced, not written through
+    CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert mine.read_text() == "mine"
+    assert check_bundle(made) == []
+    (made / "figures").rename(made / "old")
+    (made / "figures").symlink_to(made / "old")
+    refused = CliRunner().invoke(app, arguments)
+    assert "figures is a link or a file" in str(refused.exception)
+    assert refused.output == ""  # before the study
 
 
 def test_only_a_bundle_has_a_card(monkeypatch, capsys):

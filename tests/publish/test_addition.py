@@ -1,14 +1,14 @@
 """What is measured after a run and added to its bundle."""
 
-import shutil
+import base64
 
 import pytest
 
 from erpo_hub.errors import UsageError, UserError
 from erpo_hub.publish.addition import add_transplant, check_addition
-from erpo_hub.publish.bundle import build_bundle
+from erpo_hub.publish.bundle import add_figure, build_bundle
 from erpo_hub.publish.check import check_bundle
-from erpo_hub.record.format import read_record
+from erpo_hub.record.format import Figure, read_record
 from erpo_hub.record.recovery import ANYWHERE, FIRST, RANDOM, Recovered, TransplantResult
 from tests.hub_server.sample_run import example_run, fake_weights
 
@@ -17,9 +17,13 @@ RESULT = TransplantResult(
     recovered=[Recovered(r, 1, 0.6, 0.5, (0.4, 0.6), 1.0, (1.0, 1.0)) for r in (FIRST, RANDOM, ANYWHERE)],
 )  # fmt: skip
 
+PICTURE = (  # one grey point
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+
 
 def draw(path):
-    shutil.copyfile(path.with_name("accuracy.png"), path)
+    path.write_bytes(base64.b64decode(PICTURE))
 
 
 @pytest.fixture
@@ -60,3 +64,39 @@ def test_only_the_bundle_of_that_model_will_do(bundle, tmp_path):
         check_addition(bundle, fake_weights(tmp_path / "other", value=2))
     with pytest.raises(UsageError, match="is not a bundle"):
         check_addition(tmp_path, tmp_path / "w")
+
+
+@pytest.mark.parametrize("add", ["transplant", "figure"])
+def test_nothing_is_drawn_through_a_link_in_a_strangers_bundle(bundle, tmp_path, add):
+    decode = Figure("decode", "figures/decode.png", "a picture", "A picture.")
+
+    def put():
+        return (
+            add_transplant(bundle, RESULT, draw) if add == "transplant" else add_figure(bundle, decode, draw)
+        )
+
+    picture, outside = (
+        bundle / "figures" / {"figure": "decode.png"}.get(add, "transplant.png"),
+        tmp_path / "mine",
+    )
+    outside.mkdir()
+    (outside / "letter.txt").write_text("mine")
+    picture.symlink_to(outside / "letter.txt")
+    put()
+    assert (outside / "letter.txt").read_text() == "mine"
+    assert not picture.is_symlink()
+    assert check_bundle(bundle) == []
+    picture.unlink()
+    picture.mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        put()
+    (bundle / "figures").rename(bundle / "old")
+    (bundle / "figures").symlink_to(outside)
+    before = (bundle / "run.json").read_bytes(), (bundle / "README.md").read_bytes()
+    with pytest.raises(UserError, match="figures is a link or a file"):
+        put()
+    assert [path.name for path in outside.iterdir()] == ["letter.txt"]
+    assert before == ((bundle / "run.json").read_bytes(), (bundle / "README.md").read_bytes())
+    if add == "transplant":  # told before the study
+        with pytest.raises(UserError, match="figures is a link or a file"):
+            check_addition(bundle, tmp_path / "w")
