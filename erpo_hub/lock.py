@@ -21,13 +21,18 @@ def locked(folder: Path, option: str = "--output-dir", *, ranks: bool = False) -
 
     The lock is the system's on a file, not a note about a process: a copied folder is free. ranks: of
     several processes that make one run only the first takes it. Raises UserError where another process holds
-    it, naming the `option` that gives another folder.
+    it, or where no folder can be, naming the `option` that gives another folder.
     """
     if ranks and os.environ.get("RANK", "0") != "0":
         yield
         return
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"no folder can be at {folder} ({error.strerror}): choose another {option}"
+        ) from error
     lock = _taken(folder / LOCK, f"in {folder}", option)
     try:
         yield

@@ -72,7 +72,10 @@ def average(
     known = read_record(there) if (there / FILE).is_file() else None
     if known is not None and known.averaged is not None:
         raise UserError(f"{trained}: its weights are averaged already; give the run that it was made from")
-    _check_free(folder, alpha, known)
+    try:
+        _check_free(folder, alpha, known)
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise UserError(f"{folder} can't be used ({error.strerror}): choose another --out") from error
     before = _base(str(base), there, known, source)
     with (
         locked(folder, "--out"),
@@ -168,13 +171,26 @@ def _scale_adapter(trained: Path, alpha: float, target: Path) -> None:
             f"{trained}: only a LoRA that does nothing but add to weights can be scaled; merge the adapter "
             "into its base and give the merged folder"
         )
+    files = {file for pattern in WEIGHTS_AND_TOKENIZER for file in trained.glob(pattern)}
+    if odd := sorted(file.name for file in files if not file.is_file()):
+        raise UserError(f"{trained}: its {odd[0]} is no file")
+    try:
+        scaled = {name: _times(alpha, value) if "lora_B" in name or "embedding_B" in name else value
+                  for name, value in weights.items()}  # fmt: skip
+    except RuntimeError as error:  # a type for storage alone
+        raise UserError(f"{trained}: its adapter can't be scaled ({one_line(error)})") from error
     target.mkdir(parents=True)
-    scaled = {name: alpha * value if "lora_B" in name or "embedding_B" in name else value
-              for name, value in weights.items()}  # fmt: skip
-    for file in {file for pattern in WEIGHTS_AND_TOKENIZER for file in trained.glob(pattern)}:
+    for file in files:
         if file.suffix != ".safetensors":
             shutil.copyfile(file, target / file.name)
     save_file(scaled, target / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _times(alpha: float, value: torch.Tensor) -> torch.Tensor:
+    """In float32 where the type is narrower: torch multiplies no float8."""
+    if value.is_floating_point() and value.element_size() < 4:
+        return (alpha * value.float()).to(value.dtype)
+    return alpha * value
 
 
 # --- the record ---

@@ -6,6 +6,7 @@ pickle or code. Imports no torch.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import islice
@@ -42,12 +43,17 @@ class Source:
     def get(self, where: str, revision: str | None = None) -> Fetched:
         """A folder as it stands, a bundle inside a run's folder, or a repository. Raises UserError."""
         path = expanded(where)
-        if path.is_dir():
+        if os.path.isdir(path):  # False for a name that is too long as well
             inner = path / "bundle"
             folder = inner if (inner / "run.json").is_file() else path
             _check_links(folder)
             return Fetched(folder)
-        if path.is_absolute() or where.startswith((".", "~")) or where.count("/") != 1 or path.is_file():
+        if (
+            path.is_absolute()
+            or where.startswith((".", "~"))
+            or where.count("/") != 1
+            or os.path.isfile(path)
+        ):
             raise UserError(f"no such folder: {where}; give a bundle or NAME/MODEL")
         return self.download(where, revision)
 

@@ -251,6 +251,38 @@ def test_an_adapter_of_nobodys_base_is_one_line(lora_run, tmp_path):
         load(adapter)
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.bfloat16])
+def test_an_adapter_of_a_narrow_type_keeps_it(lora_run, tmp_path, dtype):
+    adapter = Path(shutil.copytree(lora_run / "model", tmp_path / "adapter"))
+    held = {k: v.to(dtype) for k, v in load_file(adapter / "adapter_model.safetensors").items()}
+    save_file(held, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    assert average(BASE, adapter, alpha=0.5, out=tmp_path / "out") is None
+    made = load_file(tmp_path / "out" / "model" / "adapter_model.safetensors")
+    assert made.keys() == held.keys()
+    for name, value in made.items():
+        expected = held[name].float() * (0.5 if "lora_B" in name else 1)
+        assert value.dtype == dtype
+        assert torch.equal(value.float(), expected.to(dtype).float())
+
+
+def test_a_place_or_an_adapter_that_cannot_be_is_one_line(lora_run, tmp_path):
+    file, long = tmp_path / "file", "x" * 300
+    file.write_text("mine")
+    for out in (file / "x", tmp_path / long):
+        with pytest.raises(UserError, match="choose another --out"):
+            average(BASE, lora_run / "model", out=out)
+    for base, trained in ((f"./{long}", lora_run / "model"), (BASE, f"./{long}")):
+        with pytest.raises(UserError, match="no such folder"):
+            average(base, trained, out=tmp_path / "out")
+    adapter = Path(shutil.copytree(lora_run / "model", tmp_path / "adapter"))
+    (adapter / "tokenizer.json").unlink()
+    (adapter / "tokenizer.json").mkdir()
+    with pytest.raises(UserError, match="its tokenizer.json is no file"):
+        average(BASE, adapter, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert file.read_text() == "mine"
+
+
 def test_weights_of_another_shape_are_refused(run, tmp_path):
     odd = Path(shutil.copytree(run / "model", tmp_path / "odd"))
     config = json.loads((odd / "config.json").read_text())
