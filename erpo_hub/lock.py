@@ -63,6 +63,8 @@ def _taken(path: Path, where: str, option: str) -> FileLock:
         raise UserError(
             f"another process is at work {where}: wait for it, or give another {option}"
         ) from None
+    except OSError as error:  # a folder or a link in the lock's place, or nothing may be written there
+        raise UserError(f"{path} can't be locked ({error.strerror}): give another {option}") from error
     return lock
 
 

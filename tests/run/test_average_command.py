@@ -271,6 +271,9 @@ def test_a_place_or_an_adapter_that_cannot_be_is_one_line(lora_run, tmp_path):
     for out in (file / "x", tmp_path / long):
         with pytest.raises(UserError, match="choose another --out"):
             average(BASE, lora_run / "model", out=out)
+    (tmp_path / "odd" / ".lock").mkdir(parents=True)
+    with pytest.raises(UserError, match="can't be locked .*give another --out"):
+        average(BASE, lora_run / "model", out=tmp_path / "odd")
     for base, trained in ((f"./{long}", lora_run / "model"), (BASE, f"./{long}")):
         with pytest.raises(UserError, match="no such folder"):
             average(base, trained, out=tmp_path / "out")
