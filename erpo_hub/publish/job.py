@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, pairwise
@@ -22,7 +23,7 @@ from ..errors import UsageError, UserError
 from . import patience
 from .failures import explain, no_commit_on_failure
 from .hub import check_repo_id, hub_api, to_stderr
-from .patience import TOLD, TooSlow, call_hub, pause, retried, status_of
+from .patience import FAILURES, TOLD, TooSlow, call_hub, odd, pause, retried, status_of
 from .secrets import refuse_secrets
 from .source import install_source
 
@@ -201,25 +202,54 @@ def resume_command(arguments: Sequence[str], repo_id: str, settings: JobSettings
     return shlex.join(["erpo-hub", "job", repo_id, *options, "--resume", "--", *arguments])
 
 
-def _end(api: HfApi, job: JobInfo, namespace: str) -> Any:
-    """The status of a job that has ended; its log may end some seconds before it."""
+def _end(api: HfApi, job: JobInfo, namespace: str) -> tuple[Any, str]:
+    """Stage and message of a job that has ended; its log may end some seconds before it."""
+
+    def asked() -> tuple[Any, str]:
+        status = api.inspect_job(job_id=job.id, namespace=namespace).status
+        return status.stage, " ".join(str(status.message or "").split())
+
     while True:
-        status = retried(lambda: api.inspect_job(job_id=job.id, namespace=namespace)).status
-        if status.stage not in ("SCHEDULING", "RUNNING"):
-            return status
+        stage, message = retried(asked)
+        if stage not in ("SCHEDULING", "RUNNING"):
+            return stage, message
         pause(5.0)
 
 
-def _follow(api: HfApi, job: JobInfo, namespace: str, again: str, report: Callable[[str], None]) -> None:
-    """Shows the log until the job ends. Raises UserError when it did not complete."""
-    try:
+def _log(api: HfApi, job: JobInfo, namespace: str) -> Iterator[str]:
+    """Its lines, without a deadline: a job may be silent for hours."""
+    with _told(job):  # what the reader of the lines raises does not come by here
         for line in api.fetch_job_logs(job_id=job.id, namespace=namespace, follow=True):
-            report(line.rstrip("\n"))
+            yield str(line).rstrip("\n")
+
+
+@contextmanager
+def _told(job: JobInfo) -> Iterator[None]:
+    """Turns the client's errors into UserError: a job that can't be seen goes on, and is paid for."""
+    try:
+        yield
+    except FAILURES as error:
+        status = status_of(error)
+        reason = f"the Hub does not show it to your token (HTTP {status})"
+        if status not in (403, 404):
+            reason = explain(error if isinstance(error, TOLD) else odd(error), job.id)
+        raise UserError(
+            f"job {job.id} can't be followed: {reason}; it goes on at the Hub:"
+            f" `hf jobs logs {job.id}` shows its log, `hf jobs inspect {job.id}` whether it has ended"
+        ) from error
+
+
+def _follow(api: HfApi, job: JobInfo, namespace: str, again: str, report: Callable[[str], None]) -> None:
+    """Shows the log until the job ends. Raises UserError when it did not complete, or can't be seen to."""
+    try:
+        for line in _log(api, job, namespace):
+            report(line)
+        with _told(job):
+            stage, message = _end(api, job, namespace)
     except KeyboardInterrupt:
         report(f"the job goes on: `hf jobs logs {job.id}` shows it again, `hf jobs cancel {job.id}` ends it")
         raise
-    status = _end(api, job, namespace)
-    if status.stage != "COMPLETED":
-        said = f" ({status.message})" if status.message else ""
-        raise UserError(f"job {job.id} ended as {status.stage}{said}: go on with: {again}")
+    if stage != "COMPLETED":
+        said = f" ({message})" if message else ""
+        raise UserError(f"job {job.id} ended as {stage}{said}: go on with: {again}")
     report(f"job {job.id} is done")

@@ -62,12 +62,13 @@ def call_hub(call: Callable[[], T]) -> T:
         found: BaseException = error
         while isinstance(found, RuntimeError) and isinstance(found.__cause__, FAILURES):
             found = found.__cause__  # the client wraps a failed LFS upload
-        raise (found if isinstance(found, TOLD) else _odd(found)) from error.__cause__
+        raise (found if isinstance(found, TOLD) else odd(found)) from error.__cause__
     except ODD as error:
-        raise _odd(error) from error
+        raise odd(error) from error
 
 
-def _odd(error: BaseException) -> Exception:
+def odd(error: BaseException) -> Exception:
+    """One of `ODD` under its one name, or a UserError for a card that the Hub refuses."""
     said = " ".join(str(error).split())
     if isinstance(error, ValueError) and said.startswith(CARD_REFUSED):  # other errors may quote a name
         return UserError(f"the Hub refuses the card's metadata: {said[:300]}")

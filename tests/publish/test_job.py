@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -152,6 +153,50 @@ def test_a_start_that_takes_too_long_may_still_come(hub, no_waiting, monkeypatch
     hub.fail(START, "stall", seconds=2.0)
     with pytest.raises(UserError, match="may have been started: look with `hf jobs ps` before"):
         submit(hub)
+
+
+LOGS, STATUS = "GET /api/jobs/alice/job1/logs", "GET /api/jobs/alice/job1$"
+EVENTS = {"content-type": "text/event-stream"}
+
+
+@pytest.mark.parametrize(
+    ("where", "action", "options", "said"),
+    [
+        (LOGS, "status", {"status": 404}, "does not show it to your token"),
+        (LOGS, "status", {"status": 403}, "does not show it to your token"),
+        (LOGS, "status", {"status": 401}, "hf auth login"),
+        (LOGS, "status", {"status": 503}, "HTTP 503"),
+        (LOGS, "status", {"status": 200, "body": b'data: {"data": "x\n\n', "headers": EVENTS}, "not the Hub"),
+        (LOGS, "status", {"status": 200, "body": b'data: {"step": 1}\n\n', "headers": EVENTS}, "not the Hub"),
+        (LOGS, "status", {"status": 200, "body": b'data: {"data": 1}\n\n', "headers": EVENTS}, "not the Hub"),
+        (LOGS, "reset", {}, "the connection to the Hub failed"),
+        (STATUS, "status", {"status": 404}, "does not show it to your token"),
+        (STATUS, "status", {"status": 503}, "HTTP 503"),
+        (STATUS, "status", {"status": 200, "body": b"<html>"}, "not the Hub"),
+        (STATUS, "status", {"status": 200, "body": b'{"status": 7}'}, "not the Hub"),
+        (STATUS, "reset", {}, "the connection to the Hub failed"),
+    ],
+)
+def test_a_job_that_can_not_be_followed_goes_on_and_the_user_is_told_so_in_one_line(
+    hub, no_waiting, monkeypatch, where, action, options, said
+):
+    monkeypatch.setattr("huggingface_hub.hf_api.time", SimpleNamespace(sleep=lambda seconds: None))
+    hub.state.job_stage = "RUNNING" if where == LOGS else "COMPLETED"
+    hub.fail(where, action, times=999, **options)
+    with pytest.raises(UserError, match=r"^job job1 can't be followed: .*`hf jobs logs job1`") as error:
+        submit(hub)
+    assert said in str(error.value)
+    assert "it goes on at the Hub" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_breaks_while_the_log_is_shown_is_not_put_down_to_the_hub(hub):
+    def closed(line: str) -> None:
+        if line == "done":
+            raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        submit_job(ARGUMENTS, "alice/m", JobSettings("6h"), endpoint=hub.url, report=closed)
 
 
 SECRET = "hf_" + "S" * 34
