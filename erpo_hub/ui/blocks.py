@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any, Self
 
 import gradio as gr
+from gradio import routes
 from gradio.exceptions import InvalidPathError
 
 from ..errors import UserError
-from .budget import LISTENERS, Budget, Listeners, SessionMemory, Unread
+from .budget import LISTENERS, Budget, EventIds, Listeners, SessionMemory, Unread, bound_uploads
 from .guard import NO_FILE, say_fault
 from .models.asking import explain
 from .models.streaming import MODEL_ERRORS
@@ -27,9 +28,11 @@ class Page(gr.Blocks):
         self._memory, self._unread = SessionMemory(budget), Unread(budget)
 
     def queue(self, *args: Any, **options: Any) -> Self:
-        """As Gradio's, with `Listeners`."""
+        """As Gradio's, with tables that end: `Listeners`, `EventIds` and those of uploads."""
         super().queue(*args, **options)
-        self._queue.pending_messages_per_session = Listeners(LISTENERS)
+        self._queue.pending_messages_per_session = listeners = Listeners(LISTENERS)
+        self._queue.pending_event_ids_session = EventIds(listeners)
+        bound_uploads(routes.file_upload_statuses)
         return self
 
     async def process_api(

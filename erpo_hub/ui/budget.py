@@ -6,6 +6,7 @@ it is what Gradio keeps for each session: its traces and comparisons, and what i
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import shutil
@@ -27,6 +28,7 @@ from ..traces.trace import Trace
 SESSIONS = 256  # kept; each costs about a megabyte beside its traces
 FILES = 4096
 LISTENERS = 2000  # sessions with a queue of messages; Gradio's own number
+UPLOAD_NAMES = 256  # of uploads whose progress may be asked for; 4 run at once, see bodies.py
 UNREAD = 512  # messages of Gradio's queue that no page has fetched yet
 UNREAD_SHARE = 8  # of the memory for all, the part that such messages may take
 _SWEEP = threading.Lock()
@@ -112,6 +114,51 @@ class Listeners(LRUCache):
         return found
 
 
+class EventIds(LRUCache):
+    """Ids of events by session; where there are too many, one goes whose listener has gone.
+
+    Gradio's own table forgets no session. There is always such a one: a session's queue of messages is made
+    before its ids, and of those there are no more than sessions here.
+    """
+
+    def __init__(self, listeners: Listeners):
+        super().__init__(listeners.max_size)
+        self._listeners = listeners
+
+    def __setitem__(self, session: str, ids: set[str]) -> None:
+        if session not in self and len(self) >= self.max_size:
+            gone = next((name for name in self if name not in self._listeners), None)
+            if gone is not None:
+                del self[gone]
+        super().__setitem__(session, ids)
+
+
+class _Recent(LRUCache):
+    """Forgets what was looked at longest ago: whoever waits for his upload looks 20 times a second."""
+
+    def __getitem__(self, name: str) -> Any:
+        found = super().__getitem__(name)
+        self.move_to_end(name)
+        return found
+
+
+class _Signals(_Recent):
+    """As Gradio's `defaultdict` of them: one that is asked for is made."""
+
+    def __missing__(self, name: str) -> asyncio.Event:
+        self[name] = asyncio.Event()
+        return self[name]
+
+
+def bound_uploads(progress: Any) -> None:
+    """Gradio keeps a name of every upload, and of every question about one, for good.
+
+    progress: its `FileUploadProgress`, one for all apps of the process.
+    """
+    if not isinstance(progress._statuses, _Recent):
+        progress._statuses, progress._signals = _Recent(UPLOAD_NAMES), _Signals(UPLOAD_NAMES)
+
+
 @dataclass
 class Unread:
     """Bounds what nobody fetches of Gradio's messages, their number and their texts."""
@@ -121,27 +168,37 @@ class Unread:
 
     def drop(self, queue: Any) -> None:
         """The session with most loses its oldest. queue: Gradio's."""
-        waiting = list(queue.pending_messages_per_session.values())
+        sessions = dict(queue.pending_messages_per_session.items())  # by key, each would count as seen
+        waiting = list(sessions.values())
         held = [[self._sized(message) for message in list(messages._queue)] for messages in waiting]
         self._known = {id(message): (message, size) for row in held for message, size in row}
         sizes = [deque(size for _, size in row) for row in held]
         for measure, most in ((len, UNREAD), (sum, self.budget.memory // UNREAD_SHARE)):
-            self._drop(waiting, sizes, measure, most)
+            for index, message in self._drop(waiting, sizes, measure, most):
+                _forget(queue, list(sessions)[index], message)
 
     def _sized(self, message: Any) -> tuple[Any, int]:
         known = self._known.get(id(message))
         return known or (message, _characters(getattr(message, "output", None)))
 
     @staticmethod
-    def _drop(waiting: list[Any], sizes: list[deque[int]], measure: Any, most: int) -> None:
+    def _drop(
+        waiting: list[Any], sizes: list[deque[int]], measure: Any, most: int
+    ) -> Iterator[tuple[int, Any]]:
         total = sum(map(measure, sizes))
         while total > most:
             largest = max(range(len(sizes)), key=lambda i: measure(sizes[i]))
             total -= measure(sizes[largest])
             with suppress(QueueEmpty):  # fetched just now
-                waiting[largest].get_nowait()
+                yield largest, waiting[largest].get_nowait()
             sizes[largest].popleft()
             total += measure(sizes[largest])
+
+
+def _forget(queue: Any, session: str, message: Any) -> None:
+    """The id of an event that ended, whose last message nobody will hear: Gradio would wait for that."""
+    if getattr(message, "msg", None) == "process_completed":
+        queue.pending_event_ids_session.get(session, set()).discard(message.event_id)
 
 
 def _characters(value: Any) -> int:

@@ -89,6 +89,12 @@ class Guard:
             await _refuse(scope, receive, send, problem)
             return
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        # Gradio keeps them in tables of all uploads, also of one that is only asked for.
+        if not all(_NAME.fullmatch(value) for name, value in query if name == "upload_id"):
+            await _refuse(
+                scope, receive, send, "The upload_id is not a name of letters, digits, - and _.", 422
+            )
+            return
         given = dict(query).get("key")
         if scope["type"] == "http" and scope["method"] == "GET" and given and self.door.is_key(given):
             await self._enter(scope, query)(scope, receive, send)

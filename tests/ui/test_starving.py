@@ -10,10 +10,20 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from gradio import routes
 
 from erpo_hub.tasks.grading import _golds, math_job
 from erpo_hub.ui import build_demo, launch_kwargs
-from erpo_hub.ui.budget import SESSIONS, UNREAD, UNREAD_SHARE, Budget, Listeners, Unread
+from erpo_hub.ui.budget import (
+    SESSIONS,
+    UNREAD,
+    UNREAD_SHARE,
+    UPLOAD_NAMES,
+    Budget,
+    EventIds,
+    Listeners,
+    Unread,
+)
 from erpo_hub.ui.context import Context
 from erpo_hub.ui.guard import MOST_TEXTS, body_problem
 from erpo_hub.ui.library.library import EMBEDDED, Limits, open_library
@@ -80,6 +90,75 @@ def test_a_flood_of_sessions_ends_the_stream_of_nobody_who_listens():
             assert kept["mine"] is queue
     assert len(kept) == 50
     assert "mine" in kept
+
+
+def test_ids_of_events_are_forgotten_with_their_listeners_and_never_before_them():
+    """Gradio's own table kept a session for every question that somebody asked and never listened for."""
+    queue = build_demo()._queue
+    assert isinstance(queue.pending_event_ids_session, EventIds)
+    listeners = Listeners(50)
+    ids = EventIds(listeners)
+    for number in range(500):
+        for session in ("mine", f"new-{number}"):  # in the order that Gradio's `push` has
+            if session not in listeners:
+                listeners[session] = asyncio.Queue()
+            if session not in ids:
+                ids[session] = set()
+            ids[session].add(f"event-{number}")
+            listeners["mine"]
+    assert len(ids) == 50
+    assert len(ids["mine"]) == 500
+    assert set(listeners) <= set(ids)
+
+
+def test_the_id_of_an_event_whose_end_nobody_heard_goes_with_its_messages():
+    """One session asked without end, and listened never."""
+    messages: asyncio.Queue = asyncio.Queue()
+    ids = {f"event-{number}" for number in range(2 * UNREAD)}
+    for event in sorted(ids):
+        messages.put_nowait(SimpleNamespace(msg="process_starts", event_id=event))
+        messages.put_nowait(SimpleNamespace(msg="process_completed", event_id=event))
+    queue = SimpleNamespace(
+        pending_messages_per_session={"s": messages}, pending_event_ids_session={"s": set(ids) | {"running"}}
+    )
+    Unread(Budget(1 << 30, 0)).drop(queue)
+    left = {message.event_id for message in messages._queue}
+    assert queue.pending_event_ids_session["s"] == left | {"running"}
+    assert len(left) == UNREAD // 2
+
+
+PROGRESS = routes.file_upload_statuses
+
+
+@pytest.mark.parametrize("name", ["u" * 60_000, "u" * 257, "", "a b", "%ff", "%0A", "a&upload_id=%22"])
+def test_an_upload_is_called_by_a_short_name(server, name):
+    """Gradio keeps the names of all uploads: sixty thousand characters of each filled the memory."""
+    before = len(PROGRESS._statuses), len(PROGRESS._signals)
+    files = [("files", ("a.json", b"{}"))]
+    sent = httpx.post(f"{server}gradio_api/upload?upload_id={name}", files=files, timeout=60)
+    asked = httpx.get(f"{server}gradio_api/upload_progress?upload_id={name}", timeout=60)
+    assert (sent.status_code, asked.status_code) == (422, 422)
+    assert "upload_id is not a name" in asked.text
+    assert before == (len(PROGRESS._statuses), len(PROGRESS._signals))
+
+
+def test_names_of_uploads_are_forgotten_and_the_progress_of_one_is_told(server):
+    files = [("files", ("a.json", b"{}"))]
+    sent = httpx.post(f"{server}gradio_api/upload?upload_id=0k2x9_mine", files=files, timeout=60)
+    assert sent.status_code == 200
+    kept = PROGRESS._statuses["0k2x9_mine"]
+    for number in range(3 * UPLOAD_NAMES):
+        PROGRESS.append(f"new-{number}", "a.json", b"{}")
+        PROGRESS._signals[f"asked-{number}"].is_set()
+        if number % 40 == 0:
+            assert PROGRESS._statuses["0k2x9_mine"] is kept
+            assert PROGRESS._signals["0k2x9_mine"].is_set()
+    assert len(PROGRESS._statuses) == len(PROGRESS._signals) == UPLOAD_NAMES
+    told = httpx.get(f"{server}gradio_api/upload_progress?upload_id=0k2x9_mine", timeout=60)
+    assert told.text == 'data: {"msg": "done"}\n\n'
+    assert "0k2x9_mine" not in PROGRESS._statuses
+    asked = httpx.get(f"{server}gradio_api/upload_progress?upload_id=nobodys", timeout=60)
+    assert asked.status_code == 404
 
 
 def test_an_address_is_not_what_a_visitor_says_it_is(server, monkeypatch):
