@@ -21,7 +21,7 @@ from ..card.merge import is_ours, merge_cards, split_front_matter
 from ..card.metadata import with_source
 from ..errors import UsageError, UserError
 from ..methods.catalog import title_of
-from ..record.format import read_record
+from ..record.format import FILE, MAX_BYTES, read_record
 from ..version import __version__
 from . import commit
 from .base import rebased, refuse_unknown_base
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+# Where a bundle's files lie; what an earlier one made there goes, see `_content`.
 _OURS = re.compile(r"(figures|traces|\.eval_results)/.+|[^/]+\.safetensors|[^/]+\.safetensors\.index\.json")
 
 
@@ -86,6 +87,8 @@ def push_bundle(
 ) -> CommitInfo:
     """Publishes a bundle as exactly one commit; as none when the repository holds it already.
 
+    The commit deletes what the run.json on the Hub lists and this bundle lacks; other files stay.
+
     Args:
         folder: what `build_bundle` wrote. Left as it is, whatever happens.
         private: of a repository that is made; an existing one keeps its setting.
@@ -119,16 +122,19 @@ def push_bundle(
         shown = f"datasets/{how.evidence}" if how.evidence else repo_id
         files |= with_source(files, f"{api.endpoint}/{shown}")
         head = commit.head_of(api, repo_id, revision=how.revision)
+        content, left = _content(api, files, repo_id, head, how)
         outcome = commit.commit_once(
             api,
             repo_id,
-            _content(api, files, repo_id, head, how),
+            content,
             head=head,
             message=how.message or _message(folder),
             revision=how.revision,
             create_pr=create_pr,
         )
     report(what_happened(outcome, repo_id))
+    if left and outcome.made:
+        report(_what_was_left(left, repo_id))
     if how.collection:
         parts = [Item(repo_id, "model", note_of(read_record(folder)))]
         others: list[tuple[str | None, str]] = [(how.evidence, "dataset"), (how.space, "space")]
@@ -226,14 +232,45 @@ def _content(
     repo_id: str,
     head: str,
     how: Publishing,
-) -> commit.Content:
-    """The bundle's files, its card merged with the Hub's, and what an earlier bundle left there to delete."""
+) -> tuple[commit.Content, list[str]]:
+    """The bundle's files, its card merged with the Hub's, and what an earlier bundle left there to delete.
+
+    Also what looks like an earlier bundle's, and stays.
+    """
     remote = commit.remote_files(api, repo_id, "model", head)
-    text, record = (_bytes(files[name]).decode("utf-8") for name in ("README.md", "run.json"))
+    text, record = (_bytes(files[name]).decode("utf-8") for name in ("README.md", FILE))
     card = with_address(text, json.loads(record), repo_id, how.space)
     files = files | {"README.md": keep_edits(api, repo_id, card, head, how.force).encode()}
-    stale = [path for path in remote if _OURS.fullmatch(path) and path not in files]
-    return commit.Content(files, tuple(sorted(stale)) if "run.json" in remote else ())
+    old = sorted(path for path in remote if _OURS.fullmatch(path) and path not in files)
+    made = _made_there(api, repo_id, remote[FILE], head) if old and FILE in remote else {}
+    stale = [path for path in old if _is_as_made(remote[path], made.get(path))]
+    left = [path for path in old if path not in stale] if FILE in remote else []
+    return commit.Content(files, tuple(stale)), left
+
+
+def _made_there(api: HfApi, repo_id: str, there: Any, head: str) -> dict[str, str]:
+    """Name -> sha256 of what the bundle at `head` made; nothing where its run.json does not say.
+
+    there: run.json in the listing. Anybody may have written it.
+    """
+    if there.size > MAX_BYTES:
+        return {}
+    record = retried(lambda: _fetched(api, repo_id, there, head))
+    try:
+        return read_record(record).files
+    except UserError:  # odd, or of another version
+        return {}
+
+
+def _is_as_made(there: Any, digest: str | None) -> bool:
+    """Whether a file is still the bundle's. The Hub tells the digests of large and binary ones alone."""
+    return digest is not None and (there.lfs is None or bool(there.lfs.sha256 == digest))
+
+
+def _what_was_left(left: list[str], repo_id: str) -> str:
+    named = ", ".join(f"{path!r:.100}" for path in left[:3])
+    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    return f"left in {repo_id}, as its run.json did not list them: {named}{more}; delete what is old"
 
 
 def _bytes(content: Path | bytes) -> bytes:
@@ -250,18 +287,11 @@ def keep_edits(api: HfApi, repo_id: str, ours: str, head: str, force: bool, repo
     if there is None:
         return ours
 
-    def read() -> bytes:
-        local = api.hf_hub_download(repo_id, "README.md", repo_type=repo_type, revision=head)
-        data = Path(os.fspath(local)).read_bytes()
-        if there.lfs is None and commit.file_oid(data) != there.blob_id:
-            Path(os.fspath(local)).unlink()  # out of the cache
-            raise OddAnswer("README.md is not the file that the listing names")
-        return data
-
     if there.size > MAX_CARD:
         raise UserError(f"README.md in {repo_id} is larger than {MAX_CARD >> 20} MiB: make it smaller")
     try:
-        text = retried(read).decode("utf-8")
+        card = retried(lambda: _fetched(api, repo_id, there, head, repo_type))
+        text = card.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         if force:
             return ours
@@ -271,3 +301,13 @@ def keep_edits(api: HfApi, repo_id: str, ours: str, head: str, force: bool, repo
     if not is_ours(text) and "generated_from_trainer" in split_front_matter(text)[0]:
         return ours
     return merge_cards(text, ours, force=force)
+
+
+def _fetched(api: HfApi, repo_id: str, there: Any, head: str, repo_type: str = "model") -> Path:
+    """One file of a listing, in the client's cache. Raises OddAnswer for what is not that file."""
+    local = Path(os.fspath(api.hf_hub_download(repo_id, there.path, repo_type=repo_type, revision=head)))
+    known, large = (there.blob_id, False) if there.lfs is None else (there.lfs.sha256, True)
+    if commit.file_oid(local, large=large) != known:
+        local.unlink()  # out of the cache
+        raise OddAnswer(f"{there.path} is not the file that the listing names")
+    return local
