@@ -33,15 +33,8 @@ from ..record.format import (
 from ..text import beside, text_beside, write_json
 from ..traces.logged import FOLDER
 from ..traces.trace import Trace
-from .check import (
-    FREE_TEXT,
-    UNLISTED,
-    check_bundle,
-    file_digest,
-    looks_like_path,
-    machine_paths,
-    traces_problems,
-)
+from .check import UNLISTED, check_bundle, file_digest, traces_problems
+from .paths import FREE_TEXT, looks_like_path, machine_paths
 
 WEIGHTS_AND_TOKENIZER = (
     *(

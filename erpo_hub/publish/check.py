@@ -3,21 +3,19 @@ sent.
 
 A bundle publishes run.json, README.md, the files that run.json lists with their digests, and those that the
 user names; anything else in the folder is refused by its name. Contents are searched for secrets and for
-paths of this machine (secrets.py, contents.py), weights must be whole, nothing may bring code, and card and
-record must be readable. Left out: whether the model is any good. Imports no torch.
+paths of this machine (secrets.py, paths.py, contents.py), weights must be whole, nothing may bring code, and
+card and record must be readable. Left out: whether the model is any good. Imports no torch.
 """
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import os
 import re
 import stat
-import tempfile
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,6 +26,7 @@ from ..errors import UserError
 from ..record.format import FILE, RunRecord, has_its_digest, read_record
 from ..weights import asks_for_more, shapes_of
 from .contents import BINARY, Contents, pieces, read_contents, tensor_names
+from .paths import FREE_TEXT, looks_like_path, path_problems, said_in
 from .secrets import Secrets, is_credential, is_environment_file
 
 UNLISTED = (FILE, "README.md")  # the record can't hold its own digest, and people edit the card
@@ -39,8 +38,6 @@ SPACE_KINDS = {".py", ".whl", ".css", ".js", ".html", ".toml", ".json", ".md", "
 VOCABULARY = {
     *("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json", "tokenizer.model"),
 }
-FREE_TEXT = {"prompt", "answer", "example", "system", "samples", "chat_template", "completion"}
-FOREIGN_HOME = re.compile(r"(?:file://|(?<![\w.:/~-]))(?:/home/|/Users/|[A-Za-z]:\\Users\\)[\w.-]+")
 MAX_UNLISTED = 64 << 20  # bytes of a file that is refused anyway, up to which its secrets are told too
 MAX_NAME, MAX_PATH, MAX_CARD = 255, 1024, 1 << 20  # bytes
 _RESERVED = re.compile(
@@ -61,6 +58,7 @@ def check_bundle(folder: str | Path, *, token: str | None = None, include: Colle
     names, found = _listing(folder)
     run, record_problems = _read_run(folder, names)
     listed = _listed(run)
+    told = said_in(run.to_dict()) if run else ""
     leaks: list[str] = []
     wrong: list[str] = [*found, *record_problems]
     for name in sorted(names):
@@ -70,7 +68,7 @@ def check_bundle(folder: str | Path, *, token: str | None = None, include: Colle
                 f"{name}: not made by erpo-hub, so not published; add --include {name}, or remove it"
             )
         if published or names[name] <= MAX_UNLISTED:
-            hits, others = _file_problems(folder / name, name, secrets)
+            hits, others = _file_problems(folder / name, name, secrets, told)
             leaks += hits
             wrong += others if published else []
         if published:
@@ -185,13 +183,15 @@ def _kind_problems(name: str) -> Iterator[str]:
 # --- contents ---
 
 
-def _file_problems(path: Path, name: str, secrets: Secrets) -> tuple[list[str], list[str]]:
-    """Secrets in a file, and what else is wrong inside it."""
+def _file_problems(
+    path: Path, name: str, secrets: Secrets, told: str | None = None
+) -> tuple[list[str], list[str]]:
+    """Secrets in a file, and what else is wrong inside it. told: see `path_problems`."""
     contents = read_contents(path)
     leaks = list(_leaks(path, name, contents, secrets))
     wrong = [f"{name}: {contents.problem}"] if contents.problem else []
     if path.suffix not in BINARY and path.name not in VOCABULARY:
-        wrong += _path_problems(name, contents.texts)
+        wrong += path_problems(name, contents, told)
         if contents.value is not None:
             wrong += _config_problems(name, contents.value)
     return leaks, wrong
@@ -237,29 +237,6 @@ def _credential_in(value: Any) -> str | None:
     return None
 
 
-def machine_paths() -> list[str]:
-    """Folders of this machine that must not show in a published file, each ending in a separator."""
-    roots = {Path.home(), Path.cwd(), Path(tempfile.gettempdir())}
-    shown = {str(r) for r in roots} | {str(r.resolve()) for r in roots}
-    return sorted((s.rstrip("/") + "/" for s in shown if s.strip("/")), key=len, reverse=True)
-
-
-def _path_problems(name: str, texts: list[str]) -> Iterator[str]:
-    roots, user = machine_paths(), getpass.getuser()
-    in_trace = name.startswith("traces/")  # a model may well write about somebody's home folder
-    for part, text in enumerate(texts):
-        for number, line in enumerate(text.splitlines(), 1):
-            hit = next((root for root in roots if root in line), None)
-            if hit is None and not in_trace and (match := FOREIGN_HOME.search(line)):
-                hit = match.group()
-            if hit is None and len(user) > 3 and re.search(rf"[/\\]{re.escape(user)}[/\\]", line):
-                hit = user
-            if hit is not None:
-                place = f":{number}" if part == 0 else ""
-                yield f"{name}{place}: holds a path of this machine ({hit}); write a relative path"
-                return
-
-
 def _config_problems(name: str, value: Any) -> Iterator[str]:
     """Absolute paths in the values of a JSON file, and keys that make a loader run somebody's code."""
     if name.startswith("traces/"):
@@ -281,15 +258,6 @@ def _config_problems(name: str, value: Any) -> Iterator[str]:
                 if not library.startswith("transformers."):
                     yield f"{name}: auto_mapping names code to be run; remove it"
             waiting += [(f"{where}.{k}".lstrip("."), v) for k, v in item.items() if k not in FREE_TEXT]
-
-
-def looks_like_path(value: str) -> bool:
-    """Whether a whole string is an absolute path: two parts at least, no blanks, no web address."""
-    if not value or len(value) > 4096 or any(c.isspace() for c in value) or "://" in value:
-        return False
-    return (PurePosixPath(value).is_absolute() and len(PurePosixPath(value).parts) > 2) or bool(
-        PureWindowsPath(value).drive and PureWindowsPath(value).is_absolute()
-    )
 
 
 # --- what makes a folder a bundle ---

@@ -11,7 +11,7 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -52,11 +52,13 @@ BINARY = {  # kinds that are not text, and how each begins
 @dataclass
 class Contents:
     """texts: what to search, the raw text first. value: of a JSON or YAML file. named: other values under
-    their names, as {name: text} or the value of a JSON line. problem: what is wrong."""
+    their names, as {name: text} or the value of a JSON line. columns: of the texts, those of a Parquet file's
+    columns, each with its name. problem: what is wrong."""
 
     texts: list[str] = field(default_factory=list)
     value: Any = None
     named: list[Any] = field(default_factory=list)
+    columns: list[tuple[str, str]] = field(default_factory=list)
     problem: str | None = None
 
 
@@ -156,8 +158,11 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def strings(value: Any) -> list[str]:
-    """All keys and texts of a JSON or YAML value: one text, and one of those in parts or in numbers."""
+def strings(value: Any, without: Collection[str] = ()) -> list[str]:
+    """All keys and texts of a JSON or YAML value: one text, and one of those in parts or in numbers.
+
+    without: names of keys under which nothing is read.
+    """
     found: list[str] = []
     hidden: list[str] = []
     waiting = [value]
@@ -166,9 +171,10 @@ def strings(value: Any) -> list[str]:
         if isinstance(item, str):
             found.append(item)
         elif isinstance(item, dict):
-            found += [str(key) for key in item]
-            waiting += item.values()
-            hidden += _in_parts(list(item.values()))
+            read = {key: inner for key, inner in item.items() if key not in without}
+            found += [str(key) for key in read]
+            waiting += read.values()
+            hidden += _in_parts(list(read.values()))
         elif isinstance(item, list | tuple | set):
             waiting += item
             hidden += _in_parts(list(item))
@@ -267,7 +273,8 @@ def _read_parquet(path: Path, found: Contents) -> None:
                 for name, column in zip(table.column_names, table.columns):
                     for chunk in column.chunks:
                         if texts := list(_column(chunk)):  # those that are stored once are searched once
-                            found.texts.append("\n".join(texts))
+                            found.columns.append((name, "\n".join(texts)))
+                            found.texts.append(found.columns[-1][1])
                         found.named += _named(name, chunk)
     # Arrow raises NotImplementedError for a type or an encoding that it does not know
     except (pa.ArrowException, NotImplementedError, UserError) as error:

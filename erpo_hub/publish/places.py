@@ -1,14 +1,14 @@
 """Sentences for others: what lies on this machine is named, and where it lies is left out.
 
 A second net under names that are chosen well: an error of a library quotes whatever path it was given.
-Left out: refusing a file for its paths (check.py).
+Left out: refusing a file for its paths (check.py, paths.py).
 """
 
 from __future__ import annotations
 
 import re
 
-from .check import FOREIGN_HOME, machine_paths
+from .paths import FOREIGN_HOME, machine_paths
 
 _PART = r"[^\s/\\'\"`<>|:;,()\[\]{}]"
 _REST = rf"(?:{_PART}|[/\\])*"

@@ -8,12 +8,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
+from training import digits_reward
 
+from erpo_hub import train_and_push
 from erpo_hub.errors import UserError
 from erpo_hub.publish import bundle as bundle_module
 from erpo_hub.publish.bundle import add_figure, build_bundle, publishable_run
@@ -116,6 +120,28 @@ def test_a_bundle_that_fails_its_own_check_is_not_left_behind(tmp_path, weights)
     with pytest.raises(UserError, match=r"can't be published: vocab.txt:1: holds a Hugging Face access"):
         build_bundle(example_run(), weights, tmp_path / "bundle", figures=False)
     assert sorted(os.listdir(tmp_path)) == ["weights"]
+
+
+def test_a_run_on_questions_about_paths_ends_in_a_bundle(tiny_model, tmp_path):
+    folder = tempfile.gettempdir()
+    rows = [{"prompt": f"cat {folder}/file{i}.txt; cd /home/user/a", "answer": str(i)} for i in range(24)]
+    bundle = train_and_push(
+        tiny_model,
+        Dataset.from_list(rows),
+        reward_funcs=digits_reward,
+        push=False,
+        output_dir=tmp_path / "run",
+        evaluation={"n": 4},
+        max_steps=1,
+        per_device_train_batch_size=4,
+        num_generations=4,
+        max_completion_length=8,
+        gradient_checkpointing=False,
+        log_completions=True,
+    ).bundle_dir
+    assert f"{folder}/file" in (bundle / "README.md").read_text()
+    assert list((bundle / "traces" / "groups").iterdir())
+    assert check_bundle(bundle) == []
 
 
 # --- accidents ---

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -547,3 +548,61 @@ def test_a_record_that_was_changed_by_hand_is_refused(bundle, change):
 def test_a_record_may_be_spaced_otherwise(bundle):
     put(bundle, "run.json", json.dumps(json.loads((bundle / "run.json").read_text()), indent=3))
     assert found(bundle) == []
+
+
+# --- paths that are only spoken of ---
+
+SPOKEN = (
+    f"cat {tempfile.gettempdir()}/file0.txt | wc -l; cd /home/user/docs; ls {Path.home()}/ /Users/bob/x; "
+    "type C:\\Users\\bob\\a.txt"
+)
+
+
+@pytest.fixture
+def of_the_shell(tmp_path: Path) -> Path:
+    """A bundle whose questions and answers name paths, one of which is there."""
+    text = f"{SPOKEN}; rm {tmp_path}/weights/vocab.txt"
+    trace = example_trace().replace(prompt=text, gold=text, answer=text, strings={1: SPOKEN})
+    shown = trace.replace(completion=text, pieces=[text, *[""] * (len(trace) - 1)])
+    run = example_run(prompt={"chat_template": False, "system": text, "example": text})
+    run["dataset"]["samples"] = [{"prompt": text, "answer": text}]
+    weights = fake_weights(tmp_path / "weights")
+    return build_bundle(run, weights, tmp_path / "bundle", traces=[shown, trace], figures=False).folder
+
+
+def test_questions_and_answers_may_speak_of_paths(of_the_shell):
+    assert "/file0.txt" in (of_the_shell / "README.md").read_text()
+    assert found(of_the_shell) == []
+
+
+@pytest.mark.parametrize("place", ["README.md", "run.json", "traces/0001.json", "traces/traces.parquet"])
+def test_a_path_that_is_here_counts_where_nobody_asked_for_it(of_the_shell, tmp_path, place):
+    (tmp_path / "my runs").mkdir()
+    path = f"see {tmp_path}/my runs/erpo"
+    if place == "README.md":
+        put(of_the_shell, place, (of_the_shell / place).read_text() + f"\n{path}\n")
+    elif place == "run.json":
+        run = json.loads((of_the_shell / place).read_text())
+        run["hardware"]["cpu"] = path
+        put(of_the_shell, place, json.dumps(run))
+    else:
+        trace = Trace.from_json(of_the_shell / "traces/0001.json").replace(generation={"from": path})
+        trace.to_json(of_the_shell / place) if place.endswith("json") else Trace.to_parquet(
+            [trace], of_the_shell / place
+        )
+    assert any(line.startswith(place) and "a path of this machine" in line for line in found(of_the_shell))
+
+
+def test_an_owner_on_the_hub_may_be_called_as_the_user_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "alice")
+    run = example_run()
+    run["base_model"] |= {"id": "alice/base-model", "source": "hub", "revision": "a" * 40}
+    made = build_bundle(run, fake_weights(tmp_path / "w"), tmp_path / "bundle", figures=False).folder
+    assert "https://huggingface.co/alice/base-model" in (made / "README.md").read_text()
+    put(made, "notes.txt", "datasets/alice/x hf://models/alice/x [x](https://hf.co/alice/x/) alice/x\n")
+    assert found(made, "notes.txt") == []
+    for path in ("/data/alice/runs", "C:\\work\\alice\\x", "cache=/data/alice/x", "file:///data/alice/x"):
+        put(made, "notes.txt", f"see {path}\n")
+        assert found(made, "notes.txt") == [
+            "notes.txt:1: holds a path of this machine (alice); write a relative path"
+        ]
