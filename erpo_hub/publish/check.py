@@ -26,8 +26,9 @@ from ..errors import UserError
 from ..record.format import FILE, RunRecord, has_its_digest, read_record
 from ..weights import asks_for_more, shapes_of
 from .contents import BINARY, Contents, pieces, read_contents, tensor_names
+from .named import is_credential
 from .paths import FREE_TEXT, looks_like_path, path_problems, said_in
-from .secrets import Secrets, is_credential, is_environment_file
+from .secrets import Secrets, is_environment_file
 
 UNLISTED = (FILE, "README.md")  # the record can't hold its own digest, and people edit the card
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".msgpack", ".h5"}

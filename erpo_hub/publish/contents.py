@@ -21,8 +21,8 @@ from ..card.metadata import from_yaml
 from ..errors import UserError
 from ..parquet_file import open_parquet
 from ..text import lines_of
+from .named import is_secret_name
 from .readings import as_texts
-from .secrets import is_secret_name
 
 MAX_TEXT = 128 << 20  # bytes of a file that is read as a whole; tokenizers have up to 35 MB
 MAX_HEADER = 100_000_000  # bytes of a safetensors header, as the format says

@@ -2,25 +2,32 @@
 
 Text is searched as it stands and as it reads once its encodings are undone (readings.py). detect-secrets
 gives the formats of many issuers; those it lacks, and Hugging Face's, are here. Left out: finding the texts
-of a file (contents.py).
+of a file (contents.py), secrets that only their name gives away (named.py).
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
+from itertools import islice
 from typing import Any
 
 from ..errors import UsageError
+from .named import SECRET_NAME, find_named, is_credential
 from .readings import readings
 
 _HUGGING_FACE = re.compile(
     r"(?:hf|api_org)_[A-Za-z0-9]{30,}|hf_[a-z]{2,12}_(?:[A-Za-z0-9]{20,}|eyJ[\w-]{10}[\w.-]*)"
 )
-# That of detect-secrets tries every "eyJ" of a text to its end. This one reads each run of letters once.
-_JWT = re.compile(r"(?<![\w=-])(?=[\w=-]*eyJ[\w=-])[\w=-]++\.[\w=-]+\.?[\w.+/=-]*")
+# That of detect-secrets tries every "eyJ" of a text to its end. This one reads each run of letters once. The
+# first part ends as the Base64 of a brace does.
+_JWT = re.compile(
+    r"(?<![\w=-])(?=[\w=-]*eyJ[\w-]{12})[\w=-]++(?:(?<=[90=])|(?<=fQ))\.[\w=-]{10,}(?:\.[\w+/=-]*){0,3}"
+)
 _FORMS = {  # no word boundary at the left: a token may follow any letter of an escape
     "a Hugging Face access token": _HUGGING_FACE,
     "a private key": re.compile(
@@ -30,7 +37,8 @@ _FORMS = {  # no word boundary at the left: a token may follow any letter of an 
     "a GitHub token": re.compile(r"github_pat_\w{22,}"),
     "a GitLab token": re.compile(r"gl(?:pat|dt|rt|cbt|ptt|soat)-[\w-]{20,}"),
     "an OpenAI or Anthropic key": re.compile(
-        r"sk-(?:ant|proj|svcacct|admin|or)-[\w-]{20,}|sk-[A-Za-z0-9]{48}"
+        r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf]))sk-(?:ant|proj|svcacct|admin|or)-(?=[\w-]{0,99}\d)[\w-]{20,}"
+        r"|sk-(?:ant|proj|svcacct|admin|or)-(?=[A-Za-z_]{0,99}\d)\w{20,}|sk-[A-Za-z0-9]{48}"
     ),
     "a Google key": re.compile(r"AIza[\w-]{35}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,}"),
     "an AWS key": re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{16}"),
@@ -41,7 +49,7 @@ _FORMS = {  # no word boundary at the left: a token may follow any letter of an 
     "a key of a model host": re.compile(r"gsk_[A-Za-z0-9]{40,}|r8_[A-Za-z0-9]{36,}|KGAT_[0-9a-f]{32}"),
     "a Telegram bot's token": re.compile(r":(?<=\d{8}:)AA[\w-]{33}"),
     "a login of .netrc": re.compile(r"machine\s+\S+\s+login\s+\S+\s+password\s+\S+"),
-    "a Kaggle key": re.compile(r'"key"\s*:\s*"[0-9a-f]{32}"'),
+    "a Kaggle key": re.compile(r'"username"\s*:\s*"[^"]{1,64}"\s*,\s*"key"\s*:\s*"[0-9a-f]{32}"'),
     "a service account": re.compile(r'"type"\s*:\s*"service_account"'),
 }
 _DETECTORS = (  # of detect-secrets: those whose form alone tells, and that no vocabulary matches
@@ -54,19 +62,7 @@ _RAW_STARTS = (  # of tokens worth a search in gigabytes of weights, where no fo
     *(b"hf_", b"api_org_", b"-----BEGIN ", b"github_pat_", b"ghp_", b"gho_", b"ghs_", b"glpat-", b"sk-ant-"),
     *(b"sk-proj-", b"xoxb-", b"xoxp-", b"AKIA", b"AIza", b"pypi-AgE", b"wandb_v"),
 )
-_SECRET_NAME = re.compile(
-    r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PAT|CREDENTIAL|(?:^|_)PASS|(?:^|_)PWD)S?$", re.IGNORECASE
-)
-_ASSIGNED = re.compile(
-    r"""(?:^|[\[{(,;|%])[ \t]*(?:export[ \t]+|set[ \t]+|-[ \t]+)?["'`]?
-    (?P<name>[A-Z][A-Z0-9_]*|[A-Za-z0-9_.-]*[_.-][A-Za-z0-9]+|pass(?:word|wd)|secret|token|api-?key)["'`]?
-    [ \t]*[=:][ \t]*["'`]?(?P<value>[^\s"'`#,;)\]}]{8,})""",
-    re.MULTILINE | re.VERBOSE,
-)
-_VALUE = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_.~!@%^*-]+")
-_PLACEHOLDER = re.compile(
-    r"your|example|changeme|placeholder|xxx|\*\*\*|\.\.\.|environ|getenv", re.IGNORECASE
-)
+_NO_PASSWORDS = {"password", "passwd", "pass", "secret", "changeme", "example", "postgres", "root", "admin"}
 _ENVIRONMENT_LINE = re.compile(r"(?:export\s+)?[A-Z][A-Z0-9_]*=.*")
 _SHORTEST, _SHORTEST_PASSWORD, _SHORTEST_PLAIN = 8, 10, 16  # with letters and digits, and otherwise
 
@@ -80,7 +76,7 @@ class Secrets:
         held = {
             v.strip(): f"the value of {k}"
             for k, v in os.environ.items()
-            if _SECRET_NAME.search(k) and _is_secret(k, v.strip())
+            if SECRET_NAME.search(k) and _is_secret(k, v.strip())
         }
         given = [t.strip() for t in (own_token, get_token()) if t]
         self.own = held | {t: "the access token of this machine" for t in given if _is_secret("TOKEN", t)}
@@ -97,12 +93,10 @@ class Secrets:
             if (at := text.find(value)) >= 0:
                 return what, at
         for what, form in _forms().items():
-            if match := form.search(text):
-                return what, match.start()
-        for match in _ASSIGNED.finditer(text):
-            if is_credential(match["name"], match["value"]):
-                return f"a value for {match['name']}", match.start()
-        return None
+            for match in form.finditer(text):
+                if _is_real(what, match):
+                    return what, match.start()
+        return find_named(text)
 
     def find_bytes(self, data: bytes) -> str | None:
         """The same for raw bytes of any kind, for what is worth a search there: tokens and own secrets."""
@@ -120,8 +114,8 @@ class Secrets:
         """The text without the secrets that stand in it as they are."""
         for value in self.own:
             text = text.replace(value, "[removed]")
-        for form in _forms().values():
-            text = form.sub("[removed]", text)
+        for what, form in _forms().items():
+            text = form.sub(partial(_removed, what), text)
         return text
 
 
@@ -140,6 +134,32 @@ def _forms() -> dict[str, re.Pattern[str]]:
     return found
 
 
+def _is_real(what: str, match: re.Match[str]) -> bool:
+    """Whether a text is what its form says: two forms also fit what is none."""
+    if what == "a JSON Web Token":
+        return _begins_with_json(match[0].partition(".")[0])
+    if what.startswith("credentials (Basic Auth)"):  # postgres:postgres, user:password
+        user, _, password = match[0].removeprefix("://").removesuffix("@").partition(":")
+        return password != user and password.lower() not in _NO_PASSWORDS
+    return True
+
+
+def _begins_with_json(part: str) -> bool:
+    """Whether what stands behind an "eyJ" is the Base64 of a JSON object."""
+    for start in islice(re.finditer("eyJ", part), 20):
+        digits = part[start.start() :].rstrip("=")
+        try:
+            if isinstance(json.loads(base64.urlsafe_b64decode(digits + "=" * (-len(digits) % 4))), dict):
+                return True
+        except (ValueError, RecursionError):
+            continue
+    return False
+
+
+def _removed(what: str, match: re.Match[str]) -> str:
+    return "[removed]" if _is_real(what, match) else match[0]
+
+
 def refuse_secrets(
     texts: Mapping[str, str | None], token: str | None, instead: str, readers: str = "everybody"
 ) -> None:
@@ -153,17 +173,6 @@ def refuse_secrets(
         if hit or is_credential(option, text or ""):
             what = hit[0].strip() if hit else "a secret, by its name"
             raise UsageError(f"{option} holds {what}, and {readers} could read it: {instead}")
-
-
-def is_credential(name: str, value: str) -> bool:
-    """Whether `name: value` gives away a secret: the name says so, and the value is not a placeholder."""
-    if not is_secret_name(name) or _PLACEHOLDER.search(value) or not _VALUE.fullmatch(value):
-        return False
-    return len(value) >= (_SHORTEST if re.search(r"pass", name, re.IGNORECASE) else _SHORTEST_PLAIN)
-
-
-def is_secret_name(name: str) -> bool:
-    return bool(_SECRET_NAME.search(name))
 
 
 def is_environment_file(text: str) -> bool:
