@@ -58,7 +58,7 @@ def data(study: str, baseline: str = "", seeds: str = "") -> dict[str, Any]:
     if seeds:
         first, last = map(int, seeds.split("-"))
         cells = [c for c in cells if not c["cell"]["preset"] or first <= c["cell"]["seed"] <= last]
-    return report_data(cells, baseline=baseline)
+    return report_data(cells, baseline=baseline, draws=1)  # no page shows a bootstrap
 
 
 @cache

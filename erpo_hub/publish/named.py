@@ -12,11 +12,14 @@ from collections.abc import Iterator
 SECRET_NAME = re.compile(
     r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PAT|CREDENTIAL|(?:^|_)PASS|(?:^|_)PWD)S?$", re.IGNORECASE
 )
-_OTHER_KEY = re.compile(  # names of ids, and words that end so
-    r"(?:^|\.)-*keys?$"
+_NO_SECRET = re.compile(  # names of ids, and words that end so
+    r"^-*keys?$"
     r"|(?:^|[^a-z])(?:primary|foreign|cache|sort|answer|partition|row|index|lookup|group|unique|dedup|join|hash"
-    r"|item|example|sample|question|record|object|data|state|public|hot|shortcut)[_.\- ]?keys?$"
-    r"|(?:mon|don|tur|hoc|joc|whis)keys?$",
+    r"|item|example|sample|question|record|object|data|state|public|hot|shortcut|storage|s3|run|prefix|file)"
+    r"[_.\- ]?keys?$"
+    r"|(?:mon|don|tur|hoc|joc|whis)keys?$|public[_.\- ]?key[_.\- ]?token$"
+    r"|(?:^|[^a-z])(?:first|second|third|last|best|one|two|single|multi|forward|backward)[_.\- ]?pass(?:es)?$"
+    r"|^pass$",
     re.IGNORECASE,
 )
 _ASSIGNED = re.compile(
@@ -28,20 +31,24 @@ _ASSIGNED = re.compile(
 _ANYWHERE = re.compile(  # the end of a name, and what stands between it and its value
     r"""(?:key|token|secret|passw(?:or)?d|passphrase|pat|pass|pwd|credential)s?(?![\w.-])
     (?P<between>
-      ["'`]?[ \t]{0,9}\]?[ \t]{0,9}(?::[ \t]{0,9}[A-Za-z_][\w.\[\] |]{0,40}=|:?=>?|==|:)[ \t]{0,9}  # a: b =
+      (?:["'`]|\*\*)?[ \t]{0,9}\]?[ \t]{0,9}(?::[ \t]{0,9}[A-Za-z_][\w.\[\] |]{0,40}=|:?=>?|==|:)[ \t]{0,9}
+      (?:[\[(]\s{0,40})?  # a: b = , A = ["b"]
       |["'`][ \t]{0,9},[ \t]{0,9}(?=["'`])  # setdefault("a", "b")
+      |["'`][ \t]{0,9},[^"'`\n]{0,80}\bdefault[ \t]{0,9}=[ \t]{0,9}  # add_argument("--a", default="b")
       |["'`]?>  # <a>b</a>
       |["'`]?\s{0,40},?\s{0,40}["'`]?value["'`]?[ \t]{0,9}[:=][ \t]{0,9}  # name: a, value: b
       |[ \t]{1,9}(?:\|[ \t]{0,9})?  # --a b, ENV A b
-    )["'`]?(?P<value>[^\s"'`#,;)\]}<>&|]{8,})""",
+    )(?:[rbf]{0,2}["'`])?(?P<value>[^\s"'`#,;)\]}<>&|]{8,})""",
     re.IGNORECASE | re.VERBOSE,
 )
 _LOGIN = re.compile(
-    r"""\b(?:login(?:\([ \t]*|[ \t]+)(?:--relogin[ \t]+)?(?:key[ \t]*=[ \t]*)?|Bearer[ \t]+)["'`]?
+    r"""\b(?:login(?:\(\s{0,40}|[ \t]+)(?:--relogin[ \t]+)?(?:key[ \t]*=[ \t]*)?|Bearer[ \t]+)["'`]?
     (?P<value>[\w./+=-]{16,})""",
     re.VERBOSE,
 )
-_NAME_BEFORE = re.compile(r"[\w.-]*$")
+_NAME_BEFORE = re.compile(
+    r"(?:\b(?:api|access|secret|account|auth|service|wandb|w&b|openai|anthropic) )?[\w.-]*$", re.IGNORECASE
+)
 _VALUE = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_.~!@%^*-]+")
 _HEX = re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}")
 _RUN = re.compile(r"[A-Za-z0-9]{8,}")
@@ -49,7 +56,7 @@ _TURN = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])|(?<=[a-z])(?=[A-Z])
 _PLACEHOLDER = re.compile(
     r"your|example|changeme|placeholder|dummy|redacted|xxx|\*\*\*|\.\.\.|environ|getenv", re.IGNORECASE
 )
-_SHORTEST_PASSWORD, _SHORTEST = 8, 16
+_SHORTEST_PASSWORD, _SHORTEST, _LONGEST_ID = 8, 16, 40
 _TURNS = 0.2  # a character, on average; three times that is usual where characters are drawn by lot
 
 
@@ -70,6 +77,8 @@ def _anywhere(text: str) -> Iterator[tuple[str, str, int]]:
         end = match.start("between")
         name = _NAME_BEFORE.findall(text[start:end])[0]
         blank = not match["between"].strip()
+        if match["value"].endswith("..."):  # cut off by hand
+            continue
         if not blank or name.startswith("--") or ("_" in name and name.isupper()):
             yield name, match["value"].rstrip(".:!?\\"), match.start()
     yield from (("login token", match["value"], match.start()) for match in _LOGIN.finditer(text))
@@ -98,9 +107,19 @@ def is_credential(name: str, value: str) -> bool:
     """Whether `name: value` gives away a secret: the name says so, and the value is not a placeholder."""
     if not is_secret_name(name) or _PLACEHOLDER.search(value) or not _VALUE.fullmatch(value):
         return False
+    if not (name.isupper() and "_" in name) and _is_id(name, value):  # AZURE_PRIMARY_KEY is no id
+        return False
     if re.search(r"pass", name, re.IGNORECASE):
         return len(value) >= _SHORTEST_PASSWORD
     return len(value) >= _SHORTEST and looks_random(value)
+
+
+def _is_id(name: str, value: str) -> bool:
+    """Of a row, a file or a digest: seldom longer than SHA-1's; and of tokens what is in hexadecimal."""
+    digest = bool(_HEX.fullmatch(value))
+    if _NO_SECRET.search(name):
+        return len(value) < _LONGEST_ID or digest or "." in value
+    return digest and name.lower().endswith("tokens")
 
 
 def looks_random(value: str) -> bool:
@@ -111,4 +130,4 @@ def looks_random(value: str) -> bool:
 
 
 def is_secret_name(name: str) -> bool:
-    return bool(SECRET_NAME.search(name)) and not _OTHER_KEY.search(name)
+    return bool(SECRET_NAME.search(name))

@@ -24,7 +24,7 @@ FREE_TEXT = {"prompt", "answer", "example", "system", "samples", "chat_template"
 TRACE_TEXT = FREE_TEXT | {"gold", "pieces", "strings"}
 FOREIGN_HOME = re.compile(r"(?:file://|(?<![\w.:/~-]))(?:/home/|/Users/|[A-Za-z]:\\Users\\)[\w.-]+")
 _ADDRESS = re.compile(r"(?<![a-z])(?!file:)[a-z][a-z0-9+.-]{1,12}://[^\s\"'<>()]*", re.IGNORECASE)
-_NAME, _RUN = re.compile(r"[\w.@+-]+"), re.compile(r"[\w.@+:/\\-]*")
+_NAME, _RUN = re.compile(r"[\w.@+-]+"), re.compile(r"[\w.@+:/\\-]{0,255}")
 
 
 def machine_paths() -> list[str]:
@@ -39,16 +39,24 @@ def path_problems(name: str, contents: Contents, told: str | None = None) -> Ite
 
     told: of a bundle, what its questions and answers say (`said_in`); None for other folders.
     """
-    roots, in_trace = machine_paths(), name.startswith("traces/")
+    roots, user, in_trace = machine_paths(), getpass.getuser(), name.startswith("traces/")
+    card, seen = name == "README.md" and told is not None, set[str]()
     for part, text in enumerate(_texts(name, contents, told is not None)):
         for number, line in enumerate(text.splitlines(), 1):
-            hits = _paths(_ADDRESS.sub(" ", line), roots, not in_trace)
-            if name == "README.md" and told is not None:
-                hits = (hit for hit in hits if hit[1] not in told and any(map(os.path.lexists, hit[2])))
+            hits = _paths(_ADDRESS.sub(" ", line), roots, user, not in_trace)
+            if card:
+                hits = (hit for hit in hits if _is_here(hit, seen) and hit[1] not in (told or ""))
             if hit := next(hits, None):
                 place = f":{number}" if part == 0 and text is contents.texts[0] else ""
                 yield f"{name}{place}: holds a path of this machine ({hit[0]}); write a relative path"
                 return
+
+
+def _is_here(hit: tuple[str, str, set[str]], seen: set[str]) -> bool:
+    """Whether a path exists on this machine; False for one that was looked at before."""
+    new = hit[1] not in seen
+    seen.add(hit[1])
+    return new and any(map(os.path.lexists, hit[2]))
 
 
 def _texts(name: str, contents: Contents, in_bundle: bool) -> list[str]:
@@ -80,7 +88,7 @@ def said_in(value: Any) -> str:
     return "\n".join(found)
 
 
-def _paths(line: str, roots: list[str], homes: bool) -> Iterator[tuple[str, str, set[str]]]:
+def _paths(line: str, roots: list[str], user: str, homes: bool) -> Iterator[tuple[str, str, set[str]]]:
     """Of each path in a line: what to show, the path, and what should exist if it is one of this machine."""
     for root in roots:
         at = line.find(root)
@@ -93,7 +101,6 @@ def _paths(line: str, roots: list[str], homes: bool) -> Iterator[tuple[str, str,
     if homes:
         for match in FOREIGN_HOME.finditer(line):
             yield match[0], _run(line, match.start()), {match[0], match[0].rstrip(".")}
-    user = getpass.getuser()
     if len(user) > 3:
         for match in _folder_of(user).finditer(line):
             yield user, _run(line, match.start()), {match[0]}

@@ -69,8 +69,13 @@ def build_report(
     return report
 
 
-def report_data(found: list[dict[str, Any]], *, baseline: str = "grpo") -> dict[str, Any]:
-    """What report.json holds, from the contents of cell.json files, at least one of them of a training."""
+def report_data(
+    found: list[dict[str, Any]], *, baseline: str = "grpo", draws: int = 10_000
+) -> dict[str, Any]:
+    """What report.json holds, from the contents of cell.json files, at least one of them of a training.
+
+    draws: of each bootstrap, which takes most of the time.
+    """
     methods: dict[str, dict[int, dict]] = {}
     for cell in found:
         methods.setdefault(cell["cell"]["name"], {})[cell["cell"]["seed"]] = cell
@@ -85,7 +90,7 @@ def report_data(found: list[dict[str, Any]], *, baseline: str = "grpo") -> dict[
         "missing": [],
         "equal_time_seconds": min(seconds),
         "rows": [_row(name, by_seed, min(seconds)) for name, by_seed in methods.items()],
-        "comparisons": _comparisons(trained, baseline),
+        "comparisons": _comparisons(trained, baseline, draws),
         "curves": {column: _curves(trained, column) for column in CURVES},
         "versions": found[0]["versions"],
     }
@@ -143,14 +148,15 @@ OTHERS: dict[str, Callable[[dict], float | None]] = {
 }
 
 
-def _comparisons(trained: dict[str, dict[int, dict]], baseline: str) -> list[dict[str, Any]]:
+def _comparisons(trained: dict[str, dict[int, dict]], baseline: str, draws: int) -> list[dict[str, Any]]:
     """Every method minus the baseline over the seeds both have; p-values Holm-adjusted within a measure."""
     out: list[dict[str, Any]] = []
     for measure in MEASURES:
         family = [
             found
             for name in trained
-            if name != baseline and (found := _compare(trained[name], trained[baseline], measure, name))
+            if name != baseline
+            and (found := _compare(trained[name], trained[baseline], measure, name, draws))
         ]
         for one, adjusted in zip(family, holm([one["p_value"] for one in family])):
             out.append({**one, "p_holm": adjusted})
@@ -158,7 +164,7 @@ def _comparisons(trained: dict[str, dict[int, dict]], baseline: str) -> list[dic
 
 
 def _compare(
-    method: dict[int, dict], base: dict[int, dict], measure: str, name: str
+    method: dict[int, dict], base: dict[int, dict], measure: str, name: str, draws: int
 ) -> dict[str, Any] | None:
     seeds = sorted(set(method) & set(base))
     if not seeds:
@@ -169,7 +175,7 @@ def _compare(
         column: _over_seeds([method[s] for s in seeds], [base[s] for s in seeds], value)
         for column, value in OTHERS.items()
     }
-    bootstrap = hierarchical_bootstrap(ours - theirs)
+    bootstrap = hierarchical_bootstrap(ours - theirs, draws=draws)
     return {
         "name": name,
         "measure": measure,

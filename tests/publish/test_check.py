@@ -606,3 +606,12 @@ def test_an_owner_on_the_hub_may_be_called_as_the_user_here(tmp_path, monkeypatc
         assert found(made, "notes.txt") == [
             "notes.txt:1: holds a path of this machine (alice); write a relative path"
         ]
+
+
+def test_a_path_that_a_card_names_often_is_looked_up_once(of_the_shell, monkeypatch):
+    exists, asked = os.path.lexists, []
+    monkeypatch.setattr(os.path, "lexists", lambda path: asked.append(str(path)) or exists(path))
+    card = (of_the_shell / "README.md").read_text()
+    put(of_the_shell, "README.md", card + f"\n{tempfile.gettempdir()}/not-here-1\n" * 500)
+    assert found(of_the_shell) == []
+    assert len([path for path in asked if "not-here-1" in path]) < 5

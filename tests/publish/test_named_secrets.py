@@ -113,6 +113,12 @@ V = "0a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6e7f8a9b"
         "Password: V",
         "Token: V",
         "run --api-key V",
+        *("AZURE_PRIMARY_KEY=V", "DATA_KEY=V", "env STATE_KEY=V run", "wandb.key=V", "secretKey: V"),
+        *("API key: V", "- **Access key**: V", "My W&B key: `V`", "api_key = ('V')", "api_key=r'V'"),
+        'parser.add_argument("--wandb-key", type=str, default="V")',
+        'wandb.login(\n    key="V",\n)',
+        '{"api_keys": [\n  "V"]}',
+        "HF_TOKENS = ['V']",
     ],
 )
 def test_a_name_gives_a_secret_away_in_any_notation(text, value):
@@ -143,6 +149,10 @@ def test_a_name_gives_a_secret_away_in_any_notation(text, value):
         *(f"{n}_key: 3f2504e0-4f89-11d3-9a0c-0305e82c3301" for n in ("primary", "cache", "sort", "answer")),
         "token = tokenizer2.convert_ids_to_tokens(x1)",
         "Password: 8-characters at least",
+        *("HF_TOKEN=hf_aB1cD2eF3gH4iJ5kL6...", 'api_key="sk-proj-a1B2c3D4e5F6..."'),
+        *("first_pass: epoch1step200", "PASS: Qwen2.5-0.5B-Instruct", 'publicKeyToken="1fc8b3b9a1e18e3b"'),
+        *("sha256 of the tokens: 5d41402abc4b2a76b9719d911017c592", "cache_tokens=5d41402abc4b2a76b9719d91"),
+        "s3_key: data/train-00000-of-00012-4f2a9c1b7e3d5a6f.parquet",
     ],
 )
 def test_ordinary_text_is_no_secret(text):

@@ -97,6 +97,8 @@ def test_an_integral_is_read_as_the_parser_writes_it():
     assert checked_eval("3 *Integral (sin (Symbol ('x')),Symbol ('x'))", names) == 3 * sympy.Integral(
         sympy.sin(x), x
     )
+    half = checked_eval("Rational (Integer (1 ),Integer (2 ))*Symbol ('x')", names)
+    assert half == x / 2
     with pytest.raises(ValueError):
         checked_eval("sympify ('1')", names)
 
