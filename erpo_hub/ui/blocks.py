@@ -10,9 +10,10 @@ from typing import Any, Self
 import gradio as gr
 from gradio import routes
 from gradio.exceptions import InvalidPathError
+from gradio.state_holder import StateHolder
 
 from ..errors import UserError
-from .budget import LISTENERS, Budget, EventIds, Listeners, SessionMemory, Unread, bound_uploads
+from .budget import LISTENERS, Budget, EventIds, Listeners, SessionMemory, Sessions, Unread, bound_uploads
 from .guard import NO_FILE, say_fault
 from .models.asking import explain
 from .models.streaming import MODEL_ERRORS
@@ -26,6 +27,15 @@ class Page(gr.Blocks):
         self.start: str | None = None  # the tab that a link to the app opens
         super().__init__(**options)
         self._memory, self._unread = SessionMemory(budget), Unread(budget)
+
+    @property
+    def state_holder(self) -> StateHolder:
+        return self._holder
+
+    @state_holder.setter
+    def state_holder(self, holder: StateHolder) -> None:
+        holder.__class__ = Sessions  # Gradio makes it, and lets nobody else
+        self._holder = holder
 
     def queue(self, *args: Any, **options: Any) -> Self:
         """As Gradio's, with tables that end: `Listeners`, `EventIds` and those of uploads."""

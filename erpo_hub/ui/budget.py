@@ -19,8 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from gradio.state_holder import SessionState, StateHolder
 from gradio.utils import LRUCache
 
 from ..traces.trace import Trace
@@ -101,6 +103,21 @@ class SessionMemory:
                 total -= self._sizes.pop(oldest, 0)
 
 
+class Sessions(StateHolder):
+    """Sessions that are made without a copy of every component's configuration.
+
+    Gradio makes one for deep links, which the app refuses; it takes tens of milliseconds of the one loop that
+    answers all, and a visitor can have as many sessions made as he likes. A component that an event changes
+    gets its copy then.
+    """
+
+    def __getitem__(self, session: str) -> SessionState:
+        if session not in self.session_data:
+            bare: Any = SimpleNamespace(default_config=self.blocks.default_config, blocks=())
+            self.session_data[session] = SessionState(bare)
+        return super().__getitem__(session)
+
+
 class Listeners(LRUCache):
     """Message queues by session; where there are too many, the one that was looked at longest ago goes.
 
@@ -168,7 +185,8 @@ class Unread:
 
     def drop(self, queue: Any) -> None:
         """The session with most loses its oldest. queue: Gradio's."""
-        sessions = dict(queue.pending_messages_per_session.items())  # by key, each would count as seen
+        # By key, each would count as seen.
+        sessions = {name: held for name, held in queue.pending_messages_per_session.items() if held._queue}
         waiting = list(sessions.values())
         held = [[self._sized(message) for message in list(messages._queue)] for messages in waiting]
         self._known = {id(message): (message, size) for row in held for message, size in row}

@@ -22,6 +22,7 @@ from erpo_hub.ui.budget import (
     Budget,
     EventIds,
     Listeners,
+    Sessions,
     Unread,
 )
 from erpo_hub.ui.context import Context
@@ -90,6 +91,17 @@ def test_a_flood_of_sessions_ends_the_stream_of_nobody_who_listens():
             assert kept["mine"] is queue
     assert len(kept) == 50
     assert "mine" in kept
+
+
+def test_a_new_session_has_no_copy_of_what_every_component_is():
+    demo = build_demo()
+    holder = routes.App.create_app(demo).state_holder
+    assert isinstance(holder, Sessions)
+    session = holder["new"]
+    assert session.config_values == {}
+    title = next(number for number, block in demo.blocks.items() if getattr(block, "elem_id", "") == "ask")
+    session._update_value_in_config(title, "Ask again")
+    assert session.config_values[title]["props"]["value"] == "Ask again"
 
 
 def test_ids_of_events_are_forgotten_with_their_listeners_and_never_before_them():
