@@ -93,6 +93,11 @@ def level(study: str, name: str, column: str, seeds: str = "", error: bool = Fal
     return number(unit * found["mean"], digits) + spread
 
 
+def at_seed(study: str, name: str, seed: int, measure: str) -> str:
+    """Accuracy of one training."""
+    return number(100 * float(np.mean(details(study)[name][seed][measure]["per_question"])), 1)
+
+
 def clipped(study: str, name: str) -> str:
     """Share of logged steps whose gradient is clipped, %."""
     return f"{100 * study_details.clipping(details(study)[name])[1]:.0f}"
@@ -323,10 +328,10 @@ def pages() -> dict[Path, str]:
         autoescape=False,
     )
     functions = (
-        level, clipped, ratios_clipped, gain, bounds, whole, p, p_holm, shows, other, other_p, by_seed, ahead,
-        counted_out, by_cut_off, methods, differences, pairs, task_of, measures, others, short, headline,
-        credit, credits, over_time, ranks, predicts, predicts_rest, scored_forms, alpha, averages, searched,
-        searched_rows,
+        level, at_seed, clipped, ratios_clipped, gain, bounds, whole, p, p_holm, shows, other,
+        other_p, by_seed, ahead, counted_out, by_cut_off, methods, differences, pairs, task_of,
+        measures, others, short, headline, credit, credits, over_time, ranks, predicts,
+        predicts_rest, scored_forms, alpha, averages, searched, searched_rows,
     )  # fmt: skip
     environment.globals |= {function.__name__: function for function in functions}
     written = {}
