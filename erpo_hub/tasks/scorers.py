@@ -79,9 +79,7 @@ def _arguments(call: ast.Call) -> list[ast.expr]:
     name = _name(call)
     if name == "Symbol":
         _check_named(call)
-    elif (
-        name in _NUMBERS
-    ):  # of literals, or of what the parser makes of them: Rational(Integer(1), Integer(2))
+    elif name in _NUMBERS:  # of literals, each of which the parser makes an Integer or a Float first
         made_of = [argument for argument in call.args if not isinstance(argument, ast.Constant)]
         if call.keywords or not all(isinstance(a, ast.Call) and _name(a) in _NUMBERS for a in made_of):
             raise ValueError(f"{name} takes numbers")
